@@ -1,0 +1,223 @@
+//! Every cap and every duration, with where its default comes from.
+
+use std::time::Duration;
+
+/// What an engine may use and how long it waits. Build one from a preset and change what
+/// you must; [`Config::check`] says what is out of range.
+///
+/// Nothing here must match across nodes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Largest message, bytes. 1 MiB (DESIGN.md §1).
+    pub max_message: usize,
+    /// A busy batch closes at this many payload bytes. 64 KiB (DESIGN.md §1).
+    pub batch_bytes: usize,
+    /// A busy batch closes at this age. 5 ms (DESIGN.md §1).
+    pub batch_age: Duration,
+    /// Payload bytes that may wait for publication in one group. 64 MiB: a burst of 20,000
+    /// messages of 1 KiB fits three times.
+    pub publish_queue_bytes: usize,
+    /// Groups one node may be in. Guess.
+    pub max_groups: usize,
+    /// Links one node accepts. Guess; a full one closes the newest.
+    pub max_links: usize,
+    /// Sources one group may have. Beyond, new ones are refused (`Overloaded`).
+    pub max_sources: usize,
+    /// Lives of one source that are tracked at once; older ones are closed.
+    pub max_lives: usize,
+    /// Separate ranges held above the first missing batch of one source.
+    pub max_ranges: usize,
+    /// How far past the first missing batch one is accepted.
+    pub max_lookahead: u64,
+    /// Payload bytes of recent batches kept per group for repair. 64 MiB.
+    pub store_bytes: usize,
+    /// Age at which a recent batch may go, if there is pressure or not. 5 minutes: longer
+    /// than the cuts and restarts that this store must bridge.
+    pub store_age: Duration,
+    /// Payload bytes held back for order per group (causes or predecessors missing).
+    pub pending_bytes: usize,
+    /// Bytes that wait in the driver for one link before batches are no longer pushed to it.
+    pub link_high_water: usize,
+    /// Below this many bytes waiting a link is written to again.
+    pub link_low_water: usize,
+    /// Unsent bytes for a child that moves, beyond which the relay asks for a pause.
+    pub relay_backlog: usize,
+    /// A link whose queue does not move for so long is stalled: nobody waits for it.
+    pub stall_after: Duration,
+    /// Active view, wanted. HyParView uses log10(n) + 1; 6 gives an expander at any size (DESIGN.md §4: 5–8).
+    pub active_view: usize,
+    /// Active view, at most.
+    pub active_view_max: usize,
+    /// Passive view, entries. HyParView's k = 6: 30 for 10,000 nodes.
+    pub passive_view: usize,
+    /// Hops of a join's random walk. HyParView's ARWL = 6.
+    pub walk_length: u8,
+    /// Between Cyclon shuffles. Guess; jittered by 20 %.
+    pub shuffle_every: Duration,
+    /// Entries offered in a shuffle. HyParView: k_a = 3 active + k_p = 4 passive, and itself.
+    pub shuffle_size: usize,
+    /// Up to how many members everybody knows everybody (DESIGN.md §4).
+    pub roster: usize,
+    /// Between pings on a link. SWIM's protocol period; Lifeguard uses 1 s.
+    pub ping_every: Duration,
+    /// Unanswered for so long, a link is silent and is closed.
+    pub ping_timeout: Duration,
+    /// Members asked to probe a silent one. SWIM's k; Lifeguard uses 3.
+    pub indirect_probes: usize,
+    /// How long a direct or indirect probe may take.
+    pub probe_timeout: Duration,
+    /// Two signed suspicions must come this close together.
+    pub suspicion_ttl: Duration,
+    /// Children in one tree, at most. Guess until capacities are known.
+    pub max_children: usize,
+    /// Backup parents kept, ranked.
+    pub backups: usize,
+    /// Between a root's adverts; also how stale the others' may get.
+    pub advert_every: Duration,
+    /// A root not heard of for so long is gone.
+    pub root_timeout: Duration,
+    /// How much nearer a new parent must be: at least this…
+    pub parent_gain: Duration,
+    /// …and at least this share of the path latency (DESIGN.md §4: 0.5 ms, 2 %).
+    pub parent_gain_share: f64,
+    /// Between frontier frames to a link while there is news. 5–20 ms (DESIGN.md §4).
+    pub frontier_every: Duration,
+    /// Least and largest learned lag: how much later than a lazy link's word the tree's
+    /// batch may come before it is pulled.
+    pub lag_min: Duration,
+    /// See [`Config::lag_min`].
+    pub lag_max: Duration,
+    /// A pull unanswered for so long goes to the next neighbour; doubled each time.
+    pub pull_timeout: Duration,
+    /// Batches one pull names at most.
+    pub pull_batches: u64,
+    /// Between anti-entropy rounds with a random neighbour.
+    pub anti_entropy_every: Duration,
+    /// A hole that nobody we can ask holds is given up after so long.
+    pub lost_after: Duration,
+    /// How long goodbye and leave wait for neighbours to hold our batches.
+    pub goodbye_wait: Duration,
+    /// Between dials to the same node.
+    pub redial_every: Duration,
+    /// Nodes found but not in touch that are remembered.
+    pub max_candidates: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::wan()
+    }
+}
+
+impl Config {
+    /// For ordinary networks of any size: the default.
+    pub fn wan() -> Self {
+        Self {
+            max_message: 1 << 20,
+            batch_bytes: 64 << 10,
+            batch_age: Duration::from_millis(5),
+            publish_queue_bytes: 64 << 20,
+            max_groups: 1_024,
+            max_links: 512,
+            max_sources: 100_000,
+            max_lives: 4,
+            max_ranges: 256,
+            max_lookahead: 1 << 20,
+            store_bytes: 64 << 20,
+            store_age: Duration::from_secs(300),
+            pending_bytes: 64 << 20,
+            link_high_water: 1 << 20,
+            link_low_water: 256 << 10,
+            relay_backlog: 4 << 20,
+            stall_after: Duration::from_millis(500),
+            active_view: 6,
+            active_view_max: 9,
+            passive_view: 30,
+            walk_length: 6,
+            shuffle_every: Duration::from_secs(10),
+            shuffle_size: 8,
+            roster: 200,
+            ping_every: Duration::from_secs(1),
+            ping_timeout: Duration::from_secs(5),
+            indirect_probes: 3,
+            probe_timeout: Duration::from_millis(1_500),
+            suspicion_ttl: Duration::from_secs(20),
+            max_children: 8,
+            backups: 3,
+            advert_every: Duration::from_secs(1),
+            root_timeout: Duration::from_millis(3_500),
+            parent_gain: Duration::from_micros(500),
+            parent_gain_share: 0.02,
+            frontier_every: Duration::from_millis(10),
+            lag_min: Duration::from_millis(20),
+            lag_max: Duration::from_millis(500),
+            pull_timeout: Duration::from_millis(200),
+            pull_batches: 64,
+            anti_entropy_every: Duration::from_secs(3),
+            lost_after: Duration::from_secs(30),
+            goodbye_wait: Duration::from_secs(2),
+            redial_every: Duration::from_secs(5),
+            max_candidates: 1_024,
+        }
+    }
+
+    /// For one LAN: faster pings and pulls, as round trips stay under a few milliseconds.
+    pub fn lan() -> Self {
+        Self {
+            ping_timeout: Duration::from_secs(3),
+            probe_timeout: Duration::from_millis(500),
+            lag_min: Duration::from_millis(5),
+            pull_timeout: Duration::from_millis(50),
+            ..Self::wan()
+        }
+    }
+
+    /// Whether every value is in its range.
+    ///
+    /// # Errors
+    /// Names the first value that is not.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let at_least_one = [
+            ("max_message", self.max_message),
+            ("batch_bytes", self.batch_bytes),
+            ("publish_queue_bytes", self.publish_queue_bytes),
+            ("max_groups", self.max_groups),
+            ("max_links", self.max_links),
+            ("max_sources", self.max_sources),
+            ("max_lives", self.max_lives),
+            ("max_ranges", self.max_ranges),
+            ("store_bytes", self.store_bytes),
+            ("pending_bytes", self.pending_bytes),
+            ("active_view", self.active_view),
+            ("passive_view", self.passive_view),
+            ("max_children", self.max_children),
+            ("max_candidates", self.max_candidates),
+        ];
+        if let Some((name, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
+            return Err(ConfigError { name, range: "at least 1" });
+        }
+        if self.max_message > crate::wire::MAX_MESSAGE {
+            return Err(ConfigError { name: "max_message", range: "at most 1 MiB" });
+        }
+        if self.active_view > self.active_view_max {
+            return Err(ConfigError { name: "active_view", range: "at most active_view_max" });
+        }
+        if self.link_low_water >= self.link_high_water {
+            return Err(ConfigError { name: "link_low_water", range: "below link_high_water" });
+        }
+        if !(0.0..1.0).contains(&self.parent_gain_share) {
+            return Err(ConfigError { name: "parent_gain_share", range: "0 to 1" });
+        }
+        Ok(())
+    }
+}
+
+/// A value of [`Config`] is out of its range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("`{name}` is out of range: {range}")]
+pub struct ConfigError {
+    /// Which.
+    pub name: &'static str,
+    /// What it may be.
+    pub range: &'static str,
+}

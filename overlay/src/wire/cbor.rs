@@ -1,0 +1,63 @@
+//! CBOR as we write it: structs are arrays, trailing fields are ignored.
+
+use serde::{Deserialize, Serialize};
+
+/// The bytes of `value`.
+pub(crate) fn to_vec<T: Serialize>(value: &T) -> Vec<u8> {
+    cbor4ii::serde::to_vec(Vec::new(), value).expect("our own types encode")
+}
+
+/// Not the CBOR that was expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("malformed CBOR")]
+pub(crate) struct Malformed;
+
+/// Reads one value; bytes after it are ignored.
+pub(crate) fn from_slice<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Malformed> {
+    cbor4ii::serde::from_slice(bytes).map_err(|_| Malformed)
+}
+
+/// A struct that travels as an array of its fields in order. Elements after the last known
+/// field are read and ignored, so later versions can add some.
+macro_rules! cbor_array {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident {
+        $($(#[$fmeta:meta])* $fvis:vis $field:ident : $type:ty),* $(,)?
+    }) => {
+        $(#[$meta])*
+        $vis struct $name { $($(#[$fmeta])* $fvis $field: $type),* }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                use serde::ser::SerializeTuple as _;
+                let fields: &[&str] = &[$(stringify!($field)),*];
+                let mut tuple = serializer.serialize_tuple(fields.len())?;
+                $(tuple.serialize_element(&self.$field)?;)*
+                tuple.end()
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Visitor;
+
+                impl<'de> serde::de::Visitor<'de> for Visitor {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str(concat!("an array of the fields of ", stringify!($name)))
+                    }
+
+                    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<$name, A::Error> {
+                        $(let $field = seq.next_element()?
+                            .ok_or_else(|| serde::de::Error::missing_field(stringify!($field)))?;)*
+                        while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
+                        Ok($name { $($field),* })
+                    }
+                }
+
+                deserializer.deserialize_seq(Visitor)
+            }
+        }
+    };
+}
+pub(crate) use cbor_array;

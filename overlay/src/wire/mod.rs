@@ -1,0 +1,9 @@
+//! The only place that knows bytes: frames, batches, records, tickets (`docs/wire.md`).
+
+pub(crate) mod cbor;
+
+/// Largest message, bytes.
+pub const MAX_MESSAGE: usize = 1 << 20;
+/// Largest frame, bytes: a batch of one message of [`MAX_MESSAGE`] and its header. A
+/// longer length prefix closes the link before anything is read.
+pub const MAX_FRAME: usize = MAX_MESSAGE + (64 << 10);
