@@ -1,1 +1,6 @@
-//! placeholder
+//! A ready treecast node: swarm, transports, discovery, control socket.
+
+pub mod control;
+mod failure;
+
+pub use failure::{Failure, exit};
