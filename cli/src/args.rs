@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::input::{GroupName, Pick, Since, Wait, duration};
+use treecast_node::control::protocol::Wait;
+
+use crate::input::{GroupName, Pick, Since, duration, wait};
 use crate::output::ColorChoice;
 
 /// Talk on your own network: no server, nothing to set up.
@@ -66,6 +68,16 @@ pub(crate) struct NodeArgs {
     /// Do not look for nodes on the LAN, nor be found there.
     #[arg(long)]
     pub(crate) no_mdns: bool,
+}
+
+impl LogFormat {
+    /// Its name, as typed.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
 }
 
 impl NodeArgs {
@@ -205,7 +217,7 @@ pub(crate) struct PubArgs {
     pub(crate) text: Option<String>,
     /// Wait for each message until: `sent` (a neighbour has it), a number (so many others
     /// have it), or `all` (all that are online).
-    #[arg(long, value_name = "sent|N|all", default_value = "sent")]
+    #[arg(long, value_name = "sent|N|all", default_value = "sent", value_parser = wait)]
     pub(crate) wait: Wait,
     /// How long to wait for each message.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]

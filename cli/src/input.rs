@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use treecast_node::control::protocol::Wait;
 use treecast_overlay::Descriptor;
 use unicode_normalization::UnicodeNormalization;
 
@@ -55,41 +56,14 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * scale).map_err(|_| wrong())
 }
 
-/// Until when `pub` waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wait {
-    /// A neighbour has taken it.
-    Sent,
-    /// So many other members have it.
-    Count(u32),
-    /// All that are online have it.
-    All,
-}
-
-impl FromStr for Wait {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "sent" => Ok(Self::Sent),
-            "all" => Ok(Self::All),
-            "stored" => Err("`stored` cannot be used yet, it is not built; use sent, a number or all".to_owned()),
-            _ => match text.parse() {
-                Ok(0) => Err("0 members would be no wait at all; use sent".to_owned()),
-                Ok(count) => Ok(Self::Count(count)),
-                Err(_) => Err("write sent, a number of members, or all".to_owned()),
-            },
+/// Until when `pub` waits: as the node knows it, but for what is not built.
+pub(crate) fn wait(text: &str) -> Result<Wait, String> {
+    match text.parse() {
+        Ok(Wait::Stored) => {
+            Err("`stored` cannot be used yet, it is not built; use sent, a number or all".to_owned())
         }
-    }
-}
-
-impl fmt::Display for Wait {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sent => f.write_str("sent"),
-            Self::Count(count) => write!(f, "{count}"),
-            Self::All => f.write_str("all"),
-        }
+        Ok(wait) => Ok(wait),
+        Err(_) => Err("write sent, a number of members from 1, or all".to_owned()),
     }
 }
 
@@ -148,11 +122,11 @@ mod tests {
 
     #[test]
     fn waits() {
-        assert_eq!("sent".parse(), Ok(Wait::Sent));
-        assert_eq!("3".parse(), Ok(Wait::Count(3)));
-        assert_eq!("all".parse(), Ok(Wait::All));
+        assert_eq!(wait("sent"), Ok(Wait::Sent));
+        assert_eq!(wait("3"), Ok(Wait::Members(3)));
+        assert_eq!(wait("all"), Ok(Wait::All));
         for wrong in ["stored", "0", "-1", "some"] {
-            assert!(wrong.parse::<Wait>().is_err(), "{wrong}");
+            assert!(wait(wrong).is_err(), "{wrong}");
         }
     }
 }
