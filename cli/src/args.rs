@@ -7,14 +7,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use treecast_node::control::protocol::Wait;
 
-use crate::input::{GroupName, Pick, Since, duration, wait};
+use crate::input::{GroupName, Since, duration, wait};
 use crate::output::ColorChoice;
 
 /// Talk on your own network: no server, nothing to set up.
-///
-/// Nodes find each other on the LAN and pass messages on along a tree they build among themselves.
 #[derive(Debug, Parser)]
-#[command(name = "treecast", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "treecast", version, max_term_width = 100)]
 #[command(after_help = "\
 Examples:
   treecast chat lobby             talk with everybody on this LAN who types the same
@@ -50,7 +48,7 @@ pub(crate) struct GlobalArgs {
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
     /// When to use colours.
-    #[arg(long, global = true, value_name = "WHEN", value_enum)]
+    #[arg(long, global = true, value_name = "auto|always|never", value_enum, hide_possible_values = true)]
     pub(crate) color: Option<ColorChoice>,
 }
 
@@ -138,8 +136,9 @@ Examples:
   treecast pub lobby 'build is green'
   tail -f log | treecast pub lobby     one message a line
   treecast pub lobby hi --wait all     until everybody online has it
-Lines that are not UTF-8 are sent as they are; a line longer than 1 MiB is skipped, named on stderr, and the exit
-code is 2. A wait that is not met in time: exit code 4.")]
+
+Lines may be any bytes. One longer than 1 MiB is skipped and named on stderr; the exit code is then 2. If a wait is not \
+met in time, it is 4.")]
     Pub(PubArgs),
     /// Print a group's messages as they come.
     #[command(after_help = "\
@@ -166,11 +165,10 @@ Example:
   TREECAST_NO_MDNS=1 treecast config
 A flag wins over TREECAST_… in the environment, that over the TOML file, that over the default.")]
     Config(ConfigArgs),
-    /// Measure real nodes in one process, over real transports.
-    #[command(after_help = "Example:\n  treecast bench --nodes 10 --transport quic --size 1024 --seconds 10")]
-    Bench(BenchArgs),
     /// Print what makes a shell complete treecast's commands.
-    #[command(after_help = "Example:\n  treecast completions bash > ~/.local/share/bash-completion/completions/treecast")]
+    #[command(
+        after_help = "Example:\n  treecast completions bash > ~/.local/share/bash-completion/completions/treecast"
+    )]
     Completions(CompletionsArgs),
     /// Print the manual page.
     #[command(after_help = "Example:\n  treecast man | man -l -")]
@@ -187,7 +185,7 @@ pub(crate) struct UpArgs {
     #[arg(long, value_name = "GROUP")]
     pub(crate) group: Vec<GroupName>,
     /// How logs are written to stderr.
-    #[arg(long, value_name = "FORMAT", value_enum)]
+    #[arg(long, value_name = "text|json", value_enum, hide_possible_values = true)]
     pub(crate) log_format: Option<LogFormat>,
 }
 
@@ -307,28 +305,8 @@ pub(crate) struct ConfigArgs {
     #[arg(long, value_name = "GROUP")]
     pub(crate) group: Vec<GroupName>,
     /// How logs would be written.
-    #[arg(long, value_name = "FORMAT", value_enum)]
+    #[arg(long, value_name = "text|json", value_enum, hide_possible_values = true)]
     pub(crate) log_format: Option<LogFormat>,
-}
-
-/// `bench`
-#[derive(Debug, Args)]
-pub(crate) struct BenchArgs {
-    /// How many nodes.
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(2..=200))]
-    pub(crate) nodes: u16,
-    /// What carries the messages.
-    #[arg(long, value_name = "T", value_enum, default_value = "tcp")]
-    pub(crate) transport: Pick,
-    /// Bytes a message.
-    #[arg(long, value_name = "B", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
-    pub(crate) size: u32,
-    /// How long to measure.
-    #[arg(long, value_name = "T", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3600))]
-    pub(crate) seconds: u32,
-    /// In which order messages are delivered: unordered, fifo or causal.
-    #[arg(long, value_name = "ORDER", default_value = "causal")]
-    pub(crate) order: String,
 }
 
 /// `completions`

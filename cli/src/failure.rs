@@ -1,7 +1,5 @@
 //! Failures this side of the control socket finds itself, and how a command may stop.
 
-use std::path::Path;
-
 use treecast_node::control::ClientError;
 use treecast_node::{Failure, exit};
 
@@ -43,11 +41,6 @@ pub(crate) fn bug(why: impl Into<String>) -> Failure {
 /// A signal came before the work was done.
 pub(crate) fn interrupted(what: impl Into<String>) -> Failure {
     Failure::new("interrupted", INTERRUPTED, what, "A signal asked this command to stop.", "")
-}
-
-/// A node is wanted and none runs.
-pub(crate) fn no_node(data_dir: &Path) -> Failure {
-    ClientError::NoNode { data_dir: data_dir.to_owned() }.into()
 }
 
 /// A node option was typed for a command that uses a node which runs already.

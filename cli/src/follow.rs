@@ -38,7 +38,9 @@ impl<'a> Follower<'a> {
             }
             Line::GroupReady { .. } => {}
             Line::Message(_) => self.screen.show_with(line, &mut self.names)?,
-            Line::Notice { code, what, .. } if self.screen.json => self.screen.warn(&Failure::new(code, 0, what, "", "")),
+            Line::Notice { code, what, .. } if self.screen.json => {
+                self.screen.warn(&Failure::new(code, 0, what, "", ""))
+            }
             line if self.screen.json => self.screen.show(line)?,
             line => {
                 if let Some(text) = event(line, &mut self.names) {

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use libp2p::Multiaddr;
+use treecast_node::{Failure, Node, NodeBuilder, StartError};
 use treecast_node::control::protocol::{Line, Request};
 use treecast_node::control::{Client, ClientError};
-use treecast_node::{Failure, Node, NodeBuilder, StartError};
 
 use crate::args::NodeArgs;
 use crate::failure::{Stop, attached, usage};
@@ -97,7 +97,10 @@ pub(crate) struct Addresses {
 impl Addresses {
     /// Reads them; says which is none.
     pub(crate) fn read(settings: &Settings) -> Result<Self, Failure> {
-        Ok(Self { listen: multiaddrs("--listen", &settings.listen)?, peers: multiaddrs("--peer", &settings.peer)? })
+        Ok(Self {
+            listen: multiaddrs("--listen", &settings.listen)?,
+            peers: multiaddrs("--peer", &settings.peer)?,
+        })
     }
 }
 

@@ -82,17 +82,6 @@ impl FromStr for Since {
     }
 }
 
-/// What carries a benchmark's messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Pick {
-    /// TCP with Noise and Yamux.
-    Tcp,
-    /// QUIC.
-    Quic,
-    /// Channels in memory, with Noise and Yamux.
-    Memory,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

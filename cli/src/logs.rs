@@ -17,7 +17,8 @@ pub(crate) fn start(settings: &Settings, verb: &Verb) {
         _ => "debug,treecast=trace,treecast_node=trace,treecast_overlay=trace",
     };
     let asked = std::env::var("TREECAST_LOG").ok().filter(|filter| !filter.is_empty());
-    let filter = asked.and_then(|filter| EnvFilter::try_new(filter).ok()).unwrap_or_else(|| EnvFilter::new(default));
+    let filter =
+        asked.and_then(|filter| EnvFilter::try_new(filter).ok()).unwrap_or_else(|| EnvFilter::new(default));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Ignored: a logger that is there already (in tests) may stay.
     let _ = match settings.log_format.value {

@@ -42,7 +42,8 @@ fn main() -> ExitCode {
 /// Whether errors are to be JSON, however wrong the rest of the command line is.
 fn wants_json(typed: &[OsString]) -> bool {
     let flag = typed.iter().skip(1).take_while(|word| *word != "--").any(|word| word == "--json");
-    let env = std::env::var("TREECAST_JSON").is_ok_and(|value| matches!(value.as_str(), "1" | "true" | "yes" | "on"));
+    let env = std::env::var("TREECAST_JSON")
+        .is_ok_and(|value| matches!(value.as_str(), "1" | "true" | "yes" | "on"));
     flag || env
 }
 

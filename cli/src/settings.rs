@@ -138,9 +138,8 @@ readable_choice!(ColorChoice);
 readable_choice!(LogFormat);
 
 /// The keys a TOML file may have; `_` may stand for `-`.
-const KEYS: [&str; 10] = [
-    "data-dir", "json", "quiet", "verbose", "color", "listen", "peer", "no-mdns", "group", "log-format",
-];
+const KEYS: [&str; 10] =
+    ["data-dir", "json", "quiet", "verbose", "color", "listen", "peer", "no-mdns", "group", "log-format"];
 
 /// The environment and the file, below the flags.
 struct Layers<'a> {
@@ -328,9 +327,16 @@ fn read(path: &Path) -> std::io::Result<String> {
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
-    let code = if error.kind() == std::io::ErrorKind::NotFound { "config-missing" } else { "config-unreadable" };
+    let code =
+        if error.kind() == std::io::ErrorKind::NotFound { "config-missing" } else { "config-unreadable" };
     let what = format!("The settings file {} cannot be read.", path.display());
-    Failure::new(code, exit::USAGE, what, format!("{}.", capital(&error.to_string())), "Name another with --config.")
+    Failure::new(
+        code,
+        exit::USAGE,
+        what,
+        format!("{}.", capital(&error.to_string())),
+        "Name another with --config.",
+    )
 }
 
 /// Reads the file's text; keys with `_` become those with `-`, unknown ones are refused.
@@ -338,12 +344,19 @@ fn parse_file(path: &Path, text: &str) -> Result<toml::Table, Failure> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
         let what = format!("The settings file {} is not TOML.", path.display());
-        usage(what, format!("Line {line}: {}.", error.message()), "Mend that line, or name another with --config.")
+        usage(
+            what,
+            format!("Line {line}: {}.", error.message()),
+            "Mend that line, or name another with --config.",
+        )
     })?;
     let table: toml::Table = table.into_iter().map(|(key, value)| (key.replace('_', "-"), value)).collect();
     if let Some(unknown) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {
         return Err(usage(
-            format!("The settings file {} has a key that treecast does not know: `{unknown}`.", path.display()),
+            format!(
+                "The settings file {} has a key that treecast does not know: `{unknown}`.",
+                path.display()
+            ),
             format!("Known are {}.", KEYS.join(", ")),
             "Correct or remove it.",
         ));
@@ -364,8 +377,10 @@ mod tests {
     #[test]
     fn flag_over_env_over_file_over_default() {
         let env = |name: &str| (name == "TREECAST_PEER").then(|| "/a, /b".to_owned());
-        let mut layers = Layers { env: &env, file: Some(file("peer = [\"/c\"]\nno_mdns = true\nquiet = false")) };
-        let peers = |layers: &Layers<'_>, flag| layers.pick::<Vec<String>>("peer", flag, vec![]).expect("good");
+        let mut layers =
+            Layers { env: &env, file: Some(file("peer = [\"/c\"]\nno_mdns = true\nquiet = false")) };
+        let peers =
+            |layers: &Layers<'_>, flag| layers.pick::<Vec<String>>("peer", flag, vec![]).expect("good");
         assert_eq!(peers(&layers, Some(vec!["/z".into()])).from, Origin::Flag);
         let from_env = peers(&layers, None);
         assert_eq!(from_env.value, ["/a", "/b"]);

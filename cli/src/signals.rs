@@ -21,7 +21,8 @@ impl Signals {
     /// Takes the signals over. Within a runtime.
     pub(crate) fn install() -> Result<Self, Failure> {
         let (tell, asked) = watch::channel(false);
-        let mut stream = Stream::open().map_err(|error| bug(format!("Signals cannot be watched: {error}.")))?;
+        let mut stream =
+            Stream::open().map_err(|error| bug(format!("Signals cannot be watched: {error}.")))?;
         tokio::spawn(async move {
             stream.next().await;
             let _ = tell.send(true);
@@ -48,7 +49,11 @@ impl Stream {
     fn open() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         let open = |kind| signal(kind);
-        Ok(Self([open(SignalKind::interrupt())?, open(SignalKind::terminate())?, open(SignalKind::hangup())?]))
+        Ok(Self([
+            open(SignalKind::interrupt())?,
+            open(SignalKind::terminate())?,
+            open(SignalKind::hangup())?,
+        ]))
     }
 
     async fn next(&mut self) {

@@ -99,7 +99,8 @@ fn is_stdout_closed() -> bool {
     let stdout = io::stdout();
     let mut look = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
     let found = poll(&mut look, PollTimeout::ZERO).unwrap_or(0);
-    found > 0 && look[0].revents().is_some_and(|events| events.intersects(PollFlags::POLLERR | PollFlags::POLLNVAL))
+    found > 0
+        && look[0].revents().is_some_and(|events| events.intersects(PollFlags::POLLERR | PollFlags::POLLNVAL))
 }
 
 #[cfg(not(unix))]

@@ -31,7 +31,8 @@ pub(crate) async fn talk(
     let request = Request::Sub { group: group.to_owned(), verbose: screen.verbose > 0 };
     // Listening comes first: so own messages are seen as everybody else's are.
     let mut listening = host.ask(&request).await?;
-    let mut pipe = Pipe { screen, follower: Follower::new(screen), me: listening.node().to_owned(), last_seen: None };
+    let mut pipe =
+        Pipe { screen, follower: Follower::new(screen), me: listening.node().to_owned(), last_seen: None };
     let first = listening.next().await?;
     pipe.show(&first)?;
     let (receipts, to) = feed::open(host, group, Wait::Sent, None).await?;

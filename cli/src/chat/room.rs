@@ -42,8 +42,7 @@ impl Command {
 }
 
 /// What `/help` says.
-pub(super) const HELP: &str =
-    "/who: who is here · /nick NAME: your name · /quit or Ctrl-D: go · //text: say /text · arrow up: earlier lines";
+pub(super) const HELP: &str = "/who: who is here · /nick NAME: your name · /quit or Ctrl-D: go · //text: say /text · arrow up: earlier lines";
 
 /// Most own lines that wait to be recognised when they come back.
 const MAX_PENDING: usize = 10_000;

@@ -37,13 +37,18 @@ pub(crate) async fn talk(
         drop(listening);
         return piped::talk(group, host, settings, screen, signals).await;
     };
-    editor.print(paint(screen.color, Style::Bold, &format!("{} · you are {}", clean_line(group), clean_line(&nick))));
+    editor.print(paint(
+        screen.color,
+        Style::Bold,
+        &format!("{} · you are {}", clean_line(group), clean_line(&nick)),
+    ));
     editor.print(paint(screen.color, Style::Dim, HELP));
     let (receipts, to) = feed::open(host, group, Wait::Sent, None).await?;
     let (say, said) = mpsc::channel(QUEUE);
     let feeding = tokio::spawn(feed::all(said, to, screen.clone()));
     let room = Room::new(screen, &me);
-    let mut chat = Chat { group, host, screen, editor, room, me, say: Some(say), told: Told::default(), sent: 0 };
+    let mut chat =
+        Chat { group, host, screen, editor, room, me, say: Some(say), told: Told::default(), sent: 0 };
     let mut sources = Sources { listening, receipts };
     let done = {
         let (alone_send, mut alone_told) = mpsc::channel(1);
@@ -134,7 +139,8 @@ impl Chat<'_> {
             Command::Help => self.editor.print(self.room.dim(HELP)),
             Command::Quit => return Ok(true),
             Command::Unknown(word) => {
-                let text = format!("! /{} is no command here; /help shows them, //{0} says it", clean_line(&word));
+                let text =
+                    format!("! /{} is no command here; /help shows them, //{0} says it", clean_line(&word));
                 self.editor.print(self.room.dim(&text));
             }
         }
@@ -168,7 +174,8 @@ impl Chat<'_> {
         match self.host.ask(&Request::Nick { name }).await?.next().await? {
             Line::Id { nick, .. } => {
                 self.editor.set_prompt(prompt(&self.me, &nick, self.screen));
-                self.editor.print(self.room.dim(&format!("* you are {} from the next line on", clean_line(&nick))));
+                self.editor
+                    .print(self.room.dim(&format!("* you are {} from the next line on", clean_line(&nick))));
             }
             Line::Error(failure) => self.complain(&failure),
             _ => {}

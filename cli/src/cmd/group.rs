@@ -17,7 +17,11 @@ pub(super) async fn run(verb: GroupVerb, settings: &Settings, screen: &Screen) -
         }
         GroupVerb::Leave(arg) => {
             let request = Request::GroupLeave { group: arg.group.to_string() };
-            let exit = host::ask(settings, &request, |_, line| if screen.json { screen.show(&line) } else { Ok(()) });
+            let exit = host::ask(
+                settings,
+                &request,
+                |_, line| if screen.json { screen.show(&line) } else { Ok(()) },
+            );
             let exit = exit.await?;
             screen.note(&format!("Left {}.", arg.group));
             Ok(exit)

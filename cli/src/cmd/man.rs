@@ -26,8 +26,8 @@ fn page() -> io::Result<String> {
     Man::new(command.clone()).render(&mut text)?;
     for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
         if verb.has_subcommands() {
-            let inner = verb.get_subcommands().filter(|inner| inner.get_name() != "help");
-            inner.map(|inner| section(inner, &mut text)).collect::<io::Result<()>>()?;
+            let mut inner = verb.get_subcommands().filter(|inner| inner.get_name() != "help");
+            inner.try_for_each(|inner| section(inner, &mut text))?;
         } else {
             section(verb, &mut text)?;
         }
@@ -40,7 +40,8 @@ fn section(command: &Command, text: &mut Vec<u8>) -> io::Result<()> {
     let title = command.get_bin_name().unwrap_or(command.get_name()).to_owned();
     let global = command.get_arguments().filter(|arg| arg.is_global_set()).map(|arg| arg.get_id().clone());
     let global: Vec<_> = global.collect();
-    let command = global.into_iter().fold(command.clone(), |command, id| command.mut_arg(id, |arg| arg.hide(true)));
+    let command =
+        global.into_iter().fold(command.clone(), |command, id| command.mut_arg(id, |arg| arg.hide(true)));
     let man = Man::new(command.display_name(title.clone()));
     let mut part = Vec::new();
     man.render_synopsis_section(&mut part)?;

@@ -15,8 +15,6 @@ mod sub;
 mod tree;
 mod up;
 
-use treecast_node::Failure;
-
 use crate::args::{Typed, Verb};
 use crate::failure::{Stop, interrupted};
 use crate::output::Screen;
@@ -26,10 +24,14 @@ use crate::signals::Signals;
 /// The settings that matter beside a verb's own arguments.
 pub(crate) fn local_flags(verb: &Verb) -> LocalFlags {
     match verb {
-        Verb::Up(up) => LocalFlags { node: up.node.clone(), group: up.group.clone(), log_format: up.log_format },
-        Verb::Config(config) => {
-            LocalFlags { node: config.node.clone(), group: config.group.clone(), log_format: config.log_format }
+        Verb::Up(up) => {
+            LocalFlags { node: up.node.clone(), group: up.group.clone(), log_format: up.log_format }
         }
+        Verb::Config(config) => LocalFlags {
+            node: config.node.clone(),
+            group: config.group.clone(),
+            log_format: config.log_format,
+        },
         Verb::Chat(chat) => LocalFlags { node: chat.node.clone(), ..LocalFlags::default() },
         Verb::Pub(publish) => LocalFlags { node: publish.node.clone(), ..LocalFlags::default() },
         Verb::Sub(sub) => LocalFlags { node: sub.node.clone(), ..LocalFlags::default() },
@@ -69,7 +71,7 @@ async fn run_brief(verb: Verb, settings: &Settings, screen: &Screen) -> Result<u
         Verb::Completions(args) => completions::run(&args, screen),
         Verb::Man => man::run(screen),
         Verb::Up(_) | Verb::Chat(_) | Verb::Pub(_) | Verb::Sub(_) | Verb::Tree(_) => {
-            Err(Stop::Failed(Failure::from(crate::failure::bug("A command went the wrong way."))))
+            Err(Stop::Failed(crate::failure::bug("A command went the wrong way.")))
         }
     }
 }

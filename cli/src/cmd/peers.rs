@@ -11,7 +11,8 @@ use crate::settings::Settings;
 pub(super) async fn run(args: PeersArgs, settings: &Settings, screen: &Screen) -> Result<u8, Stop> {
     let group = args.group.map(|group| group.to_string());
     let mut rows = Vec::new();
-    let done = host::ask(settings, &Request::Peers { group }, |_, line| match &line {
+    let request = Request::Peers { group };
+    let done = host::ask(settings, &request, |_, line| match &line {
         Line::Peer(peer) if !screen.json => {
             rows.push(peer_row(peer));
             Ok(())

@@ -54,7 +54,13 @@ async fn publish(args: &PubArgs, host: &Host<'_>, tally: &mut Tally<'_>) -> Resu
         let screen = tally.screen;
         screen.note(&format!("{} of {} messages {}.", tally.receipts, fed.sent, goal(args.wait)));
     }
-    Ok(if fed.exit != 0 { fed.exit } else if tally.exit != 0 { tally.exit } else { exit })
+    Ok(if fed.exit != 0 {
+        fed.exit
+    } else if tally.exit != 0 {
+        tally.exit
+    } else {
+        exit
+    })
 }
 
 /// A queue with one message.

@@ -14,7 +14,12 @@ use crate::settings::Settings;
 use crate::signals::Signals;
 use crate::stdio::stdout_closed;
 
-pub(super) async fn run(args: SubArgs, settings: &Settings, screen: &Screen, signals: &Signals) -> Result<u8, Stop> {
+pub(super) async fn run(
+    args: SubArgs,
+    settings: &Settings,
+    screen: &Screen,
+    signals: &Signals,
+) -> Result<u8, Stop> {
     if args.tentative {
         return Err(crate::failure::usage(
             "--tentative cannot be used yet.",

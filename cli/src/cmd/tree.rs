@@ -29,7 +29,7 @@ pub(super) async fn run(
     });
     tokio::select! {
         done = shown => done,
-        () = signals.asked() if watch => Ok(0),
+        () = signals.asked(), if watch => Ok(0),
         () = signals.asked() => Err(interrupted("The command was interrupted.").into()),
         () = stdout_closed() => Err(Stop::PipeClosed),
     }

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use treecast_node::control::protocol::{
-    GroupLine, Line, MemberEntry, Members, MessageLine, Status,
-};
+use treecast_node::control::protocol::{GroupLine, Line, MemberEntry, Members, MessageLine, Status};
 
 use super::color::{self, Style, paint};
 use super::{Screen, clean, layout, tree};
@@ -98,7 +96,9 @@ pub(crate) fn event(line: &Line, names: &mut Names) -> Option<String> {
                 other => format!("* {who}: {}", clean::line(other)),
             }
         }
-        Line::Lagged { missed, .. } => format!("! {missed} were skipped: this reader was too slow, or away too long"),
+        Line::Lagged { missed, .. } => {
+            format!("! {missed} were skipped: this reader was too slow, or away too long")
+        }
         Line::Gap { event, source, from, to, .. } => {
             let count = to.saturating_sub(*from);
             let who = short(source);
@@ -124,7 +124,11 @@ pub(crate) fn event(line: &Line, names: &mut Names) -> Option<String> {
 fn message_lines(message: &MessageLine, names: &mut Names, screen: &Screen) -> Vec<String> {
     let name = names.call(&message.source, &message.nick);
     let who = paint(screen.color, color::of_node(&message.source), &name);
-    let time = if screen.terminal { format!("{} ", paint(screen.color, Style::Dim, &clock(message.time))) } else { String::new() };
+    let time = if screen.terminal {
+        format!("{} ", paint(screen.color, Style::Dim, &clock(message.time)))
+    } else {
+        String::new()
+    };
     let indent = layout::width(&name) + 2 + if screen.terminal { 6 } else { 0 };
     let body = match (&message.text, &message.data) {
         (Some(text), _) => clean::lines(text).into_iter().map(std::borrow::Cow::into_owned).collect(),
@@ -152,7 +156,8 @@ fn wrapped(body: &[String], indent: usize) -> Vec<String> {
 
 /// Columns of the terminal on stdout; 80 if it does not say.
 pub(crate) fn columns() -> usize {
-    terminal_size::terminal_size().map_or(80, |(terminal_size::Width(columns), _)| usize::from(columns).max(1))
+    terminal_size::terminal_size()
+        .map_or(80, |(terminal_size::Width(columns), _)| usize::from(columns).max(1))
 }
 
 /// Bytes that a padded base64 text stands for.
@@ -188,7 +193,10 @@ fn status_lines(status: &Status, screen: &Screen) -> Vec<String> {
         format!("  peers     {}", status.peers),
     ];
     let groups = status.groups.iter().map(|name| clean::line(name).into_owned()).collect::<Vec<_>>();
-    lines.push(format!("  groups    {}", if groups.is_empty() { "none".to_owned() } else { groups.join(", ") }));
+    lines.push(format!(
+        "  groups    {}",
+        if groups.is_empty() { "none".to_owned() } else { groups.join(", ") }
+    ));
     for (at, address) in status.addresses.iter().enumerate() {
         lines.push(format!("  {}  {address}", if at == 0 { "listening" } else { "         " }));
     }
@@ -197,7 +205,9 @@ fn status_lines(status: &Status, screen: &Screen) -> Vec<String> {
         lines.push("  mDNS      off: found only through --peer".to_owned());
     }
     let full = status.collections.iter().filter(|(_, c)| c.cap > 0 && c.len.max(c.bytes) * 10 >= c.cap * 9);
-    lines.extend(full.map(|(name, c)| format!("  {name} is nearly full: {} of {}", c.len.max(c.bytes), c.cap)));
+    lines.extend(
+        full.map(|(name, c)| format!("  {name} is nearly full: {} of {}", c.len.max(c.bytes), c.cap)),
+    );
     if screen.verbose > 0 {
         let row = |(name, c): (&String, &_)| collection_row(name, c);
         let rows: Vec<Vec<String>> = status.collections.iter().map(row).collect();
@@ -301,7 +311,11 @@ mod tests {
     #[test]
     fn messages_cannot_draw_on_the_terminal() {
         let mut names = Names::default();
-        let lines = render(&message("A\u{1b}[2J\u{202e}da", "12D3x", "hi\u{1b}]0;x\u{7}\nthere"), &mut names, &screen());
+        let lines = render(
+            &message("A\u{1b}[2J\u{202e}da", "12D3x", "hi\u{1b}]0;x\u{7}\nthere"),
+            &mut names,
+            &screen(),
+        );
         assert_eq!(lines, ["A[2Jda: hi]0;x", "        there"]);
     }
 
@@ -316,7 +330,10 @@ mod tests {
 
     #[test]
     fn sizes_and_times() {
-        assert_eq!([data_len(""), data_len("/w=="), data_len("AAA="), data_len("AAAA"), data_len("=")], [0, 1, 2, 3, 0]);
+        assert_eq!(
+            [data_len(""), data_len("/w=="), data_len("AAA="), data_len("AAAA"), data_len("=")],
+            [0, 1, 2, 3, 0]
+        );
         assert_eq!([span(5), span(90), span(3700), span(90_000)], ["5 s", "1 min", "1 h 1 min", "1 d 1 h"]);
         assert_eq!(clock(u64::MAX), "--:--");
     }

@@ -54,7 +54,11 @@ impl Drawing<'_> {
     fn above(&mut self, me: &str) {
         let tree = self.tree;
         let Some(parent) = &tree.parent else {
-            let remark = if tree.root == me { "root".to_owned() } else { format!("no parent now; the root is {}", self.call(&tree.root)) };
+            let remark = if tree.root == me {
+                "root".to_owned()
+            } else {
+                format!("no parent now; the root is {}", self.call(&tree.root))
+            };
             return self.put("this node", &remark);
         };
         let reported = format!("reported {} ago", ago(tree.age_ms));
@@ -67,7 +71,8 @@ impl Drawing<'_> {
             self.depth += 1;
         }
         let role = if *parent == tree.root { "root, parent" } else { "parent" };
-        let rtt = tree.parent_rtt_ms.map_or("not measured yet".to_owned(), |ms| format!("{} measured", millis(ms)));
+        let rtt =
+            tree.parent_rtt_ms.map_or("not measured yet".to_owned(), |ms| format!("{} measured", millis(ms)));
         self.put(&self.call(parent), &format!("{role}; round trip {rtt}"));
         self.depth += 1;
         let hops = if tree.depth == 1 { "1 hop".to_owned() } else { format!("{} hops", tree.depth) };
