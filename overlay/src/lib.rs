@@ -12,6 +12,7 @@ mod config;
 mod descriptor;
 mod engine;
 mod id;
+mod identity;
 pub mod io;
 mod out;
 mod rng;
