@@ -37,4 +37,4 @@ pub use node::NodeIx;
 pub use record::{Captured, Record, Stop, What};
 pub use report::{Report, Spread};
 pub use scenario::{Scenario, Step};
-pub use world::{Contacts, Traffic, World};
+pub use world::{Contacts, Tamper, Traffic, World};

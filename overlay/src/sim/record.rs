@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::node::NodeIx;
 use crate::id::{GroupId, PublishId};
-use crate::io::{Event, Lane};
+use crate::io::{CloseReason, Event, Lane};
 use crate::time::Time;
 
 /// One observation.
@@ -42,6 +42,13 @@ pub enum What {
         id: PublishId,
         /// What.
         payload: Bytes,
+    },
+    /// The engine closed a link.
+    Closed {
+        /// Who was at its other end.
+        peer: NodeIx,
+        /// Why.
+        reason: CloseReason,
     },
     /// The engine told the application something.
     Event(Event),

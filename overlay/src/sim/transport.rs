@@ -8,10 +8,10 @@ use super::link::{Conn, ConnIx, End, Side};
 use super::network::NetworkModel;
 use super::node::{self, Host, NodeIx};
 use super::queue::Happening;
-use super::record::Captured;
+use super::record::{Captured, What};
 use super::world::World;
 use crate::id::{Address, LinkId, NodeId};
-use crate::io::{Input, Lane};
+use crate::io::{CloseReason, Input, Lane};
 use crate::time::Time;
 
 /// How long a driver gathers before it reports what has drained.
@@ -82,7 +82,23 @@ impl World {
         conn
     }
 
+    /// What an engine sends, unless somebody tampers with it.
     pub(super) fn send(&mut self, from: NodeIx, link: LinkId, lane: Lane, frame: Bytes) {
+        match self.tamper.take() {
+            Some((liar, mut change)) if liar == from => {
+                for changed in change(frame) {
+                    self.send_frame(from, link, lane, changed);
+                }
+                self.tamper = Some((liar, change));
+            }
+            other => {
+                self.tamper = other;
+                self.send_frame(from, link, lane, frame);
+            }
+        }
+    }
+
+    fn send_frame(&mut self, from: NodeIx, link: LinkId, lane: Lane, frame: Bytes) {
         let Some((conn, side)) = self.nodes[from.0].end(link) else { return };
         let to = self.conns[conn].ends[1 - side].node;
         if let Some(captured) = &mut self.captured
@@ -179,9 +195,11 @@ impl World {
     }
 
     /// The engine closes a link.
-    pub(super) fn close(&mut self, node: NodeIx, link: LinkId) {
+    pub(super) fn close(&mut self, node: NodeIx, link: LinkId, reason: CloseReason) {
         let Some((conn, side)) = self.nodes[node.0].end(link) else { return };
         if self.conns[conn].ends[side].open {
+            let peer = self.conns[conn].ends[1 - side].node;
+            self.record(node, What::Closed { peer, reason });
             self.conns[conn].ends[side].shut();
             self.queue.push(self.now, Happening::Down { conn, side });
             self.tell_peer_of_end(conn, side);

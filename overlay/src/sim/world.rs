@@ -54,6 +54,9 @@ pub struct Traffic {
     pub inputs: u64,
 }
 
+/// Turns a frame into what is sent in its place.
+pub type Tamper = Box<dyn FnMut(Bytes) -> Vec<Bytes>>;
+
 /// All nodes, the network between them, and the clock.
 pub struct World {
     /// Of the engines that start from now on.
@@ -73,6 +76,7 @@ pub struct World {
     pub(super) traffic: Traffic,
     pub(super) captured: Option<Vec<Captured>>,
     pub(super) capture_max: usize,
+    pub(super) tamper: Option<(NodeIx, Tamper)>,
     trace: Trace,
     records: Vec<Record>,
     publications: u64,
@@ -100,6 +104,7 @@ impl World {
             traffic: Traffic::default(),
             captured: None,
             capture_max: 0,
+            tamper: None,
             trace: Trace::new(seed),
             records: Vec::new(),
             publications: 0,
@@ -279,6 +284,11 @@ impl World {
         self.captured.take().unwrap_or_default()
     }
 
+    /// From now on this node's frames are changed on their way out; `None` ends it.
+    pub fn tamper(&mut self, tamper: Option<(NodeIx, Tamper)>) {
+        self.tamper = tamper;
+    }
+
     /// What was observed since the last call.
     pub fn take_records(&mut self) -> Vec<Record> {
         std::mem::take(&mut self.records)
@@ -451,7 +461,7 @@ impl World {
         match output {
             Output::Send { link, lane, frame } => self.send(ix, link, lane, frame),
             Output::Dial { node, addresses } => self.dial(ix, node, &addresses),
-            Output::Close { link, .. } => self.close(ix, link),
+            Output::Close { link, reason } => self.close(ix, link, reason),
             Output::Persist { token, writes } => inputs.extend(self.persist(ix, token, &writes)),
             Output::Event(event) => {
                 self.trace.event(self.now, ix, &event);

@@ -75,8 +75,8 @@ impl Batch {
     pub(crate) fn sign(group: &GroupId, header: Header, messages: &[Bytes], identity: &Identity) -> Self {
         let payload: usize = messages.iter().map(|message| message.len() + 5).sum();
         let core = Core { header: &header, messages };
-        let mut bytes = cbor4ii::serde::to_vec(Vec::with_capacity(payload + 256), &core)
-            .expect("our own types encode");
+        let mut bytes =
+            cbor4ii::serde::to_vec(Vec::with_capacity(payload + 256), &core).expect("our own types encode");
         let hash = hash(group, &bytes);
         bytes.extend_from_slice(&identity.sign(&hash));
         // Parsed from its own bytes, so that the kept payloads share one buffer.
@@ -196,8 +196,12 @@ impl<'de> Visitor<'de> for CoreVisitor {
         if (id.seq == 0) != (opening.is_some() && previous == Digest::ZERO) || id.seq == Seq::MAX {
             return Err(A::Error::custom("only the first batch of a life opens it"));
         }
-        let dependencies = heads.into_iter().map(|(source, life, seq)| BatchId { source, life, seq }).collect();
-        Ok(ParsedCore { header: Header { id, previous, time_after_life_ms, dependencies, opening }, messages })
+        let dependencies =
+            heads.into_iter().map(|(source, life, seq)| BatchId { source, life, seq }).collect();
+        Ok(ParsedCore {
+            header: Header { id, previous, time_after_life_ms, dependencies, opening },
+            messages,
+        })
     }
 }
 

@@ -88,7 +88,8 @@ impl MemberRecord {
         if body.nick.len() > MAX_NICK || body.addresses.len() > MAX_ADDRESSES {
             return Err(Malformed);
         }
-        if body.addresses.iter().any(|it| it.as_bytes().is_empty() || it.as_bytes().len() > Address::MAX_LEN) {
+        if body.addresses.iter().any(|it| it.as_bytes().is_empty() || it.as_bytes().len() > Address::MAX_LEN)
+        {
             return Err(Malformed);
         }
         Ok(Self {
@@ -161,7 +162,13 @@ pub(crate) struct Ack {
 }
 
 impl Ack {
-    pub(crate) fn sign(group: &GroupId, identity: &Identity, source: NodeId, life: Life, next: Seq) -> ByteBuf {
+    pub(crate) fn sign(
+        group: &GroupId,
+        identity: &Identity,
+        source: NodeId,
+        life: Life,
+        next: Seq,
+    ) -> ByteBuf {
         let body = AckBody { member: identity.node(), source, life, next };
         ByteBuf::from(seal("treecast 1 ack", group, &body, identity))
     }

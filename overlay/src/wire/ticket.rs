@@ -212,7 +212,10 @@ mod tests {
         let address = Address::new(vec![4, 10, 0, 0, 1, 6, 1, 187]).expect("a good length");
         Ticket {
             descriptor: Descriptor::open("garden").expect("a good name"),
-            members: vec![(NodeId::from_bytes([1; 32]), vec![address.clone()]), (NodeId::from_bytes([2; 32]), vec![address])],
+            members: vec![
+                (NodeId::from_bytes([1; 32]), vec![address.clone()]),
+                (NodeId::from_bytes([2; 32]), vec![address]),
+            ],
         }
     }
 
