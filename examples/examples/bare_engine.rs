@@ -1,6 +1,8 @@
 //! Two engines driven by hand: no runtime, no network, no clock. This is all that a driver
 //! does, wherever it runs; replace the queue by your transport and `now` by your clock.
 
+#![expect(clippy::print_stdout, reason = "an example talks to its reader")]
+
 use std::collections::VecDeque;
 use std::error::Error;
 use std::time::Duration;

@@ -175,52 +175,55 @@ impl Oracle {
     /// new entry.
     pub fn observe(&mut self, world: &mut World) -> usize {
         let first = self.history.entries.len();
-        for record in world.take_records() {
-            self.take(world, record);
-        }
+        let records = world.take_records();
+        self.take_all(world, &records);
         first
     }
 
-    fn take(&mut self, world: &World, record: Record) {
+    /// Takes what somebody else has taken from the world.
+    pub fn take_all(&mut self, world: &World, records: &[Record]) {
+        records.iter().for_each(|record| self.take(world, record));
+    }
+
+    fn take(&mut self, world: &World, record: &Record) {
         let Record { time, node, run, what } = record;
+        let (time, node, run) = (*time, *node, *run);
         let mut push = |fact| self.history.entries.push(Entry { time, node, run, fact });
         match what {
             What::Started { .. } => push(Fact::Started),
-            What::Stopped(stop) => push(Fact::Stopped(stop)),
+            What::Stopped(stop) => push(Fact::Stopped(*stop)),
             What::ShutdownAsked => push(Fact::ShutdownAsked),
-            What::LeaveAsked(group) if group == self.group => push(Fact::LeaveAsked),
-            What::Publish { group, id, payload } if group == self.group => {
-                let key = Key::read(&payload).expect("only the oracle publishes");
+            What::LeaveAsked(group) if *group == self.group => push(Fact::LeaveAsked),
+            What::Publish { group, id, payload } if *group == self.group => {
+                let key = Key::read(payload).expect("only the oracle publishes");
                 push(Fact::Published(key));
                 let at = usize::try_from(id.0).expect("counted");
                 self.keys.resize(at + 1, key);
             }
             What::Event(event) => self.take_event(world, (time, node, run), event),
-            What::Closed { peer, reason } => push(Fact::Closed { peer, reason }),
+            What::Closed { peer, reason } => push(Fact::Closed { peer: *peer, reason: *reason }),
             What::LeaveAsked(_) | What::Publish { .. } => {}
         }
     }
 
-    fn take_event(&mut self, world: &World, (time, node, run): (Time, NodeIx, u32), event: Event) {
-        let group = self.group;
-        let key = |id: PublishId| self.keys[usize::try_from(id.0).expect("counted")];
-        let ix = |id: NodeId| world.ix(&id);
+    fn take_event(&mut self, world: &World, (time, node, run): (Time, NodeIx, u32), event: &Event) {
+        if group_of(event) != Some(self.group) {
+            return;
+        }
+        let key = |id: &PublishId| self.keys[usize::try_from(id.0).expect("counted")];
+        let ix = |id: &NodeId| world.ix(id);
         let fact = match event {
-            Event::Ready { group: of } if of == group => Fact::Ready,
-            Event::LeftGroup { group: of } if of == group => Fact::LeftGroup,
-            Event::Published { group: of, id, .. } if of == group => Fact::Placed(key(id)),
-            Event::Rejected { group: of, id, error } if of == group => Fact::Refused(key(id), error),
-            Event::Gap { group: of, source, lost: true, .. } if of == group => {
-                Fact::Lost { source: ix(source) }
-            }
-            Event::Lagged { group: of, .. } | Event::Overloaded { group: of, .. } if of == group => {
-                Fact::Excused
-            }
-            Event::Forked { group: of, source, .. } if of == group => Fact::Forked { source: ix(source) },
-            Event::Deliver { group: of, delivery } if of == group => {
+            Event::Ready { .. } => Fact::Ready,
+            Event::LeftGroup { .. } => Fact::LeftGroup,
+            Event::Published { id, .. } => Fact::Placed(key(id)),
+            Event::Rejected { id, error, .. } => Fact::Refused(key(id), *error),
+            Event::Gap { source, .. } => Fact::Lost { source: ix(source) },
+            Event::Lagged { .. } | Event::Overloaded { .. } => Fact::Excused,
+            Event::Forked { source, .. } => Fact::Forked { source: ix(source) },
+            Event::Deliver { delivery, .. } => {
                 for (n, payload) in (delivery.first..).zip(&delivery.payloads) {
                     let key = Key::read(payload).filter(|key| key.is_intact(payload));
-                    let (source, life, seq) = (ix(delivery.source), delivery.life, delivery.seq);
+                    let (source, life, seq) = (ix(&delivery.source), delivery.life, delivery.seq);
                     let fact = Fact::Delivered(Delivered { source, life, seq, n, key });
                     self.history.entries.push(Entry { time, node, run, fact });
                 }
@@ -229,6 +232,22 @@ impl Oracle {
             _ => return,
         };
         self.history.entries.push(Entry { time, node, run, fact });
+    }
+}
+
+/// The group of an event that a property speaks of.
+fn group_of(event: &Event) -> Option<GroupId> {
+    match event {
+        Event::Ready { group }
+        | Event::LeftGroup { group }
+        | Event::Published { group, .. }
+        | Event::Rejected { group, .. }
+        | Event::Gap { group, lost: true, .. }
+        | Event::Lagged { group, .. }
+        | Event::Overloaded { group, .. }
+        | Event::Forked { group, .. }
+        | Event::Deliver { group, .. } => Some(*group),
+        _ => None,
     }
 }
 
