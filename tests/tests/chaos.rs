@@ -11,7 +11,7 @@ fn storm(size: Size, default_seeds: u64) {
         let outcome = run(&plan);
         eprintln!(
             "{size:?} seed {seed}: {} nodes, {} deliveries, {:?}",
-            plan.nodes,
+            plan.scenario.nodes,
             outcome.deliveries(),
             outcome.world.traffic()
         );

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use treecast_overlay::sim::{Contacts, Crash, Latency, NetworkModel, NodeIx, Step};
+use treecast_overlay::sim::{Contacts, Crash, Latency, NetworkModel, NodeIx, Scenario, Step};
 use treecast_overlay::{Config, Descriptor, Input, Order, Rng};
 
 /// How large a run is.
@@ -37,19 +37,9 @@ pub enum Act {
 /// A whole run.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Where it came from.
-    pub seed: u64,
-    /// How many nodes there are.
-    pub nodes: usize,
-    /// What they are in.
-    pub group: Descriptor,
-    /// The network at the start.
-    pub network: NetworkModel,
-    /// How they run.
-    pub config: Config,
-    /// Whom they know when they start.
-    pub contacts: Contacts,
-    /// What happens, by time.
+    /// The world at its start, without steps.
+    pub scenario: Scenario,
+    /// What happens, by time; what comes at one time happens in this order.
     pub acts: Vec<(Duration, Act)>,
     /// Chance that a delivery is answered.
     pub answers: f64,
@@ -97,19 +87,12 @@ impl Plan {
         draft.lift();
         let Draft { mut rng, mut acts, .. } = draft;
         acts.sort_by_key(|(at, _)| *at);
-        Self {
-            seed,
-            nodes,
-            group,
-            network,
-            config: Config::default(),
-            contacts,
-            acts,
-            answers: 0.1 * rng.unit(),
-            calm,
-            // Past the last hole that is given up, and what that sets free.
-            end: calm + Config::default().lost_after + ms(20_000),
-        }
+        let config = Config::default();
+        // Past the last hole that is given up, and what that sets free.
+        let end = calm + config.lost_after + ms(20_000);
+        let answers = 0.1 * rng.unit();
+        let scenario = Scenario { seed, nodes, group, network, config, contacts, steps: Vec::new() };
+        Self { scenario, acts, answers, calm, end }
     }
 }
 

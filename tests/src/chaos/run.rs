@@ -37,7 +37,7 @@ impl Outcome {
 
 /// Runs a plan to its end and judges it.
 pub fn run(plan: &Plan) -> Outcome {
-    let _guard = PrintSeed(plan.seed);
+    let _guard = PrintSeed(plan.scenario.seed);
     let mut runner = Runner::new(plan);
     for (at, act) in &plan.acts {
         runner.run_until(Time::ZERO + *at);
@@ -78,17 +78,12 @@ struct Runner<'a> {
 
 impl<'a> Runner<'a> {
     fn new(plan: &'a Plan) -> Self {
-        let mut world = World::new(plan.seed, plan.network.clone());
-        world.config = plan.config.clone();
-        world.contacts = plan.contacts;
-        for _ in 0..plan.nodes {
-            world.add_node(std::slice::from_ref(&plan.group));
-        }
+        let scenario = &plan.scenario;
         Self {
             plan,
-            world,
-            oracle: Oracle::new(plan.group.id()),
-            rng: Rng::new(plan.seed),
+            world: scenario.build(),
+            oracle: Oracle::new(scenario.group.id()),
+            rng: Rng::new(scenario.seed),
             answers: 0,
             next_look: Time::ZERO,
             violations: Vec::new(),
@@ -131,20 +126,21 @@ impl<'a> Runner<'a> {
         self.oracle.observe(&mut self.world);
         let group = self.oracle.group();
         let end = self.world.now();
-        let goodbye_bound = self.plan.config.goodbye_wait + Duration::from_secs(1);
+        let scenario = &self.plan.scenario;
+        let goodbye_bound = scenario.config.goodbye_wait + Duration::from_secs(1);
         let history = std::mem::take(&mut self.oracle.history);
         self.demand("integrity", integrity::check(&history));
         self.demand("validity", validity::check(&history));
         self.demand("agreement", agreement::check(&history));
-        if self.plan.group.order >= Order::Fifo {
+        if scenario.group.order >= Order::Fifo {
             self.demand("fifo", fifo::check(&history));
         }
-        if self.plan.group.order >= Order::Causal {
+        if scenario.group.order >= Order::Causal {
             self.demand("causality", causality::check(&history));
         }
         self.demand("goodbye", goodbye::check(&history, goodbye_bound, end));
         self.demand("tree", tree::check(&self.world, group));
-        if self.plan.nodes <= self.plan.config.roster {
+        if scenario.nodes <= scenario.config.roster {
             self.demand("membership", membership::check(&self.world, group, &history.left()));
         }
         self.oracle.history = history;

@@ -31,9 +31,20 @@ const LIAR: NodeIx = NodeIx(3);
 pub fn frames(data: &[u8]) {
     let mut decisions = Decisions::new(data);
     let mut field = Field::new();
-    field.talk(Duration::from_millis(1_500));
+    // A liar from the first word on, or one that was a good neighbour before.
+    if decisions.byte() >= 64 {
+        field.talk(Duration::from_millis(1_500));
+    }
     field.lie(&mut decisions);
-    field.talk(Duration::from_millis(4_000));
+    field.talk(Duration::from_millis(2_000));
+    if decisions.byte() >= 128 {
+        // One that comes back hears of its own past from a liar, too.
+        let victim = NodeIx(decisions.below(HONEST));
+        field.world.crash(victim, Crash::Process);
+        field.talk(Duration::from_millis(200));
+        field.world.start(victim, true);
+    }
+    field.talk(Duration::from_millis(2_000));
     field.world.crash(LIAR, Crash::Process);
     field.world.tamper(None);
     field.talk(Duration::from_millis(3_000));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use treecast_overlay::sim::{Contacts, Crash, NetworkModel, NodeIx, Step};
+use treecast_overlay::sim::{Contacts, Crash, NetworkModel, NodeIx, Scenario, Step};
 use treecast_overlay::{
     Address, BatchId, Config, Descriptor, GroupId, Input, Lane, LinkId, NodeId, Order, PublishId, Token,
 };
@@ -44,18 +44,12 @@ fn plan(decisions: &mut Decisions) -> Plan {
     let settled = at + Duration::from_secs(35);
     let last_words = (0..nodes).map(|node| (settled, Act::Publish { node: NodeIx(node), count: 1, len: 20 }));
     acts.extend(last_words);
-    Plan {
-        seed: 7,
-        nodes,
-        group,
-        network: NetworkModel::uniform(Duration::from_millis(1), Duration::from_millis(30)),
-        config: Config::default(),
-        contacts: Contacts::All,
-        acts,
-        answers: 0.05,
-        calm: at,
-        end: at + Config::default().lost_after + Duration::from_secs(20),
-    }
+    let config = Config::default();
+    let end = at + config.lost_after + Duration::from_secs(20);
+    let network = NetworkModel::uniform(Duration::from_millis(1), Duration::from_millis(30));
+    let (contacts, steps) = (Contacts::All, Vec::new());
+    let scenario = Scenario { seed: 7, nodes, group, network, config, contacts, steps };
+    Plan { scenario, acts, answers: 0.05, calm: at, end }
 }
 
 fn start(node: NodeIx) -> Act {
