@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -56,6 +57,23 @@ pub fn frames(data: &[u8]) {
     field.judge();
 }
 
+/// Real frames of such a group: its start, some talk, a crash and a return.
+fn corpus() -> &'static [Bytes] {
+    static CORPUS: OnceLock<Vec<Bytes>> = OnceLock::new();
+    CORPUS.get_or_init(|| {
+        let mut field = Field::new();
+        field.world.capture(5_000);
+        field.talk(Duration::from_millis(1_000));
+        field.world.crash(LIAR, Crash::Process);
+        field.talk(Duration::from_millis(500));
+        field.world.start(LIAR, true);
+        field.talk(Duration::from_millis(1_000));
+        let frames = field.world.take_captured().into_iter().map(|it| it.frame).collect::<Vec<_>>();
+        assert!(!frames.is_empty(), "a group talks");
+        frames
+    })
+}
+
 struct Field {
     world: World,
     oracle: Oracle,
@@ -66,7 +84,6 @@ impl Field {
         let group = Descriptor::open("field").expect("a good name");
         let mut world = World::new(1, NetworkModel::lan());
         world.contacts = Contacts::All;
-        world.capture(2_000);
         for _ in 0..=HONEST {
             let node = world.add_node(std::slice::from_ref(&group));
             world.start(node, true);
@@ -93,15 +110,15 @@ impl Field {
     }
 
     fn lie(&mut self, decisions: &mut Decisions) {
-        let earlier: Vec<Bytes> = self.world.take_captured().into_iter().map(|it| it.frame).collect();
+        let earlier = corpus();
         let stranger = self.world.add_puppet();
         let victim = NodeIx(decisions.below(HONEST));
         let link = self.world.link_to(stranger, victim);
         for _ in 0..decisions.below(8) {
-            self.intrude(victim, link, &earlier, decisions);
+            self.intrude(victim, link, earlier, decisions);
         }
         let own = Rc::new(RefCell::new(decisions.clone()));
-        let change = move |frame: Bytes| mutate(&frame, &earlier, &mut own.borrow_mut());
+        let change = move |frame: Bytes| mutate(&frame, earlier, &mut own.borrow_mut());
         self.world.tamper(Some((LIAR, Box::new(change))));
     }
 
