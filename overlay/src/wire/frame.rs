@@ -226,9 +226,11 @@ cbor_array! {
 }
 
 cbor_array! {
-    /// A frame that says all by its kind.
-    #[derive(Debug, Clone, PartialEq)]
-    pub(crate) struct Empty {}
+    /// A frame that says all by its kind; later versions may add to it.
+    #[derive(Debug, Clone, Default, PartialEq)]
+    pub(crate) struct Empty {
+        reserved: u8,
+    }
 }
 
 /// A frame's body, or the raw bytes of a batch.
