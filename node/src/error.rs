@@ -219,8 +219,12 @@ impl From<JoinError> for Failure {
             JoinError::Descriptor(_) => ("bad-group", exit::USAGE, "Choose another name."),
             JoinError::NotBuilt(_) => ("not-built", exit::USAGE, "Choose another order."),
             JoinError::NotAdmitted => ("not-admitted", exit::REFUSED, "Ask the founder of the group."),
-            JoinError::TooMany(_) => ("too-many-groups", exit::REFUSED, "Leave one with `treecast group leave`."),
-            JoinError::NotSaved(_) => ("data-dir", exit::USAGE, "Look at the data directory's disk and permissions."),
+            JoinError::TooMany(_) => {
+                ("too-many-groups", exit::REFUSED, "Leave one with `treecast group leave`.")
+            }
+            JoinError::NotSaved(_) => {
+                ("data-dir", exit::USAGE, "Look at the data directory's disk and permissions.")
+            }
             JoinError::Stopped(stopped) => return stopped.clone().into(),
         };
         Self::new(code, status, "The group was not joined.", sentence(&error), fix)
@@ -283,9 +287,15 @@ pub enum PingError {
 impl From<PingError> for Failure {
     fn from(error: PingError) -> Self {
         let (code, status, fix) = match &error {
-            PingError::Unknown(_) => ("unknown-node", exit::NOT_FOUND, "See `treecast peers` for those that are."),
-            PingError::Ambiguous { .. } => ("ambiguous", exit::USAGE, "Give the node's id instead (see `treecast peers`)."),
-            PingError::Unreachable(_) => ("unreachable", exit::TIMEOUT, "See whether it runs, and whether a firewall lies between."),
+            PingError::Unknown(_) => {
+                ("unknown-node", exit::NOT_FOUND, "See `treecast peers` for those that are.")
+            }
+            PingError::Ambiguous { .. } => {
+                ("ambiguous", exit::USAGE, "Give the node's id instead (see `treecast peers`).")
+            }
+            PingError::Unreachable(_) => {
+                ("unreachable", exit::TIMEOUT, "See whether it runs, and whether a firewall lies between.")
+            }
             PingError::Stopped(stopped) => return stopped.clone().into(),
         };
         Self::new(code, status, "No answer.", sentence(&error), fix)

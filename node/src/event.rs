@@ -156,7 +156,11 @@ struct Inner {
 #[derive(Debug)]
 enum Entry {
     /// A batch, and how many of its messages were taken.
-    Batch { delivery: Arc<Delivery>, nick: Arc<str>, taken: usize },
+    Batch {
+        delivery: Arc<Delivery>,
+        nick: Arc<str>,
+        taken: usize,
+    },
     One(Event),
 }
 
@@ -242,7 +246,9 @@ impl EventQueue {
 impl Inner {
     fn take(&mut self) -> Option<Event> {
         match self.entries.front_mut() {
-            None if self.missed > 0 => return Some(Event::Lagged { missed: std::mem::take(&mut self.missed) }),
+            None if self.missed > 0 => {
+                return Some(Event::Lagged { missed: std::mem::take(&mut self.missed) });
+            }
             None => return None,
             Some(Entry::Batch { delivery, nick, taken }) if *taken + 1 < delivery.payloads.len() => {
                 *taken += 1;

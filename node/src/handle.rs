@@ -32,8 +32,8 @@ pub(crate) enum Command {
         room: OwnedSemaphorePermit,
         placed: oneshot::Sender<Result<Published, PublishError>>,
     },
-    /// A hold on a group was dropped.
-    Release(GroupId),
+    /// A hold on a group was dropped; and which of the group's stays it belonged to.
+    Release(GroupId, u64),
     /// Say goodbye and end.
     Shutdown,
 }
@@ -45,6 +45,7 @@ pub struct Node {
     pub(crate) commands: mpsc::UnboundedSender<Command>,
     pub(crate) id: NodeId,
     pub(crate) ended: watch::Receiver<bool>,
+    pub(crate) notices: Arc<[String]>,
 }
 
 impl std::fmt::Debug for Node {
@@ -91,6 +92,11 @@ impl Node {
     /// Who this node is.
     pub fn id(&self) -> NodeId {
         self.id
+    }
+
+    /// What a person should know about the start: a port that changed, say.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
     }
 
     /// Asks the driver something; it answers between two events.
@@ -151,9 +157,10 @@ impl Node {
     /// See [`JoinError`].
     pub async fn enter(&self, group: GroupRef, keep: bool) -> Result<(Sender, Receiver), JoinError> {
         let entered = self.ask(move |driver| driver.enter(group, keep)).await??;
-        let hold = Arc::new(Hold { node: self.clone(), group: entered.group });
+        let hold = Arc::new(Hold { node: self.clone(), group: entered.group, stay: entered.stay });
         let receiver = Receiver { queue: entered.queue, hold: hold.clone() };
-        let sender = Sender { hold, descriptor: entered.descriptor, room: entered.room, max: entered.max_message };
+        let sender =
+            Sender { hold, descriptor: entered.descriptor, room: entered.room, max: entered.max_message };
         Ok((sender, receiver))
     }
 
@@ -230,6 +237,13 @@ impl Node {
         self.ended().await;
     }
 
+    /// As [`Node::shutdown`], but returns once all goodbyes are said.
+    pub(crate) async fn shutdown_begins(&self) {
+        let _ = self.commands.send(Command::Shutdown);
+        // The driver's end closes the channel; the lock is given back a moment later.
+        self.commands.closed().await;
+    }
+
     /// Returns when the node has ended, for whatever reason.
     pub async fn ended(&self) {
         let mut ended = self.ended.clone();
@@ -242,12 +256,13 @@ impl Node {
 struct Hold {
     node: Node,
     group: GroupId,
+    stay: u64,
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
         // A driver that is gone holds nothing.
-        let _ = self.node.commands.send(Command::Release(self.group));
+        let _ = self.node.commands.send(Command::Release(self.group, self.stay));
     }
 }
 
@@ -369,6 +384,7 @@ impl Drop for Receiver {
 /// What [`Node::enter`] gets from the driver.
 pub(crate) struct Entered {
     pub(crate) group: GroupId,
+    pub(crate) stay: u64,
     pub(crate) descriptor: Arc<Descriptor>,
     pub(crate) queue: Arc<EventQueue>,
     pub(crate) room: Arc<Semaphore>,

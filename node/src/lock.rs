@@ -71,7 +71,13 @@ pub async fn wait_released(data_dir: &Path, patience: Duration) -> bool {
 }
 
 fn open(data_dir: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(data_dir.join(FILE))
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(data_dir.join(FILE))
 }
 
 /// The holder writes its number right after it has the lock: an empty file is looked at again.
@@ -113,7 +119,10 @@ mod tests {
         assert_eq!(holder(scratch.path()).expect("no file yet"), None);
         std::fs::write(scratch.path().join(FILE), "1234567890\n").expect("left");
         let lock = Lock::take(scratch.path()).expect("nobody holds it");
-        assert_eq!(std::fs::read_to_string(scratch.path().join(FILE)).expect("there").trim(), std::process::id().to_string());
+        assert_eq!(
+            std::fs::read_to_string(scratch.path().join(FILE)).expect("there").trim(),
+            std::process::id().to_string()
+        );
         drop(lock);
     }
 }

@@ -114,7 +114,10 @@ mod descriptor_text {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
     use treecast_overlay::Descriptor;
 
-    pub(super) fn serialize<S: Serializer>(descriptor: &Descriptor, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        descriptor: &Descriptor,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&BASE64.encode(&descriptor.to_bytes()))
     }
 

@@ -4,8 +4,8 @@ use std::num::NonZeroU8;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use libp2p::identity::Keypair;
-use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::NetworkBehaviour;
+use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{Swarm, connection_limits, identify, mdns, ping};
 use treecast_overlay::Config;
 use treecast_overlay::behaviour::{self, NewError, Start};
@@ -39,9 +39,15 @@ const DIALS_AT_ONCE: NonZeroU8 = NonZeroU8::new(16).expect("it is not zero");
 const IDLE: Duration = Duration::from_secs(20);
 
 /// Makes the swarm; it does not listen yet.
-pub(crate) fn build(key: &Keypair, mdns: bool, overlay: Config, last_life: u64) -> Result<Swarm<Behaviours>, StartError> {
+pub(crate) fn build(
+    key: &Keypair,
+    mdns: bool,
+    overlay: Config,
+    last_life: u64,
+) -> Result<Swarm<Behaviours>, StartError> {
     let me = key.public().to_peer_id();
-    let transport = transport::build(key).map_err(|source| StartError::System { what: "transports", source })?;
+    let transport =
+        transport::build(key).map_err(|source| StartError::System { what: "transports", source })?;
     let max_links = u32::try_from(overlay.max_links).unwrap_or(u32::MAX);
     let limits = connection_limits::ConnectionLimits::default()
         .with_max_pending_incoming(Some(PENDING_INCOMING))
@@ -69,7 +75,11 @@ pub(crate) fn build(key: &Keypair, mdns: bool, overlay: Config, last_life: u64) 
     Ok(Swarm::new(transport, behaviours, me, config))
 }
 
-fn overlay_behaviour(key: &Keypair, config: Config, last_life: u64) -> Result<behaviour::Behaviour, StartError> {
+fn overlay_behaviour(
+    key: &Keypair,
+    config: Config,
+    last_life: u64,
+) -> Result<behaviour::Behaviour, StartError> {
     let seed = seed().map_err(|source| StartError::System { what: "randomness", source })?;
     // A clock before 1970 counts as 1970: lives then rest on the remembered one.
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

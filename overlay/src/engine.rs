@@ -1,14 +1,37 @@
 //! The door: owns links and groups, and routes each input to its room.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use bytes::Bytes;
+use serde_bytes::ByteBuf;
 
 use crate::config::{Config, ConfigError};
-use crate::id::{GroupId, NodeId};
-use crate::io::{CollectionView, GroupView, Input};
+use crate::descriptor::Descriptor;
+use crate::dialer::Dialer;
+use crate::group::ctx::Ctx;
+use crate::group::{Entry, Group};
+use crate::id::{Address, GroupId, LinkId, NodeId, PublishId, Token};
+use crate::identity::Identity;
+use crate::io::{
+    CloseReason, CollectionView, Event, GroupView, Input, Lane, Output, PublishError, TrafficView,
+};
+use crate::links::{Links, tag};
 use crate::out::Out;
-use crate::time::Time;
+use crate::rng::Rng;
+use crate::time::{Time, soonest};
+use crate::wire::VERSION;
+use crate::wire::frame::{self, Channel, Channels, Frame, Hello, Ping};
+
+/// A link that no group needs is kept this long.
+const UNUSED_FOR: Duration = Duration::from_secs(15);
+/// Between looks at links and found nodes.
+const HOUSEKEEPING: Duration = Duration::from_millis(500);
+/// A nick has at most so many bytes; longer ones are cut at a character.
+const MAX_NICK: usize = 64;
 
 /// How an engine starts.
+#[derive(Clone)]
 pub struct Start {
     /// Caps and durations.
     pub config: Config,
@@ -23,9 +46,38 @@ pub struct Start {
     pub last_life: u64,
 }
 
+impl std::fmt::Debug for Start {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Not the key.
+        f.debug_struct("Start")
+            .field("seed", &self.seed)
+            .field("unix_ms", &self.unix_ms)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The protocol of one node, as a machine without I/O.
+///
+/// A driver owns it and does four things: tells it what happened ([`Engine::handle`] with an
+/// [`Input`]), carries out what it wrote to the [`Out`], in order; calls it again with
+/// [`Input::Tick`] at [`Engine::deadline`] if nothing happens before; and looks at it
+/// ([`Engine::group`], [`Engine::collections`]) as it likes. Time never runs backwards.
 pub struct Engine {
-    me: NodeId,
+    config: Config,
+    identity: Identity,
+    rng: Rng,
+    unix_ms: u64,
+    last_life: u64,
+    nick: String,
+    addresses: Vec<Address>,
+    links: Links,
+    dialer: Dialer,
+    groups: BTreeMap<GroupId, Box<(Group, TrafficView)>>,
+    next_channel: Channel,
+    next_token: u64,
+    tokens: BTreeMap<Token, GroupId>,
+    next_housekeeping: Time,
+    shutting_down: bool,
 }
 
 impl Engine {
@@ -35,47 +87,398 @@ impl Engine {
     /// When the configuration is out of range.
     pub fn new(start: Start) -> Result<Self, ConfigError> {
         start.config.check()?;
-        let key = ed25519_dalek::SigningKey::from_bytes(&start.secret_key);
-        Ok(Self { me: NodeId::from_bytes(key.verifying_key().to_bytes()) })
+        Ok(Self {
+            config: start.config,
+            identity: Identity::new(&start.secret_key),
+            rng: Rng::new(start.seed),
+            unix_ms: start.unix_ms,
+            last_life: start.last_life,
+            nick: String::new(),
+            addresses: Vec::new(),
+            links: Links::default(),
+            dialer: Dialer::default(),
+            groups: BTreeMap::new(),
+            next_channel: 1,
+            next_token: 1,
+            tokens: BTreeMap::new(),
+            next_housekeeping: Time::ZERO,
+            shutting_down: false,
+        })
     }
 
     /// This node.
     pub fn node(&self) -> NodeId {
-        self.me
+        self.identity.node()
     }
 
     /// Takes one input and writes what follows to `out`.
-    pub fn handle(&mut self, _now: Time, _input: Input, _out: &mut Out) {
-        let _ = Bytes::new();
+    pub fn handle(&mut self, now: Time, input: Input, out: &mut Out) {
+        match input {
+            Input::Frame { link, lane: _, frame } => self.handle_frame(now, link, &frame, out),
+            Input::Drained { link, lane, bytes } => self.handle_drained(now, link, lane, bytes, out),
+            Input::Publish { group, id, payload } => self.handle_publish(now, group, id, payload, out),
+            Input::Persisted(token) => self.handle_persisted(now, token, true, out),
+            Input::PersistFailed(token) => self.handle_persisted(now, token, false, out),
+            Input::LinkUp { link, node } => self.handle_link_up(now, link, node, out),
+            Input::LinkDown { link } => self.handle_link_down(now, link, out),
+            Input::Discovered { node, addresses } => self.handle_discovered(now, node, addresses, out),
+            Input::DialFailed { node } => {
+                self.dialer.dial_failed(now, &node, &self.config);
+                self.each_group(now, out, |group, ctx| group.on_dial_failed(ctx, &node));
+            }
+            Input::OwnAddresses(addresses) => {
+                self.addresses = addresses;
+                self.restate(now, out);
+            }
+            Input::Nick(nick) => {
+                self.nick = cut(nick, MAX_NICK);
+                self.restate(now, out);
+            }
+            Input::Join(descriptor) => self.handle_join(now, *descriptor, out),
+            Input::Leave(group) => {
+                self.with_group(now, group, out, |group, ctx| group.begin_farewell(ctx, true));
+                self.reap(now, out);
+            }
+            Input::RequestReceipt { group, batch } => {
+                self.with_group(now, group, out, |group, ctx| group.request_receipt(ctx, &batch));
+            }
+            Input::Shutdown => self.handle_shutdown(now, out),
+            Input::Tick => {}
+        }
+        self.poll(now, out);
     }
 
     /// When to call [`Engine::handle`] with [`Input::Tick`] if nothing else happens.
     pub fn deadline(&self) -> Option<Time> {
-        None
+        let groups = self.groups.values().map(|it| it.0.deadline(&self.config));
+        let housekeeping =
+            (self.links.len() > 0 || !self.groups.is_empty()).then_some(self.next_housekeeping);
+        soonest(groups.chain([housekeeping]))
     }
 
     /// How many more payload bytes the group takes before [`Input::Publish`] is refused.
-    pub fn publish_room(&self, _group: GroupId) -> usize {
-        0
+    pub fn publish_room(&self, group: GroupId) -> usize {
+        self.groups.get(&group).map_or(0, |it| it.0.publish_room(&self.config))
     }
 
     /// The groups this node is in.
     pub fn groups(&self) -> Vec<GroupId> {
-        Vec::new()
+        self.groups.keys().copied().collect()
     }
 
     /// One group, as this node sees it.
-    pub fn group(&self, _now: Time, _group: GroupId) -> Option<GroupView> {
-        None
+    pub fn group(&self, now: Time, group: GroupId) -> Option<GroupView> {
+        let (group, traffic) = &**self.groups.get(&group)?;
+        Some(group.view(now, &self.links, &self.config, *traffic))
     }
 
     /// Round trip to a linked node, measured by pings.
-    pub fn rtt(&self, _node: NodeId) -> Option<std::time::Duration> {
-        None
+    pub fn rtt(&self, node: NodeId) -> Option<Duration> {
+        self.links.rtt(&node)
     }
 
     /// How full every bounded collection is.
     pub fn collections(&self) -> Vec<CollectionView> {
-        Vec::new()
+        let own =
+            |name: &str, len: usize, cap: usize| CollectionView { name: name.into(), len, bytes: 0, cap };
+        let mut all = vec![
+            own("engine/max_groups", self.groups.len(), self.config.max_groups),
+            own("engine/max_links", self.links.len(), self.config.max_links),
+            own("engine/max_candidates", self.dialer.len(), self.config.max_candidates),
+        ];
+        all.extend(self.groups.values().flat_map(|it| it.0.collections(&self.config)));
+        all
     }
+
+    fn handle_frame(&mut self, now: Time, link: LinkId, bytes: &Bytes, out: &mut Out) {
+        let Some(state) = self.links.get_mut(link) else { return };
+        state.last_heard = now;
+        let node = state.node;
+        if bytes.len() > crate::wire::MAX_FRAME {
+            return self.close(link, CloseReason::Protocol("oversized frame"), out);
+        }
+        let Ok((channel, frame)) = frame::decode(bytes) else {
+            return self.close(link, CloseReason::Protocol("malformed frame"), out);
+        };
+        if channel == 0 {
+            return self.handle_link_frame(now, link, node, frame, out);
+        }
+        let Some(group) = self.links.group(link, channel) else { return };
+        let result = self.with_group(now, group, out, |group, ctx| group.handle_frame(ctx, node, frame));
+        if let Some(Err(violation)) = result {
+            self.close(link, CloseReason::Protocol(violation.0), out);
+        }
+    }
+
+    fn handle_link_frame(&mut self, now: Time, link: LinkId, node: NodeId, frame: Frame, out: &mut Out) {
+        match frame {
+            Frame::Ping(ping) => {
+                self.send_on(now, link, &Frame::Pong(ping), out);
+            }
+            Frame::Pong(pong) => self.handle_pong(now, link, &pong),
+            Frame::Channels(channels) => self.handle_channels(now, link, node, channels, out),
+            _ => {}
+        }
+    }
+
+    fn handle_pong(&mut self, now: Time, link: LinkId, pong: &Ping) {
+        let sent = Time::from_micros(pong.nonce);
+        if let Some(state) = self.links.get_mut(link).filter(|it| it.up_since <= sent && sent <= now) {
+            let sample = now.since(sent);
+            state.rtt = Some(state.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
+        }
+    }
+
+    fn handle_channels(&mut self, now: Time, link: LinkId, node: NodeId, channels: Channels, out: &mut Out) {
+        for channel in channels.close {
+            if let Some(group) = self.links.close(link, channel) {
+                self.with_group(now, group, out, |group, ctx| group.on_link_down(ctx, node));
+            }
+        }
+        let cap = self.config.max_groups;
+        for (channel, told) in channels.open {
+            let Ok(told) = told.as_slice().try_into() else { continue };
+            if self.links.open(link, channel, told, cap).is_err() {
+                return self.close(link, CloseReason::Protocol("too many channels"), out);
+            }
+        }
+        for group in self.groups() {
+            self.recognise(now, group, out);
+        }
+    }
+
+    /// Finds a group among what peers told, and brings it its new neighbours.
+    fn recognise(&mut self, now: Time, group: GroupId, out: &mut Out) {
+        for node in self.links.recognise(&self.identity.node(), &group) {
+            self.links.touch(now, &node);
+            self.with_group(now, group, out, |group, ctx| group.on_shared(ctx, node));
+        }
+    }
+
+    fn handle_link_up(&mut self, now: Time, link: LinkId, node: NodeId, out: &mut Out) {
+        self.dialer.link_up(now, &node, &self.config);
+        if node == self.identity.node() || self.links.len() >= self.config.max_links || self.shutting_down {
+            out.push(Output::Close { link, reason: CloseReason::Unused });
+            return;
+        }
+        if !self.links.insert(now, link, node) {
+            return;
+        }
+        self.next_housekeeping = self.next_housekeeping.min(now);
+        self.send_on(now, link, &Frame::Hello(Hello { version: VERSION }), out);
+        let open: Vec<_> = self.groups.iter().map(|(id, it)| (it.0.channel(), *id)).collect();
+        self.send_channels(now, link, node, &open, out);
+    }
+
+    fn send_channels(
+        &mut self,
+        now: Time,
+        link: LinkId,
+        node: NodeId,
+        open: &[(Channel, GroupId)],
+        out: &mut Out,
+    ) {
+        let me = self.identity.node();
+        let open = open.iter().map(|(channel, id)| (*channel, ByteBuf::from(tag(id, &me, &node)))).collect();
+        self.send_on(now, link, &Frame::Channels(Channels { open, close: Vec::new() }), out);
+    }
+
+    fn handle_link_down(&mut self, now: Time, link: LinkId, out: &mut Out) {
+        if let Some(node) = self.links.remove(link) {
+            self.each_group(now, out, |group, ctx| group.on_link_down(ctx, node));
+        }
+    }
+
+    fn handle_drained(&mut self, now: Time, link: LinkId, lane: Lane, bytes: usize, out: &mut Out) {
+        let Some(node) = self.links.drained(now, link, lane, bytes) else { return };
+        if self.links.to(&node) == Some(link) {
+            self.each_group(now, out, |group, ctx| group.on_drained(ctx, &node));
+        }
+    }
+
+    fn handle_discovered(&mut self, now: Time, node: NodeId, addresses: Vec<Address>, out: &mut Out) {
+        if node == self.identity.node() || self.shutting_down {
+            return;
+        }
+        self.dialer.discovered(node, addresses, &self.config);
+        if self.groups.values().any(|it| it.0.wants_contacts(&self.config)) {
+            self.dialer.dial_found(now, &self.config, &self.links, out);
+        }
+    }
+
+    fn handle_join(&mut self, now: Time, descriptor: Descriptor, out: &mut Out) {
+        let id = descriptor.id();
+        if self.groups.contains_key(&id) || self.shutting_down {
+            return;
+        }
+        if self.groups.len() >= self.config.max_groups {
+            return out.event(Event::Overloaded { group: id, cap: "max_groups" });
+        }
+        let channel = self.next_channel;
+        self.next_channel += 1;
+        let entry = Entry { descriptor, channel, nick: self.nick.clone(), addresses: self.addresses.clone() };
+        let mut traffic = TrafficView::default();
+        let group = Group::new(&mut self.lend(now, id, channel, &mut traffic, out), entry);
+        self.groups.insert(id, Box::new((group, traffic)));
+        for link in self.links.ids() {
+            let node = self.links.get(link).expect("listed").node;
+            self.send_channels(now, link, node, &[(channel, id)], out);
+        }
+        self.next_housekeeping = self.next_housekeeping.min(now);
+        self.recognise(now, id, out);
+        self.dialer.dial_found(now, &self.config, &self.links, out);
+    }
+
+    fn handle_publish(&mut self, now: Time, group: GroupId, id: PublishId, payload: Bytes, out: &mut Out) {
+        if self.with_group(now, group, out, |group, ctx| group.publish(ctx, id, payload)).is_none() {
+            out.event(Event::Rejected { group, id, error: PublishError::UnknownGroup });
+        }
+    }
+
+    fn handle_persisted(&mut self, now: Time, token: Token, durable: bool, out: &mut Out) {
+        let Some(group) = self.tokens.remove(&token) else { return };
+        self.with_group(now, group, out, |group, ctx| {
+            if durable { group.on_persisted(ctx, token) } else { group.on_persist_failed(ctx, token) }
+        });
+    }
+
+    fn restate(&mut self, now: Time, out: &mut Out) {
+        let (nick, addresses) = (self.nick.clone(), self.addresses.clone());
+        self.each_group(now, out, |group, ctx| group.restate(ctx, &nick, &addresses));
+    }
+
+    fn handle_shutdown(&mut self, now: Time, out: &mut Out) {
+        self.shutting_down = true;
+        self.each_group(now, out, |group, ctx| group.begin_farewell(ctx, false));
+        self.reap(now, out);
+        if self.groups.is_empty() {
+            out.event(Event::ShutdownComplete);
+        }
+    }
+
+    /// What is due by now, in all groups and for all links.
+    fn poll(&mut self, now: Time, out: &mut Out) {
+        let due = |group: &Group| group.deadline(&self.config).is_some_and(|at| at <= now);
+        let due: Vec<_> = self.groups.iter().filter(|(_, it)| due(&it.0)).map(|(id, _)| *id).collect();
+        for id in due {
+            self.with_group(now, id, out, |group, ctx| group.poll(ctx));
+        }
+        self.reap(now, out);
+        if self.next_housekeeping <= now {
+            self.next_housekeeping = now + HOUSEKEEPING;
+            self.keep_links(now, out);
+            if self.groups.values().any(|it| it.0.wants_contacts(&self.config)) {
+                self.dialer.dial_found(now, &self.config, &self.links, out);
+            }
+        }
+    }
+
+    /// Takes out groups that have said goodbye.
+    fn reap(&mut self, now: Time, out: &mut Out) {
+        let gone: Vec<_> = self.groups.iter().filter(|(_, it)| it.0.is_gone()).map(|(id, _)| *id).collect();
+        for id in &gone {
+            let gone = self.groups.remove(id).expect("listed");
+            self.links.forget_group(id);
+            let frame = Frame::Channels(Channels { open: Vec::new(), close: vec![gone.0.channel()] });
+            for link in self.links.ids() {
+                self.send_on(now, link, &frame, out);
+            }
+        }
+        if self.shutting_down && !gone.is_empty() && self.groups.is_empty() {
+            out.event(Event::ShutdownComplete);
+        }
+    }
+
+    /// Pings links, and closes those that are silent or of no use.
+    fn keep_links(&mut self, now: Time, out: &mut Out) {
+        for link in self.links.ids() {
+            let shared = self.links.shares_any(link);
+            let Some(state) = self.links.get_mut(link) else { continue };
+            let (node, ping) = (state.node, state.next_ping <= now);
+            if now.since(state.last_heard) > self.config.ping_timeout {
+                self.close(link, CloseReason::Silent, out);
+                continue;
+            }
+            if now.since(state.last_needed) > UNUSED_FOR {
+                if !shared {
+                    self.dialer.foreign(now, &node);
+                }
+                self.close(link, CloseReason::Unused, out);
+                continue;
+            }
+            if ping {
+                let every = self.rng.jitter(self.config.ping_every);
+                if let Some(state) = self.links.get_mut(link) {
+                    state.next_ping = now + every;
+                }
+                self.send_on(now, link, &Frame::Ping(Ping { nonce: now.as_micros() }), out);
+            }
+        }
+    }
+
+    /// Asks the driver to close a link; [`Input::LinkDown`] follows.
+    fn close(&mut self, link: LinkId, reason: CloseReason, out: &mut Out) {
+        out.push(Output::Close { link, reason });
+    }
+
+    fn send_on(&mut self, now: Time, link: LinkId, frame: &Frame, out: &mut Out) {
+        self.links.send_on(now, link, Lane::Live, frame.encode(0), out);
+    }
+
+    fn lend<'a>(
+        &'a mut self,
+        now: Time,
+        group: GroupId,
+        channel: Channel,
+        traffic: &'a mut TrafficView,
+        out: &'a mut Out,
+    ) -> Ctx<'a> {
+        Ctx {
+            now,
+            unix_ms: self.unix_ms.saturating_add(now.as_micros() / 1_000),
+            config: &self.config,
+            identity: &self.identity,
+            group,
+            channel,
+            rng: &mut self.rng,
+            links: &mut self.links,
+            dialer: &mut self.dialer,
+            traffic,
+            last_life: &mut self.last_life,
+            next_token: &mut self.next_token,
+            tokens: &mut self.tokens,
+            out,
+        }
+    }
+
+    fn with_group<R>(
+        &mut self,
+        now: Time,
+        id: GroupId,
+        out: &mut Out,
+        ask: impl FnOnce(&mut Group, &mut Ctx<'_>) -> R,
+    ) -> Option<R> {
+        // Taken out while it works, so that it can be lent all the rest.
+        let mut joined = self.groups.remove(&id)?;
+        let (group, traffic) = &mut *joined;
+        let channel = group.channel();
+        let result = ask(group, &mut self.lend(now, id, channel, traffic, out));
+        self.groups.insert(id, joined);
+        Some(result)
+    }
+
+    fn each_group(&mut self, now: Time, out: &mut Out, mut ask: impl FnMut(&mut Group, &mut Ctx<'_>)) {
+        for id in self.groups() {
+            self.with_group(now, id, out, &mut ask);
+        }
+    }
+}
+
+fn cut(mut text: String, most: usize) -> String {
+    let mut end = text.len().min(most);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text
 }

@@ -10,9 +10,13 @@
 
 mod config;
 mod descriptor;
+mod dialer;
 mod engine;
+mod group;
 mod id;
+mod identity;
 pub mod io;
+mod links;
 mod out;
 mod rng;
 mod time;

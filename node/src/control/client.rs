@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::protocol::{Feed, Line, MAX_LINE, Request};
-use super::socket_path;
+use super::{socket, socket_path};
 use crate::failure::{Failure, exit};
 
 /// How long a node may take to greet.
@@ -105,7 +104,7 @@ impl Client {
     /// [`ClientError::NoNode`] if nobody listens, [`ClientError::Gone`] if it does not greet.
     pub async fn connect(data_dir: &Path) -> Result<Self, ClientError> {
         let path = socket_path(data_dir);
-        let stream = UnixStream::connect(&path).await.map_err(|source| match source.kind() {
+        let stream = socket::connect(data_dir).await.map_err(|source| match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 ClientError::NoNode { data_dir: data_dir.to_owned() }
             }

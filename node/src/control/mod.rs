@@ -3,7 +3,15 @@
 use std::path::{Path, PathBuf};
 
 mod client;
+mod connection;
+mod lines;
 pub mod protocol;
+mod publish;
+mod server;
+mod socket;
+mod subscribe;
+
+pub(crate) use server::Server;
 
 pub use client::{Client, ClientError, ClientReader, ClientWriter};
 

@@ -305,6 +305,11 @@ pub enum Line {
         #[serde(flatten)]
         failure: Failure,
     },
+    /// A message of `pub` has had no receipt in time; it stays queued. For the client itself.
+    Late {
+        /// How many by now.
+        count: u64,
+    },
     /// A connected peer.
     Peer(PeerLine),
     /// A tree.

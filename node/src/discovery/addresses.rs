@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use libp2p::multiaddr::{Multiaddr, Protocol};
 use libp2p::PeerId;
+use libp2p::multiaddr::{Multiaddr, Protocol};
 
 /// Addresses of one node that are dialled or told; all are tried in parallel.
 pub(crate) const MAX_ADDRESSES: usize = 16;
@@ -27,7 +27,9 @@ fn worth(address: &Multiaddr) -> Worth {
     let ip = match address.iter().next() {
         Some(Protocol::Ip4(ip)) => IpAddr::V4(ip),
         Some(Protocol::Ip6(ip)) => IpAddr::V6(ip),
-        Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_)) => return Worth::Good,
+        Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_)) => {
+            return Worth::Good;
+        }
         _ => return Worth::Useless,
     };
     let has_port = address.iter().any(|part| matches!(part, Protocol::Tcp(1..) | Protocol::Udp(1..)));

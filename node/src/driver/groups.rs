@@ -1,11 +1,10 @@
 //! The driver's side of groups: who holds them, who listens, what waits for room or receipts.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use treecast_overlay::io::{GroupView, MemberView};
 use treecast_overlay::{BatchId, Delivery, Descriptor, GroupId, NodeId, PublishId};
 
 use crate::error::{PublishError, Stopped};
@@ -33,6 +32,8 @@ struct BatchReceipt {
 pub(super) struct Slot {
     /// What it is called here.
     pub(super) label: String,
+    /// Tells this stay in the group from earlier ones.
+    pub(super) stay: u64,
     pub(super) descriptor: Arc<Descriptor>,
     /// The node stays in it without anybody's hold.
     pub(super) kept: bool,
@@ -45,16 +46,17 @@ pub(super) struct Slot {
     await_left: Vec<oneshot::Sender<()>>,
     subscribers: Vec<Arc<EventQueue>>,
     waiting: VecDeque<Waiting>,
-    /// Others that are online, as the last receipt said.
+    /// The last of our batches that a neighbour has taken.
     sent: Option<BatchId>,
     receipts: BTreeMap<BatchId, BatchReceipt>,
     nicks: HashMap<NodeId, Arc<str>>,
 }
 
 impl Slot {
-    pub(super) fn new(label: String, descriptor: Descriptor, publish_bytes: usize) -> Self {
+    pub(super) fn new(label: String, stay: u64, descriptor: Descriptor, publish_bytes: usize) -> Self {
         Self {
             label,
+            stay,
             descriptor: Arc::new(descriptor),
             kept: false,
             holds: 0,
@@ -95,11 +97,8 @@ impl Slot {
         self.nicks.get(node).cloned().unwrap_or_else(|| Arc::from(""))
     }
 
-    /// Takes the nicks of members that were known before anybody listened.
-    pub(super) fn learn_nicks(&mut self, members: &[MemberView]) {
-        for member in members {
-            self.nicks.insert(member.node, member.nick.as_str().into());
-        }
+    pub(super) fn learn_nick(&mut self, node: NodeId, nick: &str) {
+        self.nicks.insert(node, nick.into());
     }
 
     pub(super) fn tell(&mut self, event: Event) {
@@ -157,7 +156,8 @@ impl Slot {
     ) -> bool {
         self.sweep();
         let entry = self.receipts.entry(batch).or_default();
-        let first = goal != ReceiptGoal::Sent && !entry.waiting.iter().any(|(goal, _)| *goal != ReceiptGoal::Sent);
+        let first =
+            goal != ReceiptGoal::Sent && !entry.waiting.iter().any(|(goal, _)| *goal != ReceiptGoal::Sent);
         entry.waiting.push((goal, reply));
         self.settle(batch);
         first
@@ -196,22 +196,8 @@ impl Slot {
         });
     }
 
-    /// A message that wants to be published, behind those that wait already.
-    pub(super) fn enqueue(
-        &mut self,
-        payload: Bytes,
-        room: OwnedSemaphorePermit,
-        placed: oneshot::Sender<Result<Published, PublishError>>,
-    ) {
-        self.waiting.push_back(Waiting { payload, room, placed });
-    }
-
-    pub(super) fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
-    }
-
     /// The next message if it fits into `room`; its share of the waiting room is given back.
-    pub(super) fn next_that_fits(&mut self, room: usize) -> Option<(Bytes, PlacedReply)> {
+    fn next_that_fits(&mut self, room: usize) -> Option<(Bytes, PlacedReply)> {
         let next = self.waiting.front()?;
         if next.payload.len() > room {
             return None;
@@ -279,6 +265,9 @@ pub(super) struct Groups {
     pub(super) slots: BTreeMap<GroupId, Slot>,
     placing: HashMap<PublishId, PlacedReply>,
     next_publish: u64,
+    next_stay: u64,
+    /// Groups in which messages wait for room.
+    crowded: BTreeSet<GroupId>,
 }
 
 impl Groups {
@@ -289,20 +278,70 @@ impl Groups {
     }
 
     /// A name for a group that no other has here.
-    pub(super) fn free_label(&self, descriptor: &Descriptor, id: GroupId) -> String {
+    fn free_label(&self, descriptor: &Descriptor, id: GroupId) -> String {
         let taken = self.slots.iter().any(|(other, slot)| *other != id && slot.label == descriptor.name);
         if taken { format!("{}~{}", descriptor.name, id.short()) } else { descriptor.name.clone() }
     }
 
+    /// A new stay in a group.
+    pub(super) fn open(&mut self, id: GroupId, descriptor: Descriptor, publish_bytes: usize) -> &mut Slot {
+        let label = self.free_label(&descriptor, id);
+        let stay = self.next_stay;
+        self.next_stay += 1;
+        self.slots.entry(id).or_insert_with(|| Slot::new(label, stay, descriptor, publish_bytes))
+    }
+
+    /// A message behind those that wait already.
+    pub(super) fn enqueue(
+        &mut self,
+        group: GroupId,
+        payload: Bytes,
+        room: OwnedSemaphorePermit,
+        placed: PlacedReply,
+    ) {
+        match self.slots.get_mut(&group) {
+            Some(slot) => {
+                slot.waiting.push_back(Waiting { payload, room, placed });
+                self.crowded.insert(group);
+            }
+            // Who published may not want to know.
+            None => drop(placed.send(Err(treecast_overlay::PublishError::UnknownGroup.into()))),
+        }
+    }
+
+    /// Hands on what waits as far as there is room.
+    pub(super) fn pump(
+        &mut self,
+        room: impl Fn(GroupId) -> usize,
+        mut publish: impl FnMut(GroupId, PublishId, Bytes),
+    ) {
+        if self.crowded.is_empty() {
+            return;
+        }
+        for group in std::mem::take(&mut self.crowded) {
+            let mut left = room(group);
+            while let Some((payload, placed)) =
+                self.slots.get_mut(&group).and_then(|slot| slot.next_that_fits(left))
+            {
+                left -= payload.len();
+                let id = self.expect_placement(placed);
+                publish(group, id, payload);
+            }
+            if self.slots.get(&group).is_some_and(|slot| !slot.waiting.is_empty()) {
+                self.crowded.insert(group);
+            }
+        }
+    }
+
     /// Remembers whom to tell where the message was placed.
-    pub(super) fn expect_placement(&mut self, reply: PlacedReply) -> PublishId {
+    fn expect_placement(&mut self, reply: PlacedReply) -> PublishId {
         let id = PublishId(self.next_publish);
         self.next_publish += 1;
         self.placing.insert(id, reply);
         id
     }
 
-    pub(super) fn on_placed(&mut self, id: PublishId, result: Result<Published, PublishError>) {
+    fn on_placed(&mut self, id: PublishId, result: Result<Published, PublishError>) {
         if let Some(reply) = self.placing.remove(&id) {
             // Who published may not want to know.
             let _ = reply.send(result);
@@ -392,18 +431,12 @@ fn group_of(event: &treecast_overlay::Event) -> Option<GroupId> {
     }
 }
 
-/// Others in the group that are online now.
-pub(super) fn others_online(view: &GroupView, me: NodeId) -> usize {
-    use treecast_overlay::io::MemberState;
-    view.members.iter().filter(|member| member.node != me && member.state == MemberState::Online).count()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn slot() -> Slot {
-        Slot::new("lobby".into(), Descriptor::open("lobby").expect("a good name"), 1 << 20)
+        Slot::new("lobby".into(), 0, Descriptor::open("lobby").expect("a good name"), 1 << 20)
     }
 
     fn batch(life: u64, seq: u64) -> BatchId {

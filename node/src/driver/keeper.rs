@@ -3,10 +3,12 @@
 use std::future::pending;
 use std::io;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use libp2p::Multiaddr;
 use tokio::task::JoinHandle;
 use treecast_overlay::io::Write;
-use treecast_overlay::Token;
+use treecast_overlay::{NodeId, Token};
 
 use crate::state::State;
 
@@ -18,8 +20,9 @@ pub(super) struct Saved {
 
 /// Owns what the node remembers.
 pub(super) struct Keeper {
-    data_dir: PathBuf,
+    file: Arc<StateFile>,
     state: State,
+    version: u64,
     dirty: bool,
     /// The highest life that is surely on disk.
     durable_life: u64,
@@ -27,6 +30,23 @@ pub(super) struct Keeper {
     waiting: Vec<Token>,
     /// Wait for the save that is under way.
     saving: Option<Saving>,
+}
+
+/// Writers take turns, and an older state never replaces a newer one.
+struct StateFile {
+    data_dir: PathBuf,
+    written: Mutex<u64>,
+}
+
+impl StateFile {
+    fn write(&self, version: u64, state: &State) -> io::Result<()> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if version >= *written {
+            state.save(&self.data_dir)?;
+            *written = version;
+        }
+        Ok(())
+    }
 }
 
 struct Saving {
@@ -38,7 +58,8 @@ struct Saving {
 impl Keeper {
     pub(super) fn new(data_dir: PathBuf, state: State) -> Self {
         let durable_life = state.last_life;
-        Self { data_dir, state, dirty: false, durable_life, waiting: Vec::new(), saving: None }
+        let file = Arc::new(StateFile { data_dir, written: Mutex::new(0) });
+        Self { file, state, version: 0, dirty: false, durable_life, waiting: Vec::new(), saving: None }
     }
 
     pub(super) fn state(&self) -> &State {
@@ -49,6 +70,11 @@ impl Keeper {
     pub(super) fn change(&mut self, change: impl FnOnce(&mut State)) {
         change(&mut self.state);
         self.dirty = true;
+    }
+
+    /// Where a node was reached.
+    pub(super) fn remember(&mut self, node: NodeId, addresses: Vec<Multiaddr>) {
+        self.dirty |= self.state.remember_peer(node, addresses);
     }
 
     /// Says whether these writes are done already. (Batches are kept in memory only: a node
@@ -68,8 +94,10 @@ impl Keeper {
             return;
         }
         self.dirty = false;
-        let (state, data_dir, life) = (self.state.clone(), self.data_dir.clone(), self.state.last_life);
-        let task = tokio::task::spawn_blocking(move || state.save(&data_dir));
+        self.version += 1;
+        let (version, state, file, life) =
+            (self.version, self.state.clone(), self.file.clone(), self.state.last_life);
+        let task = tokio::task::spawn_blocking(move || file.write(version, &state));
         self.saving = Some(Saving { task, tokens: std::mem::take(&mut self.waiting), life });
     }
 
@@ -90,10 +118,17 @@ impl Keeper {
         Saved { tokens, result }
     }
 
-    /// Saves now and waits for it. For the node's end, and for what must not be lost.
-    pub(super) fn save_now(&mut self) -> io::Result<()> {
+    /// Changes what is remembered, and returns when that is on disk.
+    pub(super) fn change_now(&mut self, change: impl FnOnce(&mut State)) -> io::Result<()> {
+        self.change(change);
+        self.save_now()
+    }
+
+    fn save_now(&mut self) -> io::Result<()> {
+        self.version += 1;
+        self.file.write(self.version, &self.state)?;
         self.dirty = false;
-        self.state.save(&self.data_dir)
+        Ok(())
     }
 
     /// Lets the save that is under way end.

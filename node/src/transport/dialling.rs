@@ -48,7 +48,11 @@ where
         self.inner.remove_listener(id)
     }
 
-    fn dial(&mut self, address: Multiaddr, mut opts: DialOpts) -> Result<Self::Dial, TransportError<T::Error>> {
+    fn dial(
+        &mut self,
+        address: Multiaddr,
+        mut opts: DialOpts,
+    ) -> Result<Self::Dial, TransportError<T::Error>> {
         if self.new_ports {
             opts.port_use = PortUse::New;
         }

@@ -52,10 +52,12 @@ where
     fn upgrade_inbound(self, socket: C, name: &'static str) -> Self::Future {
         Box::pin(async move {
             if self.is_tls(name) {
-                let (peer, stream) = self.tls.upgrade_inbound(socket, name).await.map_err(io::Error::other)?;
+                let (peer, stream) =
+                    self.tls.upgrade_inbound(socket, name).await.map_err(io::Error::other)?;
                 Ok((peer, Either::Left(stream)))
             } else {
-                let (peer, stream) = self.noise.upgrade_inbound(socket, name).await.map_err(io::Error::other)?;
+                let (peer, stream) =
+                    self.noise.upgrade_inbound(socket, name).await.map_err(io::Error::other)?;
                 Ok((peer, Either::Right(stream)))
             }
         })
@@ -73,10 +75,12 @@ where
     fn upgrade_outbound(self, socket: C, name: &'static str) -> Self::Future {
         Box::pin(async move {
             if self.is_tls(name) {
-                let (peer, stream) = self.tls.upgrade_outbound(socket, name).await.map_err(io::Error::other)?;
+                let (peer, stream) =
+                    self.tls.upgrade_outbound(socket, name).await.map_err(io::Error::other)?;
                 Ok((peer, Either::Left(stream)))
             } else {
-                let (peer, stream) = self.noise.upgrade_outbound(socket, name).await.map_err(io::Error::other)?;
+                let (peer, stream) =
+                    self.noise.upgrade_outbound(socket, name).await.map_err(io::Error::other)?;
                 Ok((peer, Either::Right(stream)))
             }
         })

@@ -69,7 +69,11 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Muxer<C> {
         config.set_max_num_streams(MAX_STREAMS);
         config.set_max_connection_receive_window(Some(CONNECTION_WINDOW));
         config.set_split_send_size(FRAME);
-        Self { connection: Connection::new(socket, config, mode), inbound: VecDeque::new(), inbound_waker: None }
+        Self {
+            connection: Connection::new(socket, config, mode),
+            inbound: VecDeque::new(),
+            inbound_waker: None,
+        }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stream, ConnectionError>> {
@@ -92,7 +96,10 @@ impl<C: AsyncRead + AsyncWrite + Unpin + 'static> StreamMuxer for Muxer<C> {
         Poll::Pending
     }
 
-    fn poll_outbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Stream, ConnectionError>> {
+    fn poll_outbound(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Stream, ConnectionError>> {
         self.connection.poll_new_outbound(cx)
     }
 

@@ -326,11 +326,12 @@ impl ConnectionHandler for Handler {
         self.poll_unnamed(cx);
         self.poll_phase(cx);
         match self.phase {
-            Phase::Up => {
+            // Before the link stands, the lanes' names go out.
+            Phase::Opening(_) | Phase::Up => {
                 self.poll_lanes_out(cx);
             }
             Phase::Finishing(_) => self.poll_finish(cx),
-            Phase::Opening(_) | Phase::Over => {}
+            Phase::Over => {}
         }
         if let Some(event) = self.events.pop_front() {
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(HandlerEvent(event)));

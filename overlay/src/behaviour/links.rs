@@ -223,4 +223,19 @@ impl Links {
     fn states_of(&self, peer: PeerId) -> impl Iterator<Item = State> {
         self.connections.values().filter(move |it| it.peer == peer).map(|it| it.state)
     }
+
+    #[cfg(test)]
+    pub(super) fn queue_of(&self, link: LinkId) -> Option<Arc<LinkQueue>> {
+        self.links.get(&link).map(|it| it.queue.clone())
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_idle(&self, link: LinkId) -> bool {
+        self.queue_of(link).is_none_or(|queue| queue.is_empty(Lane::Live) && queue.is_empty(Lane::Bulk))
+    }
+
+    #[cfg(test)]
+    pub(super) fn dialling(&self) -> usize {
+        self.dials.len()
+    }
 }

@@ -546,5 +546,6 @@ fn multiaddr_of(address: &Address) -> Option<Multiaddr> {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
+mod raw_peer;
+#[cfg(test)]
 mod tests;

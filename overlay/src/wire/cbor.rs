@@ -7,6 +7,11 @@ pub(crate) fn to_vec<T: Serialize>(value: &T) -> Vec<u8> {
     cbor4ii::serde::to_vec(Vec::new(), value).expect("our own types encode")
 }
 
+/// The bytes of `value`, in a buffer of this capacity.
+pub(crate) fn to_vec_with_capacity<T: Serialize>(capacity: usize, value: &T) -> Vec<u8> {
+    cbor4ii::serde::to_vec(Vec::with_capacity(capacity), value).expect("our own types encode")
+}
+
 /// Not the CBOR that was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed CBOR")]

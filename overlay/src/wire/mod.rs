@@ -1,7 +1,16 @@
 //! The only place that knows bytes: frames, batches, records, tickets (`docs/wire.md`).
 
+pub(crate) mod batch;
 pub(crate) mod cbor;
+pub(crate) mod frame;
+pub(crate) mod frontier;
+pub(crate) mod record;
+pub mod ticket;
 
+pub use frame::is_repairable;
+
+/// Wire version, told in `Hello`.
+pub const VERSION: u32 = 1;
 /// Largest message, bytes.
 pub const MAX_MESSAGE: usize = 1 << 20;
 /// Largest frame, bytes: a batch of one message of [`MAX_MESSAGE`] and its header. A

@@ -1,0 +1,398 @@
+//! Coming in, and finding neighbours.
+
+use std::time::Duration;
+
+use serde_bytes::ByteBuf;
+
+use super::ctx::Ctx;
+use super::membership::roster::Merged;
+use super::membership::views::Request;
+use super::order::close_before;
+use super::{Group, Phase};
+use crate::id::{Life, NodeId, Seq};
+use crate::io::MemberState;
+use crate::wire::frame::{
+    Empty, ForwardJoin, Frame, Join, Neighbour, NeighbourReply, Records, RosterDigest, Welcome,
+};
+use crate::wire::frontier::Purpose;
+use crate::wire::record::{MemberRecord, Standing};
+
+impl Group {
+    /// A linked node turns out to be in this group too.
+    pub(crate) fn on_shared(&mut self, ctx: &mut Ctx<'_>, node: NodeId) {
+        if matches!(self.phase, Phase::Going(_)) || !self.descriptor.admits(&node) {
+            return;
+        }
+        self.on_reached(ctx, &node);
+        if !self.views.is_active(&node) && self.views.wants_more(ctx.config) {
+            self.approach(ctx, node);
+        }
+    }
+
+    /// Asks a linked node to let us in, or to be a neighbour.
+    fn approach(&mut self, ctx: &mut Ctx<'_>, node: NodeId) {
+        let record = self.roster.own().bytes.clone();
+        let fresh = matches!(self.phase, Phase::Fresh);
+        let alone = self.views.active_len() == 0;
+        let request = if fresh || alone { Request::Join } else { Request::Neighbour };
+        if !self.views.request(ctx.now, node, request) {
+            return;
+        }
+        let frame = match request {
+            Request::Join => {
+                let age_ms = ctx.now.since(self.entered).as_millis() as u64;
+                Frame::Join(Join { record, fresh, age_ms })
+            }
+            Request::Neighbour => Frame::Neighbour(Neighbour { record, high: alone }),
+        };
+        ctx.send(&node, &frame);
+    }
+
+    /// Somebody that would be a good neighbour: ask it if there is a link, else dial.
+    pub(super) fn meet(&mut self, ctx: &mut Ctx<'_>, node: NodeId) {
+        if node == ctx.me() || self.views.is_active(&node) || !self.descriptor.admits(&node) {
+            return;
+        }
+        if ctx.links.shares(&node, &self.id) {
+            self.approach(ctx, node);
+        } else {
+            let addresses = self.roster.addresses(&node);
+            ctx.dial(node, &addresses);
+        }
+    }
+
+    pub(super) fn handle_join(&mut self, ctx: &mut Ctx<'_>, from: NodeId, join: &Join) {
+        if !self.takes(ctx, &from, &join.record) {
+            ctx.send(&from, &Frame::Disconnect(Empty::default()));
+            return;
+        }
+        let cutoff = ctx.now - Duration::from_millis(join.age_ms);
+        let welcome = Welcome {
+            records: self.some_records(&from),
+            baseline: if join.fresh { self.baseline(ctx, &from, cutoff) } else { Vec::new() },
+            last_life: self.last_life(&from),
+        };
+        ctx.send(&from, &Frame::Welcome(welcome));
+        if self.roster.is_full() {
+            let walk = ForwardJoin { record: join.record.clone(), ttl: ctx.config.walk_length };
+            let others: Vec<_> = self.views.active().into_iter().filter(|it| *it != from).collect();
+            ctx.send_all(&others, &Frame::ForwardJoin(walk));
+        }
+        self.neighbour_up(ctx, from);
+    }
+
+    /// Whether the node may come in, by the descriptor and its own signed record.
+    fn takes(&mut self, ctx: &mut Ctx<'_>, from: &NodeId, record: &[u8]) -> bool {
+        if matches!(self.phase, Phase::Going(_)) || !self.descriptor.admits(from) {
+            return false;
+        }
+        let Ok(parsed) = MemberRecord::parse(record) else { return false };
+        if parsed.node != *from || parsed.standing != Standing::Online {
+            return false;
+        }
+        self.merge_records(ctx, Some(from), &[ByteBuf::from(record)]);
+        let known = self.roster.get(from).map(|it| it.state());
+        known.is_none_or(|state| state == MemberState::Online)
+    }
+
+    /// Where a newcomer starts: it is owed what was published since it entered (`cutoff`),
+    /// and what we could not hand to anybody yet.
+    fn baseline(
+        &self,
+        ctx: &Ctx<'_>,
+        joiner: &NodeId,
+        cutoff: crate::time::Time,
+    ) -> Vec<(NodeId, Life, Seq)> {
+        let untaken = self.untaken.front().map(|it| it.0);
+        let first = |(id, state): (super::LifeId, &super::sources::LifeState)| {
+            let mut first = self.store.first_since(id, cutoff).unwrap_or(Seq::MAX).min(state.held.next());
+            if id.0 == ctx.me() && self.publisher.life() == Some(id.1) {
+                first = first.min(untaken.unwrap_or(first));
+            }
+            (id.0, id.1, first)
+        };
+        self.sources.lives().filter(|(id, _)| id.0 != *joiner).map(first).collect()
+    }
+
+    fn last_life(&self, joiner: &NodeId) -> Option<(Life, Seq)> {
+        let (life, state) = self.sources.get(joiner)?.lives.last_key_value()?;
+        Some((*life, state.held.end()))
+    }
+
+    /// Everybody in a small group; of a large one, neighbours and some others.
+    fn some_records(&self, joiner: &NodeId) -> Vec<ByteBuf> {
+        let roster = self.roster.iter().filter(|(node, _)| *node != joiner).map(|(_, it)| &it.record);
+        let passive = self.views.passive_records();
+        roster.chain(passive).map(|record| record.bytes.clone()).collect()
+    }
+
+    pub(super) fn handle_welcome(&mut self, ctx: &mut Ctx<'_>, from: NodeId, welcome: &Welcome) {
+        if !self.views.answered(&from, Request::Join) {
+            ctx.send(&from, &Frame::Disconnect(Empty::default()));
+            return;
+        }
+        if matches!(self.phase, Phase::Going(_)) {
+            return;
+        }
+        if let Some((life, end)) = welcome.last_life {
+            self.publisher.on_last_life(ctx.unix_ms, life, end);
+        }
+        if matches!(self.phase, Phase::Fresh) {
+            self.phase = Phase::Member;
+            self.start_from(ctx, &welcome.baseline);
+        }
+        self.merge_records(ctx, Some(&from), &welcome.records);
+        self.neighbour_up(ctx, from);
+    }
+
+    fn start_from(&mut self, ctx: &mut Ctx<'_>, baseline: &[(NodeId, Life, Seq)]) {
+        for &(source, life, first) in baseline {
+            if source == ctx.me() || !self.descriptor.admits(&source) {
+                continue;
+            }
+            match self.sources.open((source, life), ctx.config) {
+                Ok(state) => state.start_at(first),
+                Err(cap) => self.overload(ctx, cap),
+            }
+        }
+        for &(source, life, _) in baseline {
+            close_before(source, life, None, &mut self.sources);
+        }
+    }
+
+    pub(super) fn handle_neighbour(&mut self, ctx: &mut Ctx<'_>, from: NodeId, ask: &Neighbour) {
+        let fresh = matches!(self.phase, Phase::Fresh);
+        let room = ask.high || self.views.has_room(ctx.config) || self.views.is_active(&from);
+        let accepted = self.takes(ctx, &from, &ask.record) && room && !fresh;
+        let record = self.roster.own().bytes.clone();
+        ctx.send(&from, &Frame::NeighbourReply(NeighbourReply { accepted, record }));
+        if accepted {
+            self.neighbour_up(ctx, from);
+        } else if fresh {
+            // We do not know where to start yet: ask in instead.
+            self.approach(ctx, from);
+        }
+    }
+
+    pub(super) fn handle_neighbour_reply(&mut self, ctx: &mut Ctx<'_>, from: NodeId, reply: &NeighbourReply) {
+        if !self.views.answered(&from, Request::Neighbour) {
+            if reply.accepted && !self.views.is_active(&from) {
+                ctx.send(&from, &Frame::Disconnect(Empty::default()));
+            }
+            return;
+        }
+        if reply.accepted && self.takes(ctx, &from, &reply.record) {
+            self.neighbour_up(ctx, from);
+        }
+    }
+
+    /// A joiner's walk: whoever it ends at becomes a neighbour, whoever it passes remembers.
+    pub(super) fn handle_forward_join(&mut self, ctx: &mut Ctx<'_>, from: NodeId, walk: &ForwardJoin) {
+        let Ok(record) = MemberRecord::parse(&walk.record) else { return };
+        let joiner = record.node;
+        if joiner == ctx.me() || record.check(&self.id).is_err() || !self.descriptor.admits(&joiner) {
+            return;
+        }
+        let onward: Vec<_> =
+            self.views.active().into_iter().filter(|it| *it != from && *it != joiner).collect();
+        let ttl = walk.ttl.min(ctx.config.walk_length);
+        let addresses = record.addresses.clone();
+        self.views.remember(ctx.rng, ctx.config, record);
+        match ctx.rng.pick(&onward).copied().filter(|_| ttl > 0) {
+            Some(next) => {
+                let walk = ForwardJoin { record: walk.record.clone(), ttl: ttl - 1 };
+                ctx.send(&next, &Frame::ForwardJoin(walk));
+            }
+            None if self.views.has_room(ctx.config) => {
+                ctx.dial(joiner, &addresses);
+            }
+            None => {}
+        }
+    }
+
+    /// A node is a neighbour now, on both sides.
+    pub(super) fn neighbour_up(&mut self, ctx: &mut Ctx<'_>, node: NodeId) {
+        self.on_reached(ctx, &node);
+        let new = self.views.add(ctx.now, node);
+        if !new {
+            // The other side began anew: what it was told before is void there.
+            self.forget_neighbour(ctx, &node);
+        }
+        ctx.links.touch(ctx.now, &node);
+        self.with_tree(ctx, |tree, sight, acts| tree.on_neighbour(sight, node, acts));
+        self.tell_all(ctx, &node, Purpose::Tell);
+        if ctx.me() < node {
+            ctx.send(&node, &Frame::RosterDigest(self.roster.digest(true)));
+        }
+        let edges = self.tree.edges();
+        if let Some(surplus) = self.views.surplus(ctx.rng, ctx.config, &node, &edges) {
+            ctx.send(&surplus, &Frame::Disconnect(Empty::default()));
+            self.neighbour_down(ctx, &surplus);
+        }
+        self.maybe_ready(ctx);
+        self.maybe_make_batch(ctx);
+    }
+
+    /// A node is no neighbour any more.
+    pub(super) fn neighbour_down(&mut self, ctx: &mut Ctx<'_>, node: &NodeId) {
+        if self.views.remove(node) {
+            self.forget_neighbour(ctx, node);
+            if let Some(member) = self.roster.get(node).filter(|it| it.state() == MemberState::Online) {
+                let record = member.record.clone();
+                self.views.remember(ctx.rng, ctx.config, record);
+            }
+        }
+    }
+
+    fn forget_neighbour(&mut self, ctx: &mut Ctx<'_>, node: &NodeId) {
+        self.repair.forget(node);
+        self.flow.forget(node);
+        self.references.remove(node);
+        self.with_tree(ctx, |tree, sight, acts| tree.on_neighbour_lost(sight, node, acts));
+    }
+
+    pub(super) fn handle_disconnect(&mut self, ctx: &mut Ctx<'_>, from: NodeId) {
+        self.views.answered(&from, Request::Join);
+        self.views.answered(&from, Request::Neighbour);
+        self.neighbour_down(ctx, &from);
+    }
+
+    /// Keeps the active view filled, and the passive view mixed.
+    pub(super) fn poll_views(&mut self, ctx: &mut Ctx<'_>) {
+        if matches!(self.phase, Phase::Going(_)) {
+            return;
+        }
+        if self.views.wants_more(ctx.config) && self.views.fill_due(ctx.now) {
+            self.fill(ctx);
+        }
+        if self.views.shuffle_due(ctx.now, ctx.rng, ctx.config) {
+            self.shuffle(ctx);
+        }
+    }
+
+    fn fill(&mut self, ctx: &mut Ctx<'_>) {
+        let missing = ctx.config.active_view.saturating_sub(self.views.active_len());
+        let mut room = missing.saturating_sub(self.views.requests_len(ctx.now));
+        let mut candidates = self.candidates();
+        ctx.rng.shuffle(&mut candidates);
+        for node in candidates {
+            if room == 0 {
+                return;
+            }
+            if ctx.links.shares(&node, &self.id) || !ctx.links.connected(&node) {
+                self.meet(ctx, node);
+                room -= 1;
+            }
+        }
+        ctx.dialer.dial_found(ctx.now, ctx.config, ctx.links, ctx.out);
+    }
+
+    /// Whom to turn to; while quite alone, also those that seemed to be gone.
+    fn candidates(&self) -> Vec<NodeId> {
+        let alone = self.views.active_len() == 0;
+        let wanted = |state| state == MemberState::Online || (alone && state != MemberState::Left);
+        let roster = self.roster.iter().filter(|(_, it)| wanted(it.state())).map(|(node, _)| *node);
+        let passive = self.views.passive_records().map(|it| it.node);
+        let all: std::collections::BTreeSet<_> = roster.chain(passive).collect();
+        let own = self.roster.own().node;
+        all.into_iter().filter(|it| *it != own && !self.views.is_active(it)).collect()
+    }
+
+    /// Cyclon's exchange with a neighbour; and one that seemed to be gone is tried again, so
+    /// that halves that were cut off find each other.
+    fn shuffle(&mut self, ctx: &mut Ctx<'_>) {
+        let active = self.views.active();
+        if let Some(partner) = ctx.rng.pick(&active).copied().filter(|_| self.roster.is_full()) {
+            let members = self.sample(ctx, &partner);
+            ctx.send(&partner, &Frame::Shuffle(Records { members, suspicions: Vec::new() }));
+        }
+        let failed =
+            self.roster.iter().filter(|(_, it)| it.state() == MemberState::Failed).map(|(node, _)| *node);
+        let failed: Vec<_> = failed.collect();
+        if let Some(node) = ctx.rng.pick(&failed).copied() {
+            self.meet(ctx, node);
+        }
+    }
+
+    fn sample(&mut self, ctx: &mut Ctx<'_>, except: &NodeId) -> Vec<ByteBuf> {
+        let active = self.views.active();
+        let known = active.iter().filter_map(|it| self.roster.get(it)).map(|it| &it.record);
+        let pool = known.chain(self.views.passive_records()).filter(|it| it.node != *except);
+        let mut sample: Vec<_> = pool.map(|it| it.bytes.clone()).collect();
+        ctx.rng.shuffle(&mut sample);
+        sample.truncate(ctx.config.shuffle_size.saturating_sub(1));
+        sample.push(self.roster.own().bytes.clone());
+        sample
+    }
+
+    pub(super) fn handle_shuffle(&mut self, ctx: &mut Ctx<'_>, from: NodeId, records: &Records) {
+        let members = self.sample(ctx, &from);
+        ctx.send(&from, &Frame::ShuffleReply(Records { members, suspicions: Vec::new() }));
+        self.remember_all(ctx, records);
+    }
+
+    pub(super) fn remember_all(&mut self, ctx: &mut Ctx<'_>, records: &Records) {
+        for bytes in records.members.iter().take(ctx.config.shuffle_size) {
+            let Ok(record) = MemberRecord::parse(bytes) else { continue };
+            let welcome = record.standing == Standing::Online && self.descriptor.admits(&record.node);
+            if record.node != ctx.me() && welcome && record.check(&self.id).is_ok() {
+                self.views.remember(ctx.rng, ctx.config, record);
+            }
+        }
+    }
+
+    pub(super) fn handle_roster_digest(&mut self, ctx: &mut Ctx<'_>, from: NodeId, digest: &RosterDigest) {
+        let (members, accused) = self.roster.compare(digest);
+        if !members.is_empty() {
+            ctx.send(&from, &Frame::Records(Records { members, suspicions: Vec::new() }));
+        }
+        if digest.exchange {
+            ctx.send(&from, &Frame::RosterDigest(self.roster.digest(false)));
+        }
+        if accused && !matches!(self.phase, Phase::Going(_)) {
+            self.restate_at_least(ctx, 0, Standing::Online);
+        }
+    }
+
+    /// Takes records in and floods on what is new.
+    pub(super) fn merge_records(&mut self, ctx: &mut Ctx<'_>, from: Option<&NodeId>, records: &[ByteBuf]) {
+        let mut fresh = Vec::new();
+        for bytes in records.iter().take(ctx.config.roster * 2) {
+            let Ok(record) = MemberRecord::parse(bytes) else { continue };
+            if !self.descriptor.admits(&record.node) {
+                continue;
+            }
+            let mut events = Vec::new();
+            match self.roster.merge(bytes, &mut events) {
+                Merged::New => {
+                    fresh.push(bytes.clone());
+                    self.on_record(ctx, &record);
+                }
+                Merged::Full if record.standing == Standing::Online && record.check(&self.id).is_ok() => {
+                    self.views.remember(ctx.rng, ctx.config, record);
+                }
+                Merged::Ourselves(incarnation) if !matches!(self.phase, Phase::Going(_)) => {
+                    self.restate_at_least(ctx, incarnation.saturating_add(1), Standing::Online);
+                }
+                _ => {}
+            }
+            events.into_iter().for_each(|event| ctx.event(event));
+        }
+        if !fresh.is_empty() {
+            self.flood(ctx, Records { members: fresh, suspicions: Vec::new() }, from);
+        }
+    }
+
+    fn on_record(&mut self, ctx: &mut Ctx<'_>, record: &MemberRecord) {
+        self.detector.on_alive(&record.node);
+        if record.standing == Standing::Online {
+            ctx.dialer.discovered(record.node, record.addresses.clone(), ctx.config);
+        } else {
+            self.views.forget(&record.node);
+            if record.standing == Standing::Left {
+                self.receipts.forget(&record.node);
+                self.neighbour_down(ctx, &record.node);
+            }
+        }
+    }
+}

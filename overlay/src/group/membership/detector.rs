@@ -1,0 +1,156 @@
+//! Failure detection: direct and indirect probes (SWIM §4.1), then signed suspicions.
+//!
+//! A neighbour whose link is lost is dialled again, and others are asked to reach it. Only
+//! when nobody does is it suspected; only when two members suspect it independently (one,
+//! in a group of two) does it show as failed. A higher incarnation refutes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::config::Config;
+use crate::id::NodeId;
+use crate::time::{Time, soonest};
+use crate::wire::record::Suspicion;
+
+/// Probes that others asked us for, at most.
+const MAX_ERRANDS: usize = 64;
+/// Suspicions that are kept, at most.
+const MAX_SUSPECTS: usize = 512;
+
+#[derive(Debug)]
+struct Check {
+    nonce: u64,
+    until: Time,
+}
+
+#[derive(Debug)]
+struct Errand {
+    asker: NodeId,
+    target: NodeId,
+    nonce: u64,
+    until: Time,
+}
+
+/// Who is being looked for, and who accuses whom.
+#[derive(Debug, Default)]
+pub(crate) struct Detector {
+    checks: BTreeMap<NodeId, Check>,
+    errands: Vec<Errand>,
+    accusers: BTreeMap<NodeId, BTreeMap<NodeId, (u64, Time)>>,
+    nonces: u64,
+}
+
+impl Detector {
+    /// Begins to look for a node that fell silent; the nonce for probes, unless it is being
+    /// looked for already.
+    pub(crate) fn check(&mut self, now: Time, node: NodeId, config: &Config) -> Option<u64> {
+        if self.checks.contains_key(&node) {
+            return None;
+        }
+        self.nonces += 1;
+        self.checks.insert(node, Check { nonce: self.nonces, until: now + config.probe_timeout });
+        Some(self.nonces)
+    }
+
+    /// Somebody reached it, or it came back.
+    pub(crate) fn on_alive(&mut self, node: &NodeId) {
+        self.checks.remove(node);
+        self.accusers.remove(node);
+    }
+
+    pub(crate) fn on_reply(&mut self, target: &NodeId, nonce: u64, alive: bool) {
+        if alive && self.checks.get(target).is_some_and(|it| it.nonce == nonce) {
+            self.checks.remove(target);
+        }
+    }
+
+    /// Nodes that nobody reached in time: to be accused.
+    pub(crate) fn overdue(&mut self, now: Time) -> Vec<NodeId> {
+        let late: Vec<_> =
+            self.checks.iter().filter(|(_, it)| it.until <= now).map(|(node, _)| *node).collect();
+        for node in &late {
+            self.checks.remove(node);
+        }
+        late
+    }
+
+    /// Whether we have accused it ourselves.
+    pub(crate) fn accused_by(&self, suspect: &NodeId, accuser: &NodeId) -> bool {
+        self.accusers.get(suspect).is_some_and(|it| it.contains_key(accuser))
+    }
+
+    /// Notes a suspicion; whether it is new.
+    pub(crate) fn on_suspicion(&mut self, now: Time, suspicion: &Suspicion, config: &Config) -> bool {
+        for accusers in self.accusers.values_mut() {
+            accusers.retain(|_, (_, at)| now.since(*at) < config.suspicion_ttl);
+        }
+        self.accusers.retain(|_, it| !it.is_empty());
+        if self.accusers.len() >= MAX_SUSPECTS && !self.accusers.contains_key(&suspicion.suspect) {
+            return false;
+        }
+        let accusers = self.accusers.entry(suspicion.suspect).or_default();
+        let new = accusers
+            .get(&suspicion.accuser)
+            .is_none_or(|(incarnation, _)| *incarnation < suspicion.incarnation);
+        if new {
+            accusers.insert(suspicion.accuser, (suspicion.incarnation, now));
+        }
+        new
+    }
+
+    /// Whether enough members accuse this incarnation. `witnesses` are the online members
+    /// besides the suspect, ourselves included.
+    pub(crate) fn is_condemned(
+        &self,
+        me: &NodeId,
+        suspect: &NodeId,
+        incarnation: u64,
+        witnesses: &BTreeSet<NodeId>,
+    ) -> bool {
+        let Some(accusers) = self.accusers.get(suspect) else { return false };
+        let count = accusers.values().filter(|(at, _)| *at >= incarnation).count();
+        // Whom we cannot reach either cannot bear witness.
+        let able = witnesses.iter().filter(|it| !self.accused_by(it, me)).count();
+        count >= able.clamp(1, 2)
+    }
+
+    /// Takes an errand: to find out for `asker` whether `target` answers.
+    pub(crate) fn take_errand(
+        &mut self,
+        now: Time,
+        asker: NodeId,
+        target: NodeId,
+        nonce: u64,
+        config: &Config,
+    ) -> bool {
+        self.errands.retain(|it| it.until > now);
+        let room = self.errands.len() < MAX_ERRANDS;
+        if room {
+            self.errands.push(Errand { asker, target, nonce, until: now + config.probe_timeout });
+        }
+        room
+    }
+
+    /// Ends the errands to this target: whom to tell.
+    pub(crate) fn finish_errands(&mut self, target: &NodeId) -> Vec<(NodeId, u64)> {
+        let (done, open) = std::mem::take(&mut self.errands).into_iter().partition(|it| it.target == *target);
+        self.errands = open;
+        let done: Vec<Errand> = done;
+        done.into_iter().map(|it| (it.asker, it.nonce)).collect()
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        soonest(self.checks.values().map(|it| Some(it.until)))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.checks.len() + self.errands.len() + self.accusers.values().map(BTreeMap::len).sum::<usize>()
+    }
+}
+
+/// Whether we are one of the few that look for a suspect on somebody's word: those whose
+/// tags are nearest to its own, so that all choose the same few.
+pub(crate) fn is_witness(me: &NodeId, suspect: &NodeId, online: &BTreeSet<NodeId>, few: usize) -> bool {
+    let distance = |node: &NodeId| node.tag() ^ suspect.tag();
+    let ours = distance(me);
+    online.iter().filter(|it| *it != suspect && distance(it) < ours).count() < few
+}

@@ -1,0 +1,332 @@
+//! One group: the rooms, and the order in which they are asked.
+//!
+//! The rooms (views, roster, detector, tree, sources, store, repair, order, publisher,
+//! receipts, flow) never call each other. What comes in takes one of four ways through here:
+//! a frame ([`inbound`]), a neighbour that comes or goes ([`join`], [`watch`]), a batch
+//! ([`spread`]), or time ([`Group::poll`]).
+
+pub(crate) mod ctx;
+mod farewell;
+mod flow;
+mod inbound;
+mod join;
+mod membership;
+mod order;
+mod publish;
+mod ranges;
+mod receipts;
+mod repair;
+mod route;
+mod sources;
+mod spread;
+mod store;
+mod tell;
+mod view;
+mod watch;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::descriptor::Descriptor;
+use crate::id::{Address, BatchId, GroupId, Life, NodeId, PublishId, Seq};
+use crate::io::{Event, PublishError};
+use crate::time::{Time, soonest};
+use crate::wire::frame::{Channel, Frame, Records, Summary};
+use crate::wire::record::{MemberRecord, Standing};
+
+use ctx::Ctx;
+use farewell::Farewell;
+use flow::Flow;
+use membership::detector::Detector;
+use membership::roster::Roster;
+use membership::views::Views;
+use order::{Causes, Sequencer};
+use publish::{Making, Publisher, Unwritten};
+use receipts::Receipts;
+use repair::Repair;
+use route::tree::{Act, Sight, Tree};
+use sources::{LifeId, Sources};
+use store::Store;
+
+/// How far along we are.
+#[derive(Debug)]
+enum Phase {
+    /// No member has told us where to start.
+    Fresh,
+    Member,
+    Going(Farewell),
+}
+
+/// One group, as one member runs it.
+pub(crate) struct Group {
+    id: GroupId,
+    descriptor: Descriptor,
+    channel: Channel,
+    phase: Phase,
+    ready: bool,
+    entered: Time,
+    nick: String,
+    addresses: Vec<Address>,
+    roster: Roster,
+    views: Views,
+    detector: Detector,
+    tree: Tree,
+    sources: Sources,
+    store: Store,
+    repair: Repair,
+    sequencer: Sequencer,
+    causes: Causes,
+    publisher: Publisher,
+    receipts: Receipts,
+    flow: Flow,
+    /// What each neighbour's short numbers mean.
+    references: BTreeMap<NodeId, BTreeMap<u32, LifeId>>,
+    /// Lives with news for lazy links, and those whose short number is not told yet.
+    news: BTreeSet<LifeId>,
+    undefined: BTreeSet<LifeId>,
+    next_news: Time,
+    frontier_number: u64,
+    next_anti_entropy: Time,
+    next_eviction: Time,
+    /// Own batches that no neighbour is known to hold: (seq, bytes).
+    untaken: VecDeque<(Seq, usize)>,
+    untaken_bytes: usize,
+    /// The caps that were told as hit, and when.
+    overloaded: BTreeMap<&'static str, Time>,
+    received: u64,
+    duplicates: u64,
+}
+
+/// What a group begins with.
+pub(crate) struct Entry {
+    pub(crate) descriptor: Descriptor,
+    pub(crate) channel: Channel,
+    pub(crate) nick: String,
+    pub(crate) addresses: Vec<Address>,
+}
+
+impl Group {
+    pub(crate) fn new(ctx: &mut Ctx<'_>, entry: Entry) -> Self {
+        let Entry { descriptor, channel, nick, addresses } = entry;
+        let (id, now) = (ctx.group, ctx.now);
+        let own = MemberRecord::sign(&id, ctx.identity, ctx.unix_ms, Standing::Online, &nick, &addresses);
+        Self {
+            id,
+            channel,
+            phase: Phase::Fresh,
+            ready: false,
+            entered: now,
+            nick,
+            addresses,
+            roster: Roster::new(id, own, ctx.config.roster),
+            views: Views::new(now, ctx.rng, ctx.config),
+            detector: Detector::default(),
+            tree: Tree::new(now, ctx.me()),
+            sources: Sources::default(),
+            store: Store::default(),
+            repair: Repair::default(),
+            sequencer: Sequencer::new(descriptor.order),
+            causes: Causes::default(),
+            publisher: Publisher::new(),
+            receipts: Receipts::default(),
+            flow: Flow::default(),
+            references: BTreeMap::new(),
+            news: BTreeSet::new(),
+            undefined: BTreeSet::new(),
+            next_news: now,
+            frontier_number: 0,
+            next_anti_entropy: now + ctx.rng.jitter(ctx.config.anti_entropy_every),
+            next_eviction: now + EVICT_EVERY,
+            untaken: VecDeque::new(),
+            untaken_bytes: 0,
+            overloaded: BTreeMap::new(),
+            received: 0,
+            duplicates: 0,
+            descriptor,
+        }
+    }
+
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel
+    }
+
+    /// Whether more neighbours are wanted: found nodes are dialled for such groups.
+    pub(crate) fn wants_contacts(&self, config: &crate::config::Config) -> bool {
+        !matches!(self.phase, Phase::Going(_)) && self.views.wants_more(config)
+    }
+
+    pub(crate) fn publish_room(&self, config: &crate::config::Config) -> usize {
+        config.publish_queue_bytes.saturating_sub(self.publisher.queued() + self.untaken_bytes)
+    }
+
+    /// A message from the application.
+    pub(crate) fn publish(&mut self, ctx: &mut Ctx<'_>, id: PublishId, payload: Bytes) {
+        let (len, max) = (payload.len(), ctx.config.max_message);
+        let error = if matches!(self.phase, Phase::Going(_)) {
+            Some(PublishError::Leaving)
+        } else if len > max {
+            Some(PublishError::TooLarge { len, max })
+        } else if len > self.publish_room(ctx.config) {
+            Some(PublishError::Full)
+        } else {
+            None
+        };
+        match error {
+            Some(error) => ctx.event(Event::Rejected { group: self.id, id, error }),
+            None => {
+                self.publisher.push(ctx.now, id, payload);
+                self.maybe_make_batch(ctx);
+            }
+        }
+    }
+
+    /// The application wants to know who has a batch of ours.
+    pub(crate) fn request_receipt(&mut self, ctx: &mut Ctx<'_>, batch: &BatchId) {
+        if batch.source == ctx.me() {
+            self.receipts.request(batch.life, batch.seq);
+            self.poll_receipts(ctx);
+        }
+    }
+
+    /// This node has a new name or new addresses: say so.
+    pub(crate) fn restate(&mut self, ctx: &mut Ctx<'_>, nick: &str, addresses: &[Address]) {
+        let same = self.nick == nick && self.addresses == addresses;
+        if !same && !matches!(self.phase, Phase::Going(_)) {
+            nick.clone_into(&mut self.nick);
+            self.addresses = addresses.to_vec();
+            self.restate_at_least(ctx, 0, Standing::Online);
+        }
+    }
+
+    fn restate_at_least(&mut self, ctx: &mut Ctx<'_>, incarnation: u64, standing: Standing) {
+        let record = self.roster.restate(ctx.identity, incarnation, standing, &self.nick, &self.addresses);
+        self.flood(ctx, Records { members: vec![record.bytes], suspicions: Vec::new() }, None);
+    }
+
+    /// Passes records on to all neighbours but the one they came from.
+    fn flood(&self, ctx: &mut Ctx<'_>, records: Records, except: Option<&NodeId>) {
+        let to: Vec<_> = self.views.active().into_iter().filter(|it| Some(it) != except).collect();
+        ctx.send_all(&to, &Frame::Records(records));
+    }
+
+    /// Says once in a while that a cap was hit.
+    fn overload(&mut self, ctx: &mut Ctx<'_>, cap: &'static str) {
+        let told = self.overloaded.get(cap);
+        if !cap.is_empty() && told.is_none_or(|at| ctx.now.since(*at) >= OVERLOAD_TOLD_EVERY) {
+            self.overloaded.insert(cap, ctx.now);
+            ctx.event(Event::Overloaded { group: self.id, cap });
+        }
+    }
+
+    /// Asks the tree, then does what it wants done.
+    fn with_tree(&mut self, ctx: &mut Ctx<'_>, ask: impl FnOnce(&mut Tree, &Sight<'_>, &mut Vec<Act>)) {
+        let mut acts = Vec::new();
+        let sight = Sight { now: ctx.now, links: ctx.links, config: ctx.config };
+        ask(&mut self.tree, &sight, &mut acts);
+        for act in acts {
+            self.act(ctx, act);
+        }
+    }
+
+    fn act(&mut self, ctx: &mut Ctx<'_>, act: Act) {
+        match act {
+            Act::Advertise(advert) => ctx.send_all(&self.views.active(), &Frame::Advert(advert)),
+            Act::AdvertiseTo(node, advert) => ctx.send(&node, &Frame::Advert(advert)),
+            Act::Graft(node, graft) => ctx.send(&node, &Frame::Graft(graft)),
+            Act::GraftReply(node, reply) => ctx.send(&node, &Frame::GraftReply(reply)),
+            Act::Prune(node) => ctx.send(&node, &Frame::Prune(crate::wire::frame::Empty::default())),
+            Act::Edge(node) => {
+                self.tell_all(ctx, &node, crate::wire::frontier::Purpose::Tell);
+                self.maybe_ready(ctx);
+                self.maybe_make_batch(ctx);
+            }
+            Act::ParentChanged { from, to, reason } => {
+                let tree = self.tree_id();
+                ctx.event(Event::ParentChanged { group: self.id, tree, from, to, reason });
+            }
+            Act::Meet(node) => self.meet(ctx, node),
+        }
+    }
+
+    fn maybe_ready(&mut self, ctx: &mut Ctx<'_>) {
+        if !self.ready && self.views.active_len() > 0 && self.tree.is_placed() {
+            self.ready = true;
+            ctx.event(Event::Ready { group: self.id });
+        }
+    }
+
+    /// What is due by now.
+    pub(crate) fn poll(&mut self, ctx: &mut Ctx<'_>) {
+        self.poll_views(ctx);
+        self.poll_detector(ctx);
+        self.with_tree(ctx, |tree, sight, acts| tree.poll(sight, acts));
+        self.maybe_ready(ctx);
+        self.poll_repair(ctx);
+        self.poll_anti_entropy(ctx);
+        self.poll_flow(ctx);
+        self.maybe_make_batch(ctx);
+        self.poll_receipts(ctx);
+        self.poll_news(ctx);
+        self.poll_eviction(ctx);
+        self.poll_farewell(ctx);
+    }
+
+    pub(crate) fn deadline(&self, config: &crate::config::Config) -> Option<Time> {
+        soonest([
+            self.views.deadline(config),
+            self.detector.deadline(),
+            self.tree.deadline(),
+            self.repair.deadline(),
+            Some(self.next_anti_entropy),
+            self.flow.deadline(),
+            self.publisher.deadline(config),
+            self.receipts.deadline(),
+            (!self.news.is_empty()).then_some(self.next_news),
+            Some(self.next_eviction),
+            self.farewell_deadline(),
+        ])
+    }
+
+    fn poll_anti_entropy(&mut self, ctx: &mut Ctx<'_>) {
+        if self.next_anti_entropy > ctx.now {
+            return;
+        }
+        self.next_anti_entropy = ctx.now + ctx.rng.jitter(ctx.config.anti_entropy_every);
+        let active = self.views.active();
+        if let Some(node) = ctx.rng.pick(&active).copied() {
+            ctx.send(&node, &Frame::Summary(self.summary()));
+        }
+    }
+
+    fn summary(&self) -> Summary {
+        Summary { frontiers: self.sources.summary(), roster: self.roster.summary() }
+    }
+
+    fn poll_eviction(&mut self, ctx: &mut Ctx<'_>) {
+        if self.next_eviction > ctx.now {
+            return;
+        }
+        self.next_eviction = ctx.now + EVICT_EVERY;
+        self.evict(ctx);
+    }
+
+    fn evict(&mut self, ctx: &Ctx<'_>) {
+        let untaken: Option<(Life, Seq)> = self.publisher.life().zip(self.untaken.front().map(|it| it.0));
+        let me = ctx.me();
+        let pinned = |id: &BatchId| {
+            id.source == me && untaken.is_some_and(|(life, seq)| id.life == life && id.seq >= seq)
+        };
+        for id in self.store.evict(ctx.now, ctx.config, pinned) {
+            if let Some(life) = self.sources.life_mut((id.source, id.life)) {
+                life.dropped_below = life.dropped_below.max(id.seq + 1);
+            }
+        }
+    }
+}
+
+/// Between looks at what is too old to keep.
+const EVICT_EVERY: Duration = Duration::from_secs(5);
+/// Between two events about one cap.
+const OVERLOAD_TOLD_EVERY: Duration = Duration::from_secs(10);

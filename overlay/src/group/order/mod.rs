@@ -1,0 +1,229 @@
+//! When a batch may be delivered.
+//!
+//! Each order answers one question for the batch at the head of a life:
+//! [`unordered`], [`fifo`] (lives of a source one after the other), [`causal`] (causes
+//! first). Total order arrives behind the same seam.
+
+mod causal;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::sources::{LifeId, Sources};
+use super::store::Store;
+use crate::descriptor::Order;
+use crate::id::{BatchId, Life, NodeId, Seq};
+use crate::io::Delivery;
+use crate::wire::batch::LifeEnd;
+
+pub(crate) use causal::Causes;
+
+/// Turns held batches into deliveries.
+#[derive(Debug)]
+pub(crate) struct Sequencer {
+    order: Order,
+    /// Sources to look at again when this source moves.
+    waiting: BTreeMap<NodeId, BTreeSet<NodeId>>,
+    /// Causes from these places on that nobody has: nothing waits for them.
+    waived: BTreeMap<LifeId, Seq>,
+}
+
+/// What became of it.
+#[derive(Debug, Default)]
+pub(crate) struct Advance {
+    pub(crate) deliveries: Vec<Delivery>,
+    /// The batches they came from.
+    pub(crate) delivered: Vec<BatchId>,
+    /// Lives of which something was delivered or skipped.
+    pub(crate) moved: BTreeSet<LifeId>,
+    /// Causes that nobody told us of: to be pulled.
+    pub(crate) wanted: Vec<BatchId>,
+}
+
+impl Sequencer {
+    pub(crate) fn new(order: Order) -> Self {
+        Self { order, waiting: BTreeMap::new(), waived: BTreeMap::new() }
+    }
+
+    /// Delivers what has become deliverable since something happened to `source`.
+    pub(crate) fn advance(&mut self, source: NodeId, sources: &mut Sources, store: &mut Store) -> Advance {
+        let mut advance = Advance::default();
+        let mut work = BTreeSet::from([source]);
+        while let Some(source) = work.pop_first() {
+            let before = advance.deliveries.len();
+            let moved = self.advance_source(source, sources, store, &mut advance);
+            let waived = self.waived.keys().any(|it| it.0 == source);
+            if moved || waived || advance.deliveries.len() > before {
+                work.extend(self.waiting.remove(&source).into_iter().flatten());
+            }
+        }
+        advance
+    }
+
+    /// Delivers from one source; whether any of its lives moved.
+    fn advance_source(
+        &mut self,
+        source: NodeId,
+        sources: &mut Sources,
+        store: &mut Store,
+        advance: &mut Advance,
+    ) -> bool {
+        let mut any = false;
+        loop {
+            let lives: Vec<Life> = match sources.get(&source) {
+                Some(it) if !it.forked => it.lives.keys().copied().collect(),
+                _ => return any,
+            };
+            let mut moved = false;
+            for life in lives {
+                moved |= self.advance_life((source, life), sources, store, advance);
+                if self.order != Order::Unordered && !is_finished(sources, (source, life)) {
+                    break;
+                }
+            }
+            any |= moved;
+            if !close_finished(source, sources) && !moved {
+                return any;
+            }
+        }
+    }
+
+    fn advance_life(
+        &mut self,
+        id: LifeId,
+        sources: &mut Sources,
+        store: &mut Store,
+        advance: &mut Advance,
+    ) -> bool {
+        if self.order == Order::Unordered {
+            return advance_unordered(id, sources, store, advance);
+        }
+        let mut moved = false;
+        loop {
+            let Some(life) = sources.life(id) else { return moved };
+            let seq = life.delivered;
+            if !life.held.contains(seq) || life.end.is_some_and(|end| seq >= end) {
+                return moved;
+            }
+            let batch = BatchId { source: id.0, life: id.1, seq };
+            if self.order == Order::Causal && self.waits(&batch, sources, store, advance) {
+                return moved;
+            }
+            deliver(&batch, store, advance);
+            sources.life_mut(id).expect("looked up above").delivered = seq + 1;
+            advance.moved.insert(id);
+            moved = true;
+        }
+    }
+
+    /// Whether causes of this batch are missing; then it is looked at again when they come.
+    fn waits(&mut self, batch: &BatchId, sources: &Sources, store: &Store, advance: &mut Advance) -> bool {
+        let Some(stored) = store.get(batch) else { return false };
+        let unmet = stored.header.dependencies.iter().find(|it| {
+            let waived = self.waived.get(&(it.source, it.life)).is_some_and(|from| it.seq >= *from);
+            it.source != batch.source && !waived && !sources.is_met(it)
+        });
+        let Some(cause) = unmet else { return false };
+        self.waiting.entry(cause.source).or_default().insert(batch.source);
+        let heard = sources.life((cause.source, cause.life)).is_some_and(|life| life.heard > cause.seq);
+        if !heard {
+            advance.wanted.push(*cause);
+        }
+        true
+    }
+
+    /// Nobody has this life's batches from `from` on, although others name them as causes:
+    /// what waits for them goes on.
+    pub(crate) fn waive(&mut self, life: LifeId, from: Seq) {
+        self.waived.insert(life, from);
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+}
+
+fn advance_unordered(id: LifeId, sources: &mut Sources, store: &mut Store, advance: &mut Advance) -> bool {
+    let Some(life) = sources.life_mut(id) else { return false };
+    let before = advance.deliveries.len();
+    for seq in life.delivered..life.held.end() {
+        if life.held.contains(seq) {
+            deliver(&BatchId { source: id.0, life: id.1, seq }, store, advance);
+        }
+    }
+    let moved = life.held.next() > life.delivered;
+    if moved {
+        advance.moved.insert(id);
+    }
+    life.delivered = life.held.next();
+    moved || advance.deliveries.len() > before
+}
+
+fn deliver(batch: &BatchId, store: &mut Store, advance: &mut Advance) {
+    let Some((messages, stored)) = store.deliver(batch) else { return };
+    let time_unix_ms = stored.time_unix_ms;
+    advance.delivered.push(*batch);
+    let BatchId { source, life, seq } = *batch;
+    let mut delivery = Delivery { source, life, seq, time_unix_ms, first: 0, payloads: Vec::new() };
+    for (n, message) in messages.into_iter().enumerate() {
+        match message {
+            Some(payload) => {
+                if delivery.payloads.is_empty() {
+                    delivery.first = n as u32;
+                }
+                delivery.payloads.push(payload);
+            }
+            // A kind of a later version splits the run.
+            None if !delivery.payloads.is_empty() => {
+                let next = Delivery { payloads: Vec::new(), ..delivery.clone() };
+                advance.deliveries.push(std::mem::replace(&mut delivery, next));
+            }
+            None => {}
+        }
+    }
+    if !delivery.payloads.is_empty() {
+        advance.deliveries.push(delivery);
+    }
+}
+
+fn is_finished(sources: &Sources, id: LifeId) -> bool {
+    sources.life(id).is_none_or(|life| life.end.is_some_and(|end| life.delivered >= end))
+}
+
+/// Forgets lives whose end is delivered; what comes of them later is too late. The newest
+/// stays.
+fn close_finished(source: NodeId, sources: &mut Sources) -> bool {
+    let Some(state) = sources.get_mut(&source) else { return false };
+    let mut closed = false;
+    while state.lives.len() > 1 {
+        let (&life, first) = state.lives.first_key_value().expect("not empty");
+        if first.end.is_none_or(|end| first.delivered < end) {
+            break;
+        }
+        state.lives.remove(&life);
+        state.floor = life + 1;
+        closed = true;
+    }
+    closed
+}
+
+/// A life has opened: the one before it ends where the opening says, or else where it was
+/// last heard of.
+pub(crate) fn close_before(
+    source: NodeId,
+    life: Life,
+    told: Option<LifeEnd>,
+    sources: &mut Sources,
+) -> Vec<(Life, Seq)> {
+    let Some(state) = sources.get_mut(&source) else { return Vec::new() };
+    let mut ends = Vec::new();
+    for (&older, it) in state.lives.range_mut(..life) {
+        let named = told.filter(|told| told.life == older).map(|told| told.end);
+        if it.end.is_none() || named.is_some_and(|named| it.end < Some(named)) {
+            let end = named.unwrap_or(it.heard).max(it.delivered);
+            it.end = Some(end);
+            it.heard = it.heard.max(end);
+            ends.push((older, end));
+        }
+    }
+    ends
+}

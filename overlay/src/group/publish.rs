@@ -1,0 +1,176 @@
+//! Our own batches: gathered, signed, made durable, sent.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::config::Config;
+use crate::id::{BatchId, Digest, GroupId, Life, PublishId, Seq, Token};
+use crate::identity::Identity;
+use crate::time::Time;
+use crate::wire::batch::{Batch, Header, LifeEnd, MAX_MESSAGES, Opening};
+
+/// How far ahead of our clock a life may be, milliseconds: a day. Clocks differ by less, and
+/// numbers that peers send must not use up all that are left.
+pub(crate) const MAX_AHEAD_MS: u64 = 24 * 60 * 60 * 1_000;
+
+/// A batch that waits for its disk.
+#[derive(Debug)]
+pub(crate) struct Unwritten {
+    pub(crate) token: Token,
+    pub(crate) batch: Batch,
+    pub(crate) publications: Vec<PublishId>,
+}
+
+/// This node as a source.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    queue: VecDeque<(PublishId, Bytes)>,
+    queued: usize,
+    /// When the oldest in the queue came.
+    since: Time,
+    life: Option<Life>,
+    next: Seq,
+    previous: Digest,
+    /// Where our life before this one ended, as neighbours told.
+    last_life: Option<(Life, Seq)>,
+    /// At most one write is under way; the next batch gathers meanwhile.
+    pub(crate) unwritten: Option<Unwritten>,
+}
+
+/// What a new batch is made with.
+pub(crate) struct Making<'a> {
+    pub(crate) group: &'a GroupId,
+    pub(crate) identity: &'a Identity,
+    pub(crate) unix_ms: u64,
+    pub(crate) last_life: Life,
+    pub(crate) nonce: u64,
+}
+
+impl Publisher {
+    pub(crate) fn new() -> Self {
+        Self {
+            queue: VecDeque::new(),
+            queued: 0,
+            since: Time::ZERO,
+            life: None,
+            next: 0,
+            previous: Digest::ZERO,
+            last_life: None,
+            unwritten: None,
+        }
+    }
+
+    /// Takes a message; the caller has checked that there is room.
+    pub(crate) fn push(&mut self, now: Time, id: PublishId, payload: Bytes) {
+        if self.queue.is_empty() {
+            self.since = now;
+        }
+        self.queued += payload.len();
+        self.queue.push_back((id, payload));
+    }
+
+    pub(crate) fn queued(&self) -> usize {
+        self.queued
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.unwritten.is_none()
+    }
+
+    pub(crate) fn life(&self) -> Option<Life> {
+        self.life
+    }
+
+    /// The seq of the next batch.
+    pub(crate) fn next(&self) -> Seq {
+        self.next
+    }
+
+    /// A neighbour knows of an earlier life of ours. One from the far future it made up.
+    pub(crate) fn on_last_life(&mut self, unix_ms: u64, life: Life, end: Seq) {
+        if life > unix_ms.saturating_add(MAX_AHEAD_MS) {
+            return;
+        }
+        if self.life.is_none_or(|current| current != life)
+            && self.last_life.is_none_or(|known| known < (life, end))
+        {
+            self.last_life = Some((life, end));
+        }
+    }
+
+    /// Whether a batch is full, or has gathered for long enough.
+    pub(crate) fn is_ripe(&self, now: Time, config: &Config) -> bool {
+        self.queued >= config.batch_bytes || now.since(self.since) >= config.batch_age
+    }
+
+    /// When what gathers is ripe.
+    pub(crate) fn deadline(&self, config: &Config) -> Option<Time> {
+        (!self.queue.is_empty() && self.unwritten.is_none()).then(|| self.since + config.batch_age)
+    }
+
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.queue.is_empty() && self.unwritten.is_none()
+    }
+
+    /// Makes the next batch of what waits: consecutive messages up to the batch size.
+    pub(crate) fn make(
+        &mut self,
+        now: Time,
+        dependencies: Vec<BatchId>,
+        making: &Making<'_>,
+        config: &Config,
+    ) -> (Batch, Vec<PublishId>) {
+        let (mut messages, mut publications, mut bytes) = (Vec::new(), Vec::new(), 0);
+        while let Some((_, payload)) = self.queue.front() {
+            let fits = bytes + payload.len() <= config.batch_bytes && messages.len() < MAX_MESSAGES;
+            if !fits && !messages.is_empty() {
+                break;
+            }
+            let (id, payload) = self.queue.pop_front().expect("looked at above");
+            bytes += payload.len();
+            publications.push(id);
+            messages.push(payload);
+        }
+        self.queued -= bytes;
+        self.since = now;
+        let header = self.header(dependencies, making);
+        let batch = Batch::sign(making.group, header, &messages, making.identity);
+        self.next += 1;
+        self.previous = batch.digest;
+        (batch, publications)
+    }
+
+    fn header(&mut self, dependencies: Vec<BatchId>, making: &Making<'_>) -> Header {
+        let last = self.last_life.map_or(0, |(life, _)| life);
+        let life = *self.life.get_or_insert_with(|| {
+            making.unix_ms.max(making.last_life.saturating_add(1)).max(last.saturating_add(1))
+        });
+        let opening = (self.next == 0).then(|| Opening {
+            nonce: making.nonce,
+            previous: self.last_life.map(|(life, end)| LifeEnd { life, end, digest: Digest::ZERO }),
+        });
+        Header {
+            id: BatchId { source: making.identity.node(), life, seq: self.next },
+            previous: self.previous,
+            time_after_life_ms: making.unix_ms as i64 - life as i64,
+            dependencies,
+            opening,
+        }
+    }
+
+    /// The write failed: its batch was never sent, and the life ends before it.
+    pub(crate) fn on_write_failed(&mut self) -> Vec<PublishId> {
+        let Some(unwritten) = self.unwritten.take() else { return Vec::new() };
+        let id = unwritten.batch.header.id;
+        self.last_life = Some((id.life, id.seq));
+        (self.life, self.next, self.previous) = (None, 0, Digest::ZERO);
+        unwritten.publications
+    }
+
+    /// Everything that waits is refused.
+    pub(crate) fn drain(&mut self) -> Vec<PublishId> {
+        self.queued = 0;
+        self.queue.drain(..).map(|(id, _)| id).collect()
+    }
+}

@@ -1,0 +1,382 @@
+//! Gaps: who told of what we miss, how long the tree may take to bring it, whom to ask.
+//!
+//! A seq that a lazy link tells of is pulled after the learned lag; a second miss says that
+//! the parent is silent (Plumtree §3.4, SRM §3 for the timing).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::ranges::{Range, Ranges, take};
+use super::sources::{LifeId, Sources};
+use crate::config::Config;
+use crate::id::{NodeId, Seq};
+use crate::links::Links;
+use crate::time::Time;
+
+/// Something known to exist that is not here.
+#[derive(Debug)]
+struct Want {
+    since: Time,
+    deadline: Time,
+    /// Whom we asked last, for what, and when it counts as unanswered.
+    asked: Option<(NodeId, Vec<Range>)>,
+    /// Who did not have it, or did not answer, since the last progress.
+    tried: BTreeSet<NodeId>,
+    pulls: u32,
+    /// The gap that the application was told of.
+    told: Option<Range>,
+}
+
+/// What to do about one (source, life).
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Ask this neighbour.
+    Pull(NodeId, LifeId, Vec<Range>),
+    /// The parent missed twice what this neighbour has.
+    ParentSilent(NodeId),
+    /// Tell of a gap.
+    Gap(LifeId, Range),
+    /// Nobody has it: order goes on without.
+    Lost(LifeId, Range, bool),
+}
+
+/// The state of all gaps of a group.
+#[derive(Debug, Default)]
+pub(crate) struct Repair {
+    wants: BTreeMap<LifeId, Want>,
+    /// What each neighbour is known to hold.
+    known: BTreeMap<NodeId, BTreeMap<LifeId, Ranges>>,
+    /// Below this, a neighbour held and dropped everything.
+    dropped: BTreeMap<(NodeId, LifeId), Seq>,
+    /// When a lazy link first told of the head of a life: to learn the lag.
+    told_at: BTreeMap<LifeId, (Seq, Time)>,
+    /// Smoothed lateness of the tree behind lazy links, and its deviation (RFC 6298 §2).
+    lag: Option<(Duration, Duration)>,
+}
+
+impl Repair {
+    /// A neighbour told what it holds.
+    pub(crate) fn on_told(&mut self, node: NodeId, life: LifeId, held: Ranges) {
+        self.known.entry(node).or_default().insert(life, held);
+    }
+
+    /// A neighbour evidently holds this batch: it sent it, or we sent it there.
+    pub(crate) fn on_has(&mut self, node: NodeId, life: LifeId, seq: Seq) {
+        self.known.entry(node).or_default().entry(life).or_default().insert(seq);
+    }
+
+    /// Whether the neighbour is known to hold it.
+    pub(crate) fn has(&self, node: &NodeId, life: LifeId, seq: Seq) -> bool {
+        self.known.get(node).and_then(|it| it.get(&life)).is_some_and(|held| held.contains(seq))
+    }
+
+    /// How many neighbours hold everything of this life below `next`.
+    pub(crate) fn holders(&self, life: LifeId, next: Seq) -> usize {
+        self.known.values().filter(|it| it.get(&life).is_some_and(|held| held.next() >= next)).count()
+    }
+
+    pub(crate) fn forget(&mut self, node: &NodeId) {
+        self.known.remove(node);
+        self.dropped.retain(|(it, _), _| it != node);
+        for want in self.wants.values_mut() {
+            if want.asked.as_ref().is_some_and(|(asked, _)| asked == node) {
+                want.asked = None;
+                want.deadline = Time::ZERO;
+            }
+        }
+    }
+
+    pub(crate) fn forget_life(&mut self, life: LifeId) {
+        self.wants.remove(&life);
+        self.told_at.remove(&life);
+        self.dropped.retain(|(_, it), _| *it != life);
+        for known in self.known.values_mut() {
+            known.remove(&life);
+        }
+    }
+
+    /// Something of this life is missing; `patient` when the tree should bring it.
+    pub(crate) fn want(&mut self, now: Time, life: LifeId, patient: bool, config: &Config) {
+        let lag = if patient { self.learned_lag(config) } else { Duration::ZERO };
+        let want = self.wants.entry(life).or_insert_with(|| Want {
+            since: now,
+            deadline: now + lag,
+            asked: None,
+            tried: BTreeSet::new(),
+            pulls: 0,
+            told: None,
+        });
+        if !patient && want.asked.is_none() {
+            want.deadline = want.deadline.min(now);
+        }
+    }
+
+    /// A lazy link told of a head that we do not have yet.
+    pub(crate) fn on_news(&mut self, now: Time, life: LifeId, next: Seq) {
+        let known = self.told_at.get(&life).is_some_and(|(told, _)| *told >= next);
+        if !known {
+            self.told_at.insert(life, (next, now));
+        }
+    }
+
+    /// A batch came in: learn the lag, and see whether its gap is filled. Returns the gap
+    /// that was told and is now repaired.
+    pub(crate) fn on_received(
+        &mut self,
+        now: Time,
+        life: LifeId,
+        seq: Seq,
+        pushed: bool,
+        sources: &Sources,
+    ) -> Option<Range> {
+        if let Some((next, at)) = self.told_at.get(&life).copied() {
+            if seq + 1 >= next {
+                self.told_at.remove(&life);
+                if pushed {
+                    self.learn(now.since(at));
+                }
+            }
+        }
+        let want = self.wants.get_mut(&life)?;
+        want.tried.clear();
+        let state = sources.life(life)?;
+        let told = want.told.filter(|(_, to)| state.held.next() >= *to);
+        if told.is_some() {
+            want.told = None;
+        }
+        if state.missing().is_empty() {
+            self.wants.remove(&life);
+        } else if want.asked.as_ref().is_some_and(|(_, ranges)| all_held(&state.held, ranges)) {
+            // The answer is complete: ask for the next piece at once.
+            want.asked = None;
+            want.deadline = now;
+            want.pulls = 0;
+            want.since = now;
+        }
+        told
+    }
+
+    fn learn(&mut self, late: Duration) {
+        self.lag = Some(match self.lag {
+            None => (late, late / 2),
+            Some((mean, deviation)) => {
+                let error = mean.abs_diff(late);
+                ((mean * 7 + late) / 8, (deviation * 3 + error) / 4)
+            }
+        });
+    }
+
+    fn learned_lag(&self, config: &Config) -> Duration {
+        let (mean, deviation) = self.lag.unwrap_or((config.lag_min, Duration::ZERO));
+        (mean + deviation * 4).clamp(config.lag_min, config.lag_max)
+    }
+
+    /// A neighbour has answered a pull with all that it could.
+    pub(crate) fn on_pull_end(
+        &mut self,
+        now: Time,
+        node: NodeId,
+        life: LifeId,
+        absent: &[Range],
+        dropped_below: Seq,
+    ) {
+        if let Some(held) = self.known.get_mut(&node).and_then(|it| it.get_mut(&life)) {
+            *held = without(held, absent);
+        }
+        if dropped_below > 0 {
+            self.dropped.insert((node, life), dropped_below);
+        }
+        let Some(want) = self.wants.get_mut(&life) else { return };
+        if want.asked.as_ref().is_some_and(|(asked, _)| *asked == node) {
+            want.asked = None;
+            want.deadline = now;
+            if !absent.is_empty() {
+                want.tried.insert(node);
+            }
+        }
+    }
+
+    /// What is due by now.
+    pub(crate) fn poll(
+        &mut self,
+        now: Time,
+        parent: Option<NodeId>,
+        neighbours: &[NodeId],
+        sources: &Sources,
+        links: &Links,
+        config: &Config,
+    ) -> Vec<Step> {
+        let due: Vec<_> =
+            self.wants.iter().filter(|(_, it)| it.deadline <= now).map(|(life, _)| *life).collect();
+        let mut steps = Vec::new();
+        for life in due {
+            let missing = sources.life(life).map(|it| it.missing()).unwrap_or_default();
+            if missing.is_empty() {
+                self.wants.remove(&life);
+                continue;
+            }
+            self.step(now, life, &missing, parent, neighbours, links, config, &mut steps);
+        }
+        steps
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the rooms never call each other: what this one needs is lent"
+    )]
+    fn step(
+        &mut self,
+        now: Time,
+        life: LifeId,
+        missing: &[Range],
+        parent: Option<NodeId>,
+        neighbours: &[NodeId],
+        links: &Links,
+        config: &Config,
+        steps: &mut Vec<Step>,
+    ) {
+        let first = missing[0];
+        let target = self.choose(life, missing, parent, neighbours, links);
+        let given_up = self.is_dropped_everywhere(life, first, neighbours);
+        let want = self.wants.get_mut(&life).expect("due");
+        if let Some((silent, _)) = want.asked.take() {
+            want.tried.insert(silent);
+        }
+        if now.since(want.since) > config.lost_after && !self.anybody_has(life, first) || given_up {
+            let mut lost = self.lost_range(life, first);
+            if given_up {
+                let below = neighbours.iter().filter_map(|node| self.dropped.get(&(*node, life))).min();
+                lost.1 = below.map_or(lost.1, |below| lost.1.min(*below));
+            }
+            let want = self.wants.get_mut(&life).expect("due");
+            want.since = now;
+            want.deadline = now;
+            steps.push(Step::Lost(life, lost, given_up));
+            return;
+        }
+        let want = self.wants.get_mut(&life).expect("due");
+        let Some(target) = target else {
+            // Everybody was asked: begin again, more slowly.
+            want.tried.clear();
+            want.pulls = want.pulls.saturating_add(1);
+            want.deadline = now + backoff(config.pull_timeout, want.pulls);
+            return;
+        };
+        if want.told.is_none() {
+            want.told = Some(first);
+            steps.push(Step::Gap(life, first));
+        }
+        if want.pulls == 1 && parent.is_some_and(|it| it != target) {
+            steps.push(Step::ParentSilent(target));
+        }
+        let ranges = ask(self.known.get(&target).and_then(|it| it.get(&life)), missing, config.pull_batches);
+        want.pulls = want.pulls.saturating_add(1);
+        let rtt = links.rtt(&target).unwrap_or_default();
+        want.deadline = now + backoff(config.pull_timeout.max(rtt * 3), want.pulls - 1);
+        want.asked = Some((target, ranges.clone()));
+        steps.push(Step::Pull(target, life, ranges));
+    }
+
+    /// The parent first, then who is known to have it, nearest first, then anybody.
+    fn choose(
+        &self,
+        life: LifeId,
+        missing: &[Range],
+        parent: Option<NodeId>,
+        neighbours: &[NodeId],
+        links: &Links,
+    ) -> Option<NodeId> {
+        let tried = self.wants.get(&life).map(|it| &it.tried);
+        let open = |node: &&NodeId| !tried.is_some_and(|it| it.contains(*node)) && links.connected(node);
+        let rank = |node: &NodeId| {
+            let has = self.covers(node, life, missing);
+            (!has, parent != Some(*node), links.rtt(node).unwrap_or(Duration::MAX), *node)
+        };
+        neighbours.iter().filter(open).min_by_key(|node| rank(node)).copied()
+    }
+
+    fn covers(&self, node: &NodeId, life: LifeId, missing: &[Range]) -> bool {
+        let known = self.known.get(node).and_then(|it| it.get(&life));
+        known.is_some_and(|held| !held.intersect(missing).is_empty())
+    }
+
+    fn anybody_has(&self, life: LifeId, first: Range) -> bool {
+        self.known.keys().any(|node| self.covers(node, life, &[first]))
+    }
+
+    fn is_dropped_everywhere(&self, life: LifeId, first: Range, neighbours: &[NodeId]) -> bool {
+        !neighbours.is_empty()
+            && neighbours
+                .iter()
+                .all(|node| self.dropped.get(&(*node, life)).is_some_and(|below| *below > first.0))
+    }
+
+    /// How much of the first gap is beyond hope: up to where somebody has something.
+    fn lost_range(&self, life: LifeId, first: Range) -> Range {
+        let next =
+            self.known.values().filter_map(|it| it.get(&life)).flat_map(|held| held.intersect(&[first]));
+        let to = next.map(|range| range.0).filter(|from| *from > first.0).min().unwrap_or(first.1);
+        (first.0, to)
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        self.wants.values().map(|want| want.deadline).min()
+    }
+
+    pub(crate) fn open(&self) -> usize {
+        self.wants.len()
+    }
+}
+
+/// What to ask a neighbour for: what it is known to have; of one that we know nothing of,
+/// the first of all that is missing.
+fn ask(known: Option<&Ranges>, missing: &[Range], most: u64) -> Vec<Range> {
+    let likely = known.map(|held| held.intersect(missing)).unwrap_or_default();
+    take(if likely.is_empty() { missing } else { &likely }, most)
+}
+
+fn all_held(held: &Ranges, ranges: &[Range]) -> bool {
+    ranges
+        .iter()
+        .all(|range| held.missing_below(range.1).iter().all(|gap| gap.1 <= range.0 || gap.0 >= range.1))
+}
+
+fn without(held: &Ranges, absent: &[Range]) -> Ranges {
+    let mut less = Ranges::default();
+    for (from, to) in held.intersect(&[(0, Seq::MAX)]) {
+        let mut start = from;
+        for &(gone, until) in absent {
+            if gone < to && until > start {
+                less.insert_range((start, gone.max(start)));
+                start = until.min(to).max(start);
+            }
+        }
+        less.insert_range((start, to));
+    }
+    less
+}
+
+fn backoff(base: Duration, attempts: u32) -> Duration {
+    base.saturating_mul(1 << attempts.min(5))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_absent_is_taken_out() {
+        let mut held = Ranges::below(10);
+        held.insert_range((20, 30));
+        let less = without(&held, &[(0, 5), (25, 40)]);
+        assert_eq!((less.next(), less.above()), (0, &[(5, 10), (20, 25)][..]));
+    }
+
+    #[test]
+    fn an_answer_is_complete_when_all_its_ranges_are_held() {
+        let mut held = Ranges::below(4);
+        held.insert_range((6, 8));
+        assert!(all_held(&held, &[(0, 4), (6, 7)]));
+        assert!(!all_held(&held, &[(3, 7)]));
+    }
+}

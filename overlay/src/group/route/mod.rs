@@ -1,0 +1,3 @@
+//! Whom do I forward this batch to, and whom do I only tell that I have it?
+
+pub(crate) mod tree;

@@ -1,0 +1,476 @@
+//! The shared tree: explicit parents, ranked backups, one root.
+//!
+//! Each node advertises its path from the root and the latency along it; a node keeps the
+//! best parent whose path avoids it, and moves with hysteresis. Loops are kept out by the
+//! path (cf. RFC 8966 §2.4 on why distance alone does not), stale roots by the root's
+//! running number (RFC 8966 §2.5). Batches go along the tree's edges both ways (CBT,
+//! RFC 2201 §2), so any member is a source.
+
+mod candidate;
+mod root;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::id::NodeId;
+use crate::io::{ParentReason, TreeId, TreeView};
+use crate::links::Links;
+use crate::time::{Time, soonest};
+use crate::wire::frame::{Advert, Graft, GraftReply};
+
+use candidate::Heard;
+use root::Root;
+
+/// Hops from the root, at most (DESIGN.md §4).
+pub(crate) const MAX_PATH: usize = 32;
+/// How long an answer to a graft may take.
+const GRAFT_TIMEOUT: Duration = Duration::from_millis(500);
+/// A child repeats its graft this often…
+const GRAFT_RENEWAL: Duration = Duration::from_secs(2);
+/// …and is let go when it has not for so long.
+const CHILD_TTL: Duration = Duration::from_secs(7);
+/// Adverts that changed go out at most this often.
+const ADVERT_GAP: Duration = Duration::from_millis(20);
+/// A node without a parent says so after this long: most find another sooner.
+const POISON_AFTER: Duration = Duration::from_millis(500);
+/// A parent is kept at least this long against one that is merely nearer.
+const HYSTERESIS: Duration = Duration::from_secs(2);
+/// Somebody who refused is asked again after this long.
+const REFUSED_FOR: Duration = Duration::from_secs(2);
+
+/// What the tree wants sent or told.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Act {
+    Advertise(Advert),
+    AdvertiseTo(NodeId, Advert),
+    Graft(NodeId, Graft),
+    GraftReply(NodeId, GraftReply),
+    Prune(NodeId),
+    /// This node has become a tree neighbour: exchange frontiers with it.
+    Edge(NodeId),
+    ParentChanged {
+        from: Option<NodeId>,
+        to: Option<NodeId>,
+        reason: ParentReason,
+    },
+    /// A redirect named this node: make it a neighbour.
+    Meet(NodeId),
+}
+
+/// What of the group's world the tree may look at.
+pub(crate) struct Sight<'a> {
+    pub(crate) now: Time,
+    pub(crate) links: &'a Links,
+    pub(crate) config: &'a Config,
+}
+
+#[derive(Debug)]
+struct Grafting {
+    to: NodeId,
+    until: Time,
+    reason: ParentReason,
+}
+
+/// This node's place in the shared tree.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    me: NodeId,
+    root: Root,
+    parent: Option<NodeId>,
+    parent_since: Time,
+    /// Without a parent since.
+    orphan_since: Option<Time>,
+    orphan_reason: ParentReason,
+    grafting: Option<Grafting>,
+    next_renewal: Time,
+    /// Children and when they last asked to stay.
+    children: BTreeMap<NodeId, Time>,
+    heard: BTreeMap<NodeId, Heard>,
+    refused: BTreeMap<NodeId, Time>,
+    next_advert: Time,
+    last_advert: Time,
+    changed: bool,
+    poisoned: bool,
+}
+
+impl Tree {
+    /// A tree of one: this node is its root until it hears of a better one.
+    pub(crate) fn new(now: Time, me: NodeId) -> Self {
+        Self {
+            me,
+            root: Root::alone(now, me),
+            parent: None,
+            parent_since: now,
+            orphan_since: None,
+            orphan_reason: ParentReason::Joined,
+            grafting: None,
+            next_renewal: Time::NEVER,
+            children: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            next_advert: now,
+            last_advert: Time::ZERO,
+            changed: false,
+            poisoned: false,
+        }
+    }
+
+    /// Tree neighbours: whom batches are forwarded to.
+    pub(crate) fn edges(&self) -> Vec<NodeId> {
+        self.parent.into_iter().chain(self.children.keys().copied()).collect()
+    }
+
+    pub(crate) fn is_edge(&self, node: &NodeId) -> bool {
+        self.parent.as_ref() == Some(node) || self.children.contains_key(node)
+    }
+
+    pub(crate) fn root(&self) -> NodeId {
+        self.root.node()
+    }
+
+    pub(crate) fn parent(&self) -> Option<NodeId> {
+        self.parent
+    }
+
+    /// Root, or child of somebody.
+    pub(crate) fn is_placed(&self) -> bool {
+        self.parent.is_some() || self.root.is(&self.me)
+    }
+
+    pub(crate) fn children_len(&self) -> usize {
+        self.children.len()
+    }
+
+    pub(crate) fn heard_len(&self) -> usize {
+        self.heard.len()
+    }
+
+    /// A neighbour is new: tell it our place.
+    pub(crate) fn on_neighbour(&mut self, sight: &Sight<'_>, node: NodeId, acts: &mut Vec<Act>) {
+        if let Some(advert) = self.advert(sight) {
+            acts.push(Act::AdvertiseTo(node, advert));
+        }
+    }
+
+    /// A neighbour is gone.
+    pub(crate) fn on_neighbour_lost(&mut self, sight: &Sight<'_>, node: &NodeId, acts: &mut Vec<Act>) {
+        self.heard.remove(node);
+        self.refused.remove(node);
+        self.children.remove(node);
+        if self.grafting.as_ref().is_some_and(|it| it.to == *node) {
+            self.grafting = None;
+        }
+        if self.parent.as_ref() == Some(node) {
+            if self.root.is(node) {
+                self.root.on_root_link_lost(sight.now, &self.me);
+            }
+            self.orphan(sight.now, ParentReason::LinkClosed, acts);
+        }
+        self.reconsider(sight, acts);
+    }
+
+    pub(crate) fn handle_advert(
+        &mut self,
+        sight: &Sight<'_>,
+        from: NodeId,
+        advert: Advert,
+        acts: &mut Vec<Act>,
+    ) {
+        if advert.path.len() > MAX_PATH
+            || advert.delay_us > u64::from(u32::MAX) && advert.delay_us != u64::MAX
+        {
+            return;
+        }
+        match self.heard.get_mut(&from) {
+            Some(heard) => heard.update(sight.now, advert),
+            None => {
+                self.heard.insert(from, Heard::new(sight.now, advert));
+            }
+        }
+        self.refused.remove(&from);
+        self.reconsider(sight, acts);
+    }
+
+    pub(crate) fn handle_graft(
+        &mut self,
+        sight: &Sight<'_>,
+        from: NodeId,
+        graft: &Graft,
+        acts: &mut Vec<Act>,
+    ) {
+        let known = self.children.contains_key(&from);
+        let crossing = self.grafting.as_ref().is_some_and(|it| it.to == from);
+        let above = self.parent == Some(from) || self.path_has(&from);
+        let full = !known && self.children.len() >= sight.config.max_children;
+        let stranger = !self.root.matches(&graft.root, graft.epoch) && !known;
+        if above || full || stranger || (crossing && self.me > from) {
+            self.children.remove(&from);
+            let candidates = if full { self.children.keys().copied().take(3).collect() } else { Vec::new() };
+            acts.push(Act::GraftReply(from, GraftReply { accepted: false, candidates }));
+            return;
+        }
+        if crossing {
+            self.grafting = None;
+        }
+        self.children.insert(from, sight.now);
+        acts.push(Act::GraftReply(from, GraftReply { accepted: true, candidates: Vec::new() }));
+        if !known {
+            self.root.on_child(sight.now, from);
+            self.changed = true;
+            acts.push(Act::Edge(from));
+        }
+        self.reconsider(sight, acts);
+    }
+
+    pub(crate) fn handle_graft_reply(
+        &mut self,
+        sight: &Sight<'_>,
+        from: NodeId,
+        reply: &GraftReply,
+        acts: &mut Vec<Act>,
+    ) {
+        let awaited = self.grafting.take_if(|it| it.to == from);
+        if reply.accepted {
+            match awaited {
+                Some(grafting) => self.adopt(sight, from, grafting.reason, acts),
+                // The answer came after we went elsewhere.
+                None if self.parent != Some(from) => acts.push(Act::Prune(from)),
+                None => {}
+            }
+            return;
+        }
+        self.refused.insert(from, sight.now + REFUSED_FOR);
+        acts.extend(reply.candidates.iter().take(3).map(|node| Act::Meet(*node)));
+        if self.parent == Some(from) {
+            self.orphan(sight.now, ParentReason::Released, acts);
+        }
+        self.reconsider(sight, acts);
+    }
+
+    /// A neighbour no longer takes part in our edge.
+    pub(crate) fn handle_prune(&mut self, sight: &Sight<'_>, from: &NodeId, acts: &mut Vec<Act>) {
+        self.changed |= self.children.remove(from).is_some();
+        if self.parent.as_ref() == Some(from) {
+            self.refused.insert(*from, sight.now + REFUSED_FOR);
+            self.orphan(sight.now, ParentReason::Released, acts);
+        }
+        self.reconsider(sight, acts);
+    }
+
+    /// The parent did not bring what `other` has had for long.
+    pub(crate) fn on_parent_silent(&mut self, sight: &Sight<'_>, other: NodeId, acts: &mut Vec<Act>) {
+        let usable = self.heard.get(&other).is_some_and(|it| self.is_usable(sight, &other, it));
+        if usable && self.grafting.is_none() && self.parent.is_some_and(|it| it != other) {
+            self.graft(sight, other, ParentReason::Silent, acts);
+        }
+    }
+
+    /// A batch came twice, from somebody that is no tree neighbour of ours.
+    pub(crate) fn on_duplicate(&self, from: NodeId, acts: &mut Vec<Act>) {
+        if !self.is_edge(&from) {
+            acts.push(Act::Prune(from));
+        }
+    }
+
+    /// We go: hand children over to our parent and let go of both.
+    pub(crate) fn on_goodbye(&mut self, acts: &mut Vec<Act>) {
+        let candidates: Vec<_> = self.parent.into_iter().collect();
+        for child in std::mem::take(&mut self.children).into_keys() {
+            acts.push(Act::GraftReply(child, GraftReply { accepted: false, candidates: candidates.clone() }));
+        }
+        self.next_renewal = Time::NEVER;
+        if let Some(parent) = self.parent.take() {
+            acts.push(Act::Prune(parent));
+        }
+    }
+
+    /// What is due by now.
+    pub(crate) fn poll(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) {
+        let now = sight.now;
+        let before = self.children.len();
+        self.children.retain(|_, heard| now.since(*heard) < CHILD_TTL);
+        self.changed |= self.children.len() != before;
+        self.refused.retain(|_, until| now < *until);
+        if let Some(late) = self.grafting.take_if(|it| it.until <= now) {
+            self.refused.insert(late.to, now + REFUSED_FOR);
+        }
+        if self.root.is(&self.me) {
+            self.changed |= self.root.poll(now, &self.children, sight);
+        }
+        self.reconsider(sight, acts);
+        if let Some(parent) = self.parent.filter(|_| self.next_renewal <= now) {
+            self.next_renewal = now + GRAFT_RENEWAL;
+            acts.push(Act::Graft(parent, self.root.graft()));
+        }
+        self.advertise(sight, acts);
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        let poison = self.orphan_since.filter(|_| !self.poisoned).map(|at| at + POISON_AFTER);
+        let changed = self.changed.then(|| self.last_advert + ADVERT_GAP);
+        soonest([
+            Some(self.next_advert),
+            changed,
+            poison,
+            self.grafting.as_ref().map(|it| it.until),
+            Some(self.next_renewal),
+            self.root.deadline(),
+        ])
+    }
+
+    pub(crate) fn view(&self, sight: &Sight<'_>) -> TreeView {
+        let advert = self.advert(sight);
+        let age =
+            self.parent.and_then(|it| self.heard.get(&it)).map_or(Duration::ZERO, |it| it.age(sight.now));
+        TreeView {
+            tree: TreeId::Core(self.root.node()),
+            root: self.root.node(),
+            parent: self.parent,
+            backups: self.backups(sight),
+            children: self.children.keys().copied().collect(),
+            depth: advert.as_ref().map_or(0, |it| it.path.len().saturating_sub(1)),
+            delay: Duration::from_micros(advert.map_or(0, |it| it.delay_us)),
+            age,
+        }
+    }
+
+    fn path_has(&self, node: &NodeId) -> bool {
+        let path = self.parent.and_then(|it| self.heard.get(&it));
+        path.is_some_and(|heard| heard.advert.path.contains(&node.tag()))
+    }
+
+    /// Looks at all that is known and takes the place that follows from it.
+    fn reconsider(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) {
+        let best = self.best_root(sight);
+        if self.root.consider(sight.now, &self.me, best, sight.config) {
+            self.on_root_changed(sight, acts);
+        }
+        if self.root.is(&self.me) {
+            return;
+        }
+        if let Some(parent) = self.parent.filter(|it| self.is_lost(sight, it)) {
+            acts.push(Act::Prune(parent));
+            self.orphan(sight.now, ParentReason::RootLost, acts);
+        }
+        if self.grafting.is_none() {
+            self.seek(sight, acts);
+        }
+    }
+
+    fn on_root_changed(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) {
+        self.changed = true;
+        self.refused.clear();
+        if self.root.is(&self.me) {
+            self.grafting = None;
+            self.orphan_since = None;
+            self.next_renewal = Time::NEVER;
+            if let Some(parent) = self.parent.take() {
+                acts.push(Act::Prune(parent));
+                acts.push(Act::ParentChanged {
+                    from: Some(parent),
+                    to: None,
+                    reason: ParentReason::BecameRoot,
+                });
+            }
+        } else if self.parent.is_none() && self.orphan_since.is_none() {
+            self.orphan_since = Some(sight.now);
+            self.orphan_reason = ParentReason::NewRoot;
+        }
+    }
+
+    fn orphan(&mut self, now: Time, reason: ParentReason, acts: &mut Vec<Act>) {
+        if let Some(from) = self.parent.take() {
+            acts.push(Act::ParentChanged { from: Some(from), to: None, reason });
+        }
+        self.orphan_since = Some(now);
+        self.orphan_reason = reason;
+        self.next_renewal = Time::NEVER;
+        self.poisoned = false;
+    }
+
+    /// Asks the best candidate in: any while there is no parent, a clearly nearer one else.
+    fn seek(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) {
+        let Some((cost, best)) =
+            self.candidates(sight).into_iter().find(|(_, node)| Some(*node) != self.parent)
+        else {
+            return;
+        };
+        let Some(parent) = self.parent else {
+            let reason = self.orphan_reason;
+            self.graft(sight, best, reason, acts);
+            return;
+        };
+        if !self.follows_root(&parent) {
+            self.graft(sight, best, ParentReason::NewRoot, acts);
+            return;
+        }
+        if sight.now.since(self.parent_since) < HYSTERESIS {
+            return;
+        }
+        let Some(current) = self.cost(sight, &parent) else { return };
+        let gain = sight.config.parent_gain.max(current.mul_f64(sight.config.parent_gain_share));
+        if cost + gain < current {
+            self.graft(sight, best, ParentReason::Better, acts);
+        }
+    }
+
+    fn graft(&mut self, sight: &Sight<'_>, to: NodeId, reason: ParentReason, acts: &mut Vec<Act>) {
+        self.grafting = Some(Grafting { to, until: sight.now + GRAFT_TIMEOUT, reason });
+        acts.push(Act::Graft(to, self.root.graft()));
+    }
+
+    /// Make before break: the new parent has accepted, the old one is let go.
+    fn adopt(&mut self, sight: &Sight<'_>, to: NodeId, reason: ParentReason, acts: &mut Vec<Act>) {
+        let from = self.parent.replace(to);
+        self.children.remove(&to);
+        self.parent_since = sight.now;
+        self.orphan_since = None;
+        self.poisoned = false;
+        self.next_renewal = sight.now + GRAFT_RENEWAL;
+        self.changed = true;
+        if let Some(old) = from.filter(|old| *old != to) {
+            acts.push(Act::Prune(old));
+        }
+        acts.push(Act::Edge(to));
+        if from != Some(to) {
+            acts.push(Act::ParentChanged { from, to: Some(to), reason });
+        }
+    }
+
+    fn advertise(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) {
+        let now = sight.now;
+        let poison = self.orphan_since.is_some_and(|at| now.since(at) >= POISON_AFTER) && !self.poisoned;
+        let due = self.next_advert <= now || (self.changed && now.since(self.last_advert) >= ADVERT_GAP);
+        if !due && !poison {
+            return;
+        }
+        self.poisoned |= poison;
+        self.changed = false;
+        self.last_advert = now;
+        self.next_advert = now + sight.config.advert_every;
+        let Some(advert) = self.advert(sight) else { return };
+        acts.push(Act::Advertise(advert));
+    }
+
+    /// Our place as we tell it; while orphaned and not yet poisoned, nothing.
+    fn advert(&self, sight: &Sight<'_>) -> Option<Advert> {
+        let free = sight.config.max_children.saturating_sub(self.children.len()) as u32;
+        if self.root.is(&self.me) {
+            return Some(self.root.advert(vec![self.me.tag()], 0, free));
+        }
+        let orphaned_for = self.orphan_since.map(|at| sight.now.since(at));
+        let Some(heard) = self.parent.and_then(|it| self.heard.get(&it)) else {
+            let poison = orphaned_for.is_some_and(|it| it >= POISON_AFTER);
+            return poison.then(|| self.root.advert(Vec::new(), u64::MAX, 0));
+        };
+        let parent = self.parent.expect("heard of");
+        let mut path = heard.advert.path.clone();
+        path.push(self.me.tag());
+        let delay = heard
+            .advert
+            .delay_us
+            .saturating_add(candidate::half_rtt(sight.links, &parent).as_micros() as u64);
+        Some(self.root.relay(&heard.advert, path, delay, free))
+    }
+}

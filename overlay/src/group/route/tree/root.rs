@@ -1,0 +1,162 @@
+//! Who is root: claims, terms, succession.
+//!
+//! A claim is (epoch, id): the higher epoch wins, then the lower id. A node that is alone
+//! claims with epoch 0, so that no newcomer unseats the root of a group that stands; a root
+//! that has had a child for a while claims 1. When a root goes, its heir claims the next
+//! epoch at once; if the heir is gone too, whoever misses the root longest.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Sight;
+use crate::config::Config;
+use crate::id::NodeId;
+use crate::time::{Time, soonest};
+use crate::wire::frame::{Advert, Graft};
+
+/// How long a root of epoch 0 must have had a child before it claims 1.
+const SETTLED_AFTER: Duration = Duration::from_secs(3);
+/// Epochs may grow by so much at once: no peer can use them up (a u64 of steps).
+const MAX_EPOCH_JUMP: u64 = 1 << 20;
+/// Who follows if the heir does not: a child of the lost root waits this long, and up to
+/// as long again by its id.
+const INTERREGNUM: Duration = Duration::from_millis(400);
+
+/// The root that this node follows; itself, maybe.
+#[derive(Debug)]
+pub(super) struct Root {
+    node: NodeId,
+    epoch: u64,
+    /// Highest running number heard of this root.
+    number: u64,
+    /// When it last grew.
+    progress: Time,
+    heir: Option<NodeId>,
+    next_number: Time,
+    had_child_since: Option<Time>,
+    /// When to claim, the root being gone.
+    claim_at: Option<Time>,
+}
+
+impl Root {
+    pub(super) fn alone(now: Time, me: NodeId) -> Self {
+        Self {
+            node: me,
+            epoch: 0,
+            number: 1,
+            progress: now,
+            heir: None,
+            next_number: now,
+            had_child_since: None,
+            claim_at: None,
+        }
+    }
+
+    pub(super) fn node(&self) -> NodeId {
+        self.node
+    }
+
+    pub(super) fn is(&self, node: &NodeId) -> bool {
+        self.node == *node
+    }
+
+    pub(super) fn matches(&self, root: &NodeId, epoch: u64) -> bool {
+        self.node == *root && self.epoch == epoch
+    }
+
+    /// Whether an advert's epoch is one that can be: counters that peers send may not jump.
+    pub(super) fn accepts(&self, advert: &Advert) -> bool {
+        advert.epoch <= self.epoch.saturating_add(MAX_EPOCH_JUMP)
+    }
+
+    pub(super) fn graft(&self) -> Graft {
+        Graft { root: self.node, epoch: self.epoch }
+    }
+
+    pub(super) fn advert(&self, path: Vec<u64>, delay_us: u64, free: u32) -> Advert {
+        let Self { node, epoch, number, heir, .. } = *self;
+        Advert { root: node, epoch, number, delay_us, path, free, heir }
+    }
+
+    /// Our advert under a parent: its word on the root, our place.
+    pub(super) fn relay(&self, parent: &Advert, path: Vec<u64>, delay_us: u64, free: u32) -> Advert {
+        Advert { path, delay_us, free, ..parent.clone() }
+    }
+
+    /// Takes the best root heard of; whether it is another than before.
+    pub(super) fn consider(&mut self, now: Time, me: &NodeId, best: Option<Advert>, config: &Config) -> bool {
+        if let Some(best) = best {
+            let claim = (best.epoch, std::cmp::Reverse(best.root));
+            let ours = (self.epoch, std::cmp::Reverse(self.node));
+            if claim > ours || (claim < ours && self.is_lost(now, me, config)) {
+                let number = best.number;
+                *self = Self::alone(now, best.root);
+                (self.epoch, self.number, self.heir) = (best.epoch, number, best.heir);
+                return true;
+            }
+            if claim == ours && !self.is(me) {
+                self.heir = best.heir;
+                if best.number > self.number {
+                    self.number = best.number;
+                    self.progress = now;
+                    self.claim_at = None;
+                }
+            }
+        }
+        if self.claim_at.is_some_and(|at| at <= now) {
+            let epoch = self.epoch + 1;
+            *self = Self::alone(now, *me);
+            self.epoch = epoch;
+            return true;
+        }
+        if self.claim_at.is_none() && self.is_lost(now, me, config) {
+            self.claim_at = Some(now + spread(me));
+        }
+        false
+    }
+
+    fn is_lost(&self, now: Time, me: &NodeId, config: &Config) -> bool {
+        !self.is(me) && now.since(self.progress) >= config.root_timeout
+    }
+
+    /// Our own link to the root is down: its heir follows now, others a little later.
+    pub(super) fn on_root_link_lost(&mut self, now: Time, me: &NodeId) {
+        let wait = if self.heir.as_ref() == Some(me) { Duration::ZERO } else { INTERREGNUM + spread(me) };
+        self.claim_at = Some(now + wait);
+    }
+
+    pub(super) fn on_child(&mut self, now: Time, child: NodeId) {
+        self.had_child_since.get_or_insert(now);
+        self.heir.get_or_insert(child);
+    }
+
+    /// As root: count on, settle, name the heir. Whether something is to be told.
+    pub(super) fn poll(&mut self, now: Time, children: &BTreeMap<NodeId, Time>, sight: &Sight<'_>) -> bool {
+        if self.next_number > now {
+            return false;
+        }
+        self.next_number = now + sight.config.advert_every;
+        self.number += 1;
+        if self.heir.is_none_or(|heir| !children.contains_key(&heir)) {
+            self.heir = children.keys().copied().min_by_key(|it| (sight.links.rtt(it), *it));
+        }
+        if children.is_empty() {
+            self.had_child_since = None;
+        } else {
+            let since = *self.had_child_since.get_or_insert(now);
+            if self.epoch == 0 && now.since(since) >= SETTLED_AFTER {
+                self.epoch = 1;
+            }
+        }
+        true
+    }
+
+    pub(super) fn deadline(&self) -> Option<Time> {
+        soonest([self.claim_at])
+    }
+}
+
+/// Up to [`INTERREGNUM`], by id: not everybody claims at the same moment.
+fn spread(me: &NodeId) -> Duration {
+    INTERREGNUM.mul_f64((me.tag() % 1_000) as f64 / 1_000.0)
+}

@@ -1,0 +1,254 @@
+//! Frontiers: what is held, heard of and delivered of each source. They are the truth;
+//! trees are an optimisation.
+
+use std::collections::BTreeMap;
+
+use super::ranges::{Range, Ranges};
+use crate::config::Config;
+use crate::id::{BatchId, Digest, Life, NodeId, Seq};
+use crate::identity::{BadSignature, Verifier};
+use crate::wire::batch::Opening;
+
+/// A (source, life).
+pub(crate) type LifeId = (NodeId, Life);
+
+/// What is known of one life.
+#[derive(Debug, Clone)]
+pub(crate) struct LifeState {
+    /// Batches received, given up, or before our time.
+    pub(crate) held: Ranges,
+    /// Given up, or below the baseline: held, but nobody gets them from us.
+    pub(crate) skipped: Vec<Range>,
+    /// One past the highest that anybody is known to hold.
+    pub(crate) heard: Seq,
+    /// The first not yet delivered.
+    pub(crate) delivered: Seq,
+    /// All below it was dropped from the store.
+    pub(crate) dropped_below: Seq,
+    /// Digest at `held.next() - 1`, if that batch passed through here.
+    pub(crate) head: Option<Digest>,
+    /// What its first batch said.
+    pub(crate) opening: Option<Opening>,
+    /// Its end, once a later life is known.
+    pub(crate) end: Option<Seq>,
+    /// Our short number for it in frontier frames.
+    pub(crate) reference: u32,
+}
+
+/// One source.
+#[derive(Debug)]
+pub(crate) struct Source {
+    verifier: Option<Verifier>,
+    /// Lives not closed, ascending.
+    pub(crate) lives: BTreeMap<Life, LifeState>,
+    /// All lives below are closed: what comes of them is too late.
+    pub(crate) floor: Life,
+    /// It signed two batches for one place: nothing more is taken from it.
+    pub(crate) forked: bool,
+}
+
+/// Where a batch stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Not held; to be taken.
+    New,
+    /// Held already.
+    Held,
+    /// Of a closed life, or a source set aside.
+    Closed,
+    /// Beyond a cap, named.
+    Beyond(&'static str),
+}
+
+/// All sources of a group.
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    map: BTreeMap<NodeId, Source>,
+    references: u32,
+}
+
+impl Sources {
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    pub(crate) fn get(&self, source: &NodeId) -> Option<&Source> {
+        self.map.get(source)
+    }
+
+    pub(crate) fn get_mut(&mut self, source: &NodeId) -> Option<&mut Source> {
+        self.map.get_mut(source)
+    }
+
+    pub(crate) fn life(&self, id: LifeId) -> Option<&LifeState> {
+        self.map.get(&id.0)?.lives.get(&id.1)
+    }
+
+    pub(crate) fn life_mut(&mut self, id: LifeId) -> Option<&mut LifeState> {
+        self.map.get_mut(&id.0)?.lives.get_mut(&id.1)
+    }
+
+    /// All lives, by source and life.
+    pub(crate) fn lives(&self) -> impl Iterator<Item = (LifeId, &LifeState)> {
+        self.map
+            .iter()
+            .flat_map(|(source, it)| it.lives.iter().map(|(life, state)| ((*source, *life), state)))
+    }
+
+    /// The life, made if it is new; `Err` names the cap that stands in the way, or is empty
+    /// for a closed one.
+    pub(crate) fn open(&mut self, id: LifeId, config: &Config) -> Result<&mut LifeState, &'static str> {
+        let (source, life) = id;
+        if !self.map.contains_key(&source) && self.map.len() >= config.max_sources {
+            return Err("max_sources");
+        }
+        let entry = self.map.entry(source).or_insert_with(|| Source {
+            verifier: None,
+            lives: BTreeMap::new(),
+            floor: 0,
+            forked: false,
+        });
+        if entry.forked || life < entry.floor {
+            return Err("");
+        }
+        if !entry.lives.contains_key(&life) {
+            // A later life has begun: an older one that nobody had heard of is too late.
+            if entry.lives.range(life..).any(|(_, later)| later.delivered > 0) {
+                return Err("");
+            }
+            if entry.lives.len() >= config.max_lives && !entry.forget_rumour() {
+                return Err("max_lives");
+            }
+        }
+        Ok(entry.lives.entry(life).or_insert_with(|| {
+            self.references += 1;
+            LifeState::new(self.references)
+        }))
+    }
+
+    /// Where a batch that came in would go.
+    pub(crate) fn place(&self, id: &BatchId, config: &Config) -> Place {
+        let Some(source) = self.map.get(&id.source) else {
+            if self.map.len() >= config.max_sources {
+                return Place::Beyond("max_sources");
+            }
+            return if id.seq > config.max_lookahead { Place::Beyond("max_lookahead") } else { Place::New };
+        };
+        if source.forked || id.life < source.floor {
+            return Place::Closed;
+        }
+        let Some(life) = source.lives.get(&id.life) else {
+            if source.lives.range(id.life..).any(|(_, later)| later.delivered > 0) {
+                return Place::Closed;
+            }
+            return if source.lives.len() >= config.max_lives {
+                Place::Beyond("max_lives")
+            } else {
+                Place::New
+            };
+        };
+        if life.held.contains(id.seq) {
+            Place::Held
+        } else if life.end.is_some_and(|end| id.seq >= end) {
+            Place::Closed
+        } else if id.seq - life.held.next() > config.max_lookahead {
+            Place::Beyond("max_lookahead")
+        } else if life.held.above().len() >= config.max_ranges && id.seq > life.held.next() {
+            Place::Beyond("max_ranges")
+        } else {
+            Place::New
+        }
+    }
+
+    /// The source's key, unpacked once.
+    pub(crate) fn verifier(&mut self, source: &NodeId) -> Result<Verifier, BadSignature> {
+        if let Some(verifier) = self.map.get(source).and_then(|it| it.verifier.clone()) {
+            return Ok(verifier);
+        }
+        let verifier = Verifier::new(source)?;
+        if let Some(known) = self.map.get_mut(source) {
+            known.verifier = Some(verifier.clone());
+        }
+        Ok(verifier)
+    }
+
+    /// Whether a dependency is met: delivered, closed, or before our time.
+    pub(crate) fn is_met(&self, dependency: &BatchId) -> bool {
+        let Some(source) = self.map.get(&dependency.source) else { return false };
+        dependency.life < source.floor
+            || source.forked
+            || source.lives.get(&dependency.life).is_some_and(|life| life.delivered > dependency.seq)
+    }
+
+    /// A hash over all that is held, order-independent of arrival: two nodes with the same
+    /// frontiers have the same hash.
+    pub(crate) fn summary(&self) -> u64 {
+        let mut hasher = blake3::Hasher::new();
+        for ((source, life), state) in self.lives() {
+            if state.held.end() == 0 {
+                continue;
+            }
+            hasher.update(source.as_bytes());
+            hasher.update(&life.to_le_bytes());
+            hasher.update(&state.held.next().to_le_bytes());
+            for (from, to) in state.held.above() {
+                hasher.update(&from.to_le_bytes());
+                hasher.update(&to.to_le_bytes());
+            }
+        }
+        u64::from_le_bytes(hasher.finalize().as_bytes()[..8].try_into().expect("8 of 32 bytes"))
+    }
+}
+
+impl Source {
+    /// Makes room by forgetting a life that is only rumoured: anybody can make those up.
+    fn forget_rumour(&mut self) -> bool {
+        let rumour = self.lives.iter().find(|(_, it)| !it.is_real()).map(|(life, _)| *life);
+        rumour.is_some_and(|life| self.lives.remove(&life).is_some())
+    }
+}
+
+impl LifeState {
+    /// Whether a signed batch of it was here, or it is where we began.
+    pub(crate) fn is_real(&self) -> bool {
+        self.held.end() > 0
+    }
+
+    fn new(reference: u32) -> Self {
+        Self {
+            held: Ranges::default(),
+            skipped: Vec::new(),
+            heard: 0,
+            delivered: 0,
+            dropped_below: 0,
+            head: None,
+            opening: None,
+            end: None,
+            reference,
+        }
+    }
+
+    /// Everything below `first` is before our time.
+    pub(crate) fn start_at(&mut self, first: Seq) {
+        if first > self.held.next() {
+            self.held.insert_range((0, first));
+            self.skipped.push((0, first));
+            self.heard = self.heard.max(first);
+            self.delivered = self.delivered.max(first);
+            self.dropped_below = self.dropped_below.max(first);
+            self.head = None;
+        }
+    }
+
+    /// Marks what nobody holds, so that order can go on.
+    pub(crate) fn skip(&mut self, range: Range) {
+        self.held.insert_range(range);
+        self.skipped.push(range);
+        self.head = None;
+    }
+
+    /// What is known to exist and not held.
+    pub(crate) fn missing(&self) -> Vec<Range> {
+        self.held.missing_below(self.end.map_or(self.heard, |end| self.heard.min(end)))
+    }
+}

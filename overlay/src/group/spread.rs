@@ -1,0 +1,460 @@
+//! A batch's way through a member: taken in once, passed on, kept, ordered, delivered.
+
+use bytes::Bytes;
+
+use super::ctx::Ctx;
+use super::flow::Flow;
+use super::order::close_before;
+use super::publish::MAX_AHEAD_MS;
+use super::ranges::Range;
+use super::repair::Step;
+use super::sources::{LifeId, Place};
+use super::{Group, Making, Phase, Unwritten};
+use crate::id::{BatchId, NodeId, Seq, Token};
+use crate::identity::BadSignature;
+use crate::io::{Event, Lane, PublishError, Write};
+use crate::wire::batch::{Batch, MAX_DEPENDENCIES};
+use crate::wire::frame::{Fork, Frame, Pull, PullEnd};
+
+/// An answer of more batches than this is history: it takes the bulk lane.
+const LIVE_ANSWER: u64 = 16;
+/// Ranges that one pull may name.
+const MAX_PULL_RANGES: usize = 256;
+
+/// The sender broke the protocol.
+pub(crate) struct Violation(pub(crate) &'static str);
+
+impl Group {
+    /// A batch from a neighbour, pushed or pulled.
+    pub(super) fn handle_batch(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        from: NodeId,
+        bytes: Bytes,
+    ) -> Result<(), Violation> {
+        let batch = Batch::parse(&self.id, bytes).map_err(|_| Violation("malformed batch"))?;
+        let id = batch.header.id;
+        if !self.descriptor.admits(&id.source) || !self.descriptor.admits(&from) {
+            return Ok(());
+        }
+        match self.sources.place(&id, ctx.config) {
+            Place::New => {}
+            Place::Held => {
+                self.repair.on_has(from, (id.source, id.life), id.seq);
+                return self.on_duplicate(ctx, from, batch);
+            }
+            Place::Closed => return Ok(()),
+            Place::Beyond(cap) => {
+                self.overload(ctx, cap);
+                return Ok(());
+            }
+        }
+        if self.store.pending_bytes() + batch.bytes.len() > ctx.config.pending_bytes && !self.is_next(&id) {
+            self.overload(ctx, "pending_bytes");
+            return Ok(());
+        }
+        self.check(&batch).map_err(|_| Violation("bad signature"))?;
+        if let Some(other) = self.contradicted_by(&batch) {
+            self.set_aside(ctx, id.source, &batch.bytes, &other);
+            return Ok(());
+        }
+        self.received += 1;
+        self.repair.on_has(from, (id.source, id.life), id.seq);
+        let pushed = self.tree.is_edge(&from);
+        self.take(ctx, batch, Some(from));
+        let repaired = self.repair.on_received(ctx.now, (id.source, id.life), id.seq, pushed, &self.sources);
+        if let Some((from, to)) = repaired {
+            let (group, source, life) = (self.id, id.source, id.life);
+            ctx.event(Event::Repaired { group, source, life, from, to });
+        }
+        Ok(())
+    }
+
+    fn is_next(&self, id: &BatchId) -> bool {
+        self.sources.life((id.source, id.life)).is_none_or(|life| life.held.next() == id.seq)
+    }
+
+    fn check(&mut self, batch: &Batch) -> Result<(), BadSignature> {
+        let verifier = self.sources.verifier(&batch.header.id.source)?;
+        batch.check(&verifier)
+    }
+
+    /// Seen before: the tree may have an edge too many, or the source lies.
+    fn on_duplicate(&mut self, ctx: &mut Ctx<'_>, from: NodeId, batch: Batch) -> Result<(), Violation> {
+        self.duplicates += 1;
+        let id = batch.header.id;
+        if let Some(held) = self.store.get(&id).filter(|held| held.digest != batch.digest) {
+            let other = held.bytes.clone();
+            self.check(&batch).map_err(|_| Violation("bad signature"))?;
+            self.set_aside(ctx, id.source, &other, &batch.bytes);
+            return Ok(());
+        }
+        self.with_tree(ctx, |tree, _, acts| tree.on_duplicate(from, acts));
+        Ok(())
+    }
+
+    /// A batch whose chain does not fit its neighbours in the chain: its source forked.
+    fn contradicted_by(&self, batch: &Batch) -> Option<Bytes> {
+        let id = batch.header.id;
+        let before = id.seq.checked_sub(1).and_then(|seq| self.store.get(&BatchId { seq, ..id }));
+        if let Some(before) = before.filter(|it| it.digest != batch.header.previous) {
+            return Some(before.bytes.clone());
+        }
+        let after = self.store.get(&BatchId { seq: id.seq + 1, ..id });
+        after.filter(|it| it.header.previous != batch.digest).map(|it| it.bytes.clone())
+    }
+
+    /// Two batches prove that their source signed two histories: nothing more is taken from
+    /// it, and everybody hears of it.
+    fn set_aside(&mut self, ctx: &mut Ctx<'_>, source: NodeId, first: &Bytes, second: &Bytes) {
+        let Some(state) = self.sources.get_mut(&source).filter(|it| !it.forked) else { return };
+        state.forked = true;
+        let lives: Vec<_> = state.lives.keys().copied().collect();
+        for life in lives {
+            self.store.abandon(BatchId { source, life, seq: 0 }, Seq::MAX);
+            self.repair.forget_life((source, life));
+            self.news.remove(&(source, life));
+        }
+        let proof = Fork { first: first.to_vec().into(), second: second.to_vec().into() };
+        ctx.send_all(&self.views.active(), &Frame::Fork(proof));
+        if let Ok(batch) = Batch::parse(&self.id, second.clone()) {
+            let BatchId { life, seq, .. } = batch.header.id;
+            ctx.event(Event::Forked { group: self.id, source, life, seq });
+        }
+        // What waited for it waits no longer.
+        self.deliver(ctx, source);
+    }
+
+    /// A neighbour's proof that a source forked.
+    pub(super) fn handle_fork(&mut self, ctx: &mut Ctx<'_>, fork: &Fork) -> Result<(), Violation> {
+        let parse = |bytes: &[u8]| Batch::parse(&self.id, Bytes::copy_from_slice(bytes));
+        let (Ok(first), Ok(second)) = (parse(&fork.first), parse(&fork.second)) else {
+            return Err(Violation("malformed fork proof"));
+        };
+        let (one, two) = (first.header.id, second.header.id);
+        let same_life = (one.source, one.life) == (two.source, two.life);
+        let same_place = one.seq == two.seq && first.digest != second.digest;
+        let broken = (one.seq + 1 == two.seq && second.header.previous != first.digest)
+            || (two.seq + 1 == one.seq && first.header.previous != second.digest);
+        if !same_life || !(same_place || broken) {
+            return Err(Violation("a fork proof that proves nothing"));
+        }
+        if self.sources.get(&one.source).is_none_or(|it| it.forked) || one.source == ctx.me() {
+            return Ok(());
+        }
+        self.check(&first).and_then(|()| self.check(&second)).map_err(|_| Violation("bad signature"))?;
+        self.set_aside(ctx, one.source, &first.bytes, &second.bytes);
+        Ok(())
+    }
+
+    /// Keeps a batch that is new here, passes it on, delivers what it makes deliverable.
+    fn take(&mut self, ctx: &mut Ctx<'_>, batch: Batch, from: Option<NodeId>) {
+        let id = batch.header.id;
+        let life = (id.source, id.life);
+        let fresh = self.sources.life(life).is_none();
+        let state = match self.sources.open(life, ctx.config) {
+            Ok(state) => state,
+            Err(cap) => return self.overload(ctx, cap),
+        };
+        let begins = !state.is_real() || id.seq == 0;
+        state.heard = state.heard.max(id.seq + 1);
+        state.held.insert(id.seq);
+        if id.seq == 0 {
+            state.opening = batch.header.opening.clone();
+        }
+        if state.held.next() == id.seq + 1 {
+            state.head = Some(batch.digest);
+        }
+        let opening = batch.header.opening.clone().and_then(|it| it.previous);
+        let bytes = batch.bytes.clone();
+        self.store.insert(ctx.now, batch);
+        if fresh {
+            self.undefined.insert(life);
+        }
+        if begins {
+            self.close_lives_before(ctx, life, opening);
+        }
+        self.want_missing(ctx, life, true);
+        self.forward(ctx, &id, &bytes, from);
+        self.news.insert(life);
+        self.deliver(ctx, id.source);
+        self.poll_news(ctx);
+        if self.store.bytes() > ctx.config.store_bytes {
+            self.evict(ctx);
+        }
+    }
+
+    pub(super) fn close_lives_before(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        life: LifeId,
+        told: Option<crate::wire::batch::LifeEnd>,
+    ) {
+        for (older, _) in close_before(life.0, life.1, told, &mut self.sources) {
+            self.want_missing(ctx, (life.0, older), true);
+        }
+    }
+
+    /// Starts or keeps a search for what is known to exist and is not here.
+    pub(super) fn want_missing(&mut self, ctx: &Ctx<'_>, life: LifeId, patient: bool) {
+        if self.sources.life(life).is_some_and(|it| !it.missing().is_empty()) {
+            self.repair.want(ctx.now, life, patient, ctx.config);
+        }
+    }
+
+    /// Pushes a batch along the tree.
+    fn forward(&mut self, ctx: &mut Ctx<'_>, id: &BatchId, bytes: &Bytes, from: Option<NodeId>) {
+        let life = (id.source, id.life);
+        let mut frame = None;
+        for node in self.tree.edges() {
+            if Some(node) == from || node == id.source || self.repair.has(&node, life, id.seq) {
+                continue;
+            }
+            if self.flow.can_push(ctx.now, &node, ctx.links, ctx.config) {
+                let frame = frame.get_or_insert_with(|| Frame::Batch(bytes.clone()).encode(ctx.channel));
+                ctx.send_encoded(&node, Lane::Live, frame.clone());
+            } else {
+                self.flow.on_skipped(node, life, bytes.len());
+            }
+        }
+    }
+
+    /// Delivers what has become deliverable since something happened to this source.
+    pub(super) fn deliver(&mut self, ctx: &mut Ctx<'_>, source: NodeId) {
+        let advance = self.sequencer.advance(source, &mut self.sources, &mut self.store);
+        let me = ctx.me();
+        for batch in advance.delivered {
+            if batch.source != me {
+                let heads = self.store.get(&batch).map_or(&[][..], |it| &it.header.dependencies);
+                self.causes.delivered(&batch, heads);
+            }
+        }
+        for delivery in advance.deliveries {
+            ctx.event(Event::Deliver { group: self.id, delivery });
+        }
+        for life in advance.moved {
+            self.answer_receipt(ctx, life);
+        }
+        for cause in advance.wanted {
+            let life = (cause.source, cause.life);
+            if cause.life > ctx.unix_ms.saturating_add(MAX_AHEAD_MS) {
+                self.sequencer.waive(life, 0);
+                continue;
+            }
+            match self.sources.open(life, ctx.config) {
+                Ok(state) => {
+                    let most = state.held.next().saturating_add(ctx.config.max_lookahead);
+                    state.heard = state.heard.max(cause.seq.saturating_add(1).min(most));
+                    self.undefined.insert(life);
+                    self.want_missing(ctx, life, true);
+                }
+                Err(cap) => self.overload(ctx, cap),
+            }
+        }
+    }
+
+    /// Makes batches of what waits, as fast as the tree takes them.
+    pub(super) fn maybe_make_batch(&mut self, ctx: &mut Ctx<'_>) {
+        while self.publisher.has_waiting() && self.may_make_batch(ctx) {
+            let dependencies = self.causes.take(MAX_DEPENDENCIES);
+            let making = Making {
+                group: &self.id,
+                identity: ctx.identity,
+                unix_ms: ctx.unix_ms,
+                last_life: *ctx.last_life,
+                nonce: ctx.rng.next_u64(),
+            };
+            let (batch, publications) = self.publisher.make(ctx.now, dependencies, &making, ctx.config);
+            let id = batch.header.id;
+            let mut writes = vec![Write::Batch { group: self.id, id, bytes: batch.bytes.clone() }];
+            if id.seq == 0 {
+                *ctx.last_life = (*ctx.last_life).max(id.life);
+                writes.insert(0, Write::Life { group: self.id, life: id.life });
+            }
+            let token = ctx.persist(writes);
+            self.publisher.unwritten = Some(Unwritten { token, batch, publications });
+        }
+    }
+
+    /// Idle: at once. Busy: when a batch is full or 5 ms old. Never while a tree neighbour
+    /// that moves is full: the queue fills, and its room tells the application.
+    fn may_make_batch(&self, ctx: &Ctx<'_>) -> bool {
+        let edges = self.tree.edges();
+        let queued = |node: &NodeId| {
+            if ctx.links.stalled(ctx.now, node, ctx.config) { 0 } else { ctx.links.queued(node, Lane::Live) }
+        };
+        let most = edges.iter().map(queued).max();
+        let going = matches!(self.phase, Phase::Going(_));
+        if most.is_some_and(|it| it >= ctx.config.link_high_water) || self.is_blocked(ctx) {
+            return false;
+        }
+        let idle = most == Some(0);
+        idle || going || self.publisher.is_ripe(ctx.now, ctx.config)
+    }
+
+    fn is_blocked(&self, ctx: &Ctx<'_>) -> bool {
+        Flow::blocked(&self.flow, ctx.now, None, ctx.links, ctx.config)
+    }
+
+    /// Our batch is on disk: it may leave.
+    pub(crate) fn on_persisted(&mut self, ctx: &mut Ctx<'_>, token: Token) {
+        let Some(unwritten) = self.publisher.unwritten.take_if(|it| it.token == token) else { return };
+        let Unwritten { batch, publications, .. } = unwritten;
+        let id = batch.header.id;
+        for (n, publication) in publications.into_iter().enumerate() {
+            ctx.event(Event::Published { group: self.id, id: publication, batch: id, n: n as u32 });
+        }
+        self.untaken.push_back((id.seq, batch.bytes.len()));
+        self.untaken_bytes += batch.bytes.len();
+        self.take(ctx, batch, None);
+        self.maybe_make_batch(ctx);
+    }
+
+    pub(crate) fn on_persist_failed(&mut self, ctx: &mut Ctx<'_>, token: Token) {
+        if self.publisher.unwritten.as_ref().is_some_and(|it| it.token == token) {
+            for id in self.publisher.on_write_failed() {
+                ctx.event(Event::Rejected { group: self.id, id, error: PublishError::NotDurable });
+            }
+            self.untaken.clear();
+            self.untaken_bytes = 0;
+            self.maybe_make_batch(ctx);
+        }
+    }
+
+    /// A neighbour holds our batches below `next`.
+    pub(super) fn on_taken(&mut self, ctx: &mut Ctx<'_>, life: LifeId, next: Seq) {
+        if life.0 != ctx.me() || self.publisher.life() != Some(life.1) {
+            return;
+        }
+        let mut last = None;
+        while let Some((seq, bytes)) = self.untaken.pop_front_if_below(next) {
+            self.untaken_bytes -= bytes;
+            last = Some(seq);
+        }
+        if let Some(seq) = last {
+            let batch = BatchId { source: life.0, life: life.1, seq };
+            ctx.event(Event::Sent { group: self.id, batch });
+        }
+        self.poll_farewell(ctx);
+    }
+
+    pub(super) fn poll_repair(&mut self, ctx: &mut Ctx<'_>) {
+        if self.repair.deadline().is_none_or(|at| at > ctx.now) {
+            return;
+        }
+        let neighbours = self.views.active();
+        let parent = self.tree.parent();
+        let steps = self.repair.poll(ctx.now, parent, &neighbours, &self.sources, ctx.links, ctx.config);
+        for step in steps {
+            match step {
+                Step::Pull(node, (source, life), ranges) => {
+                    ctx.send(&node, &Frame::Pull(Pull { source, life, ranges }));
+                }
+                Step::ParentSilent(other) => {
+                    self.with_tree(ctx, |tree, sight, acts| tree.on_parent_silent(sight, other, acts));
+                }
+                Step::Gap((source, life), (from, to)) => {
+                    ctx.event(Event::Gap { group: self.id, source, life, from, to, lost: false });
+                }
+                Step::Lost(life, range, dropped) => self.give_up(ctx, life, range, dropped),
+            }
+        }
+    }
+
+    /// Nobody holds this. In the middle of a life, or at the end of a closed one, order goes
+    /// on without it; at the end of a live one it was but a rumour.
+    fn give_up(&mut self, ctx: &mut Ctx<'_>, id: LifeId, (from, to): Range, dropped: bool) {
+        let Some(state) = self.sources.life_mut(id) else { return };
+        let rumour = to >= state.held.end().max(from + 1)
+            && state.held.end() <= from
+            && state.end.is_none()
+            && !dropped;
+        if rumour {
+            state.heard = state.held.end();
+            self.sequencer.waive(id, from);
+        } else {
+            state.skip((from, to));
+            let (group, (source, life)) = (self.id, id);
+            ctx.event(Event::Gap { group, source, life, from, to, lost: true });
+            if dropped {
+                ctx.event(Event::Lagged { group, missed: to - from });
+            }
+        }
+        self.deliver(ctx, id.0);
+        self.want_missing(ctx, id, false);
+    }
+
+    pub(super) fn handle_pull(&mut self, ctx: &mut Ctx<'_>, from: NodeId, pull: &Pull) {
+        if !self.descriptor.admits(&from) || pull.ranges.len() > MAX_PULL_RANGES {
+            return;
+        }
+        let id = (pull.source, pull.life);
+        let asked: u64 =
+            pull.ranges.iter().map(|(from, to)| to.saturating_sub(*from)).fold(0, u64::saturating_add);
+        let lane = if asked > LIVE_ANSWER { Lane::Bulk } else { Lane::Live };
+        let mut room = ctx.config.link_high_water.saturating_sub(ctx.links.queued(&from, lane));
+        if room == 0 {
+            return;
+        }
+        let (mut absent, mut left) = (Vec::new(), ctx.config.pull_batches);
+        'answer: for &(start, end) in &pull.ranges {
+            let mut seq = start;
+            while seq < end {
+                if room == 0 || left == 0 {
+                    break 'answer;
+                }
+                let batch = BatchId { source: id.0, life: id.1, seq };
+                let Some(bytes) = self.store.get(&batch).map(|it| it.bytes.clone()) else {
+                    let next = self.store.next_after(&batch).unwrap_or(end).min(end);
+                    absent.push((seq, next));
+                    seq = next;
+                    continue;
+                };
+                room = room.saturating_sub(bytes.len());
+                left -= 1;
+                self.flow.on_pulled(&from, bytes.len());
+                self.repair.on_has(from, id, seq);
+                ctx.send_encoded(&from, lane, Frame::Batch(bytes).encode(ctx.channel));
+                seq += 1;
+            }
+        }
+        let dropped_below = self.sources.life(id).map_or(0, |it| it.dropped_below);
+        let end = PullEnd { source: id.0, life: id.1, absent, dropped_below };
+        ctx.send_encoded(&from, lane, Frame::PullEnd(end).encode(ctx.channel));
+    }
+
+    pub(super) fn handle_pull_end(&mut self, ctx: &mut Ctx<'_>, from: NodeId, end: &PullEnd) {
+        let life = (end.source, end.life);
+        if self.sources.life(life).is_some() && end.absent.len() <= MAX_PULL_RANGES {
+            self.repair.on_pull_end(ctx.now, from, life, &end.absent, end.dropped_below);
+            self.poll_repair(ctx);
+        }
+    }
+
+    /// A link has room again: who was not pushed to is told what there is.
+    pub(crate) fn on_drained(&mut self, ctx: &mut Ctx<'_>, node: &NodeId) {
+        self.tell_skipped(ctx, node);
+        self.maybe_make_batch(ctx);
+    }
+
+    pub(super) fn poll_flow(&mut self, ctx: &mut Ctx<'_>) {
+        for node in self.flow.behind() {
+            self.tell_skipped(ctx, &node);
+        }
+        let edges = self.tree.edges();
+        for (node, paused) in self.flow.poll(ctx.now, &edges, ctx.links, ctx.config) {
+            ctx.send(&node, &Frame::Flow(crate::wire::frame::Flow { paused }));
+        }
+    }
+}
+
+/// Takes the oldest if it is below a bound.
+trait PopBelow {
+    fn pop_front_if_below(&mut self, next: Seq) -> Option<(Seq, usize)>;
+}
+
+impl PopBelow for std::collections::VecDeque<(Seq, usize)> {
+    fn pop_front_if_below(&mut self, next: Seq) -> Option<(Seq, usize)> {
+        if self.front().is_some_and(|(seq, _)| *seq < next) { self.pop_front() } else { None }
+    }
+}

@@ -1,0 +1,133 @@
+//! Recent batches, for repair: bounded in bytes and age.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use crate::config::Config;
+use crate::id::{BatchId, Digest, Life, NodeId, Seq};
+use crate::time::Time;
+use crate::wire::batch::{Batch, Header};
+
+/// A batch in the store. Its messages stay until they are delivered.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) header: Header,
+    pub(crate) digest: Digest,
+    pub(crate) bytes: Bytes,
+    pub(crate) messages: Vec<Option<Bytes>>,
+    pub(crate) time_unix_ms: u64,
+    pub(crate) received: Time,
+    pub(crate) delivered: bool,
+}
+
+/// Recent batches of all sources.
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    batches: BTreeMap<BatchId, Stored>,
+    /// By arrival; what is evicted first.
+    arrivals: VecDeque<BatchId>,
+    bytes: usize,
+    /// Bytes of batches that wait for order.
+    pending: usize,
+}
+
+impl Store {
+    pub(crate) fn get(&self, id: &BatchId) -> Option<&Stored> {
+        self.batches.get(id)
+    }
+
+    pub(crate) fn insert(&mut self, now: Time, batch: Batch) {
+        let id = batch.header.id;
+        let time_unix_ms = batch.time_unix_ms();
+        let Batch { header, digest, bytes, messages, .. } = batch;
+        self.bytes += bytes.len();
+        self.pending += bytes.len();
+        let stored =
+            Stored { header, digest, bytes, messages, time_unix_ms, received: now, delivered: false };
+        self.batches.insert(id, stored);
+        self.arrivals.push_back(id);
+    }
+
+    /// Hands out the messages of a batch, once.
+    pub(crate) fn deliver(&mut self, id: &BatchId) -> Option<(Vec<Option<Bytes>>, &Stored)> {
+        let stored = self.batches.get_mut(id)?;
+        if stored.delivered {
+            return None;
+        }
+        stored.delivered = true;
+        self.pending -= stored.bytes.len();
+        let messages = std::mem::take(&mut stored.messages);
+        Some((messages, stored))
+    }
+
+    /// Drops what is too old or too much, oldest first; never what waits for order or what
+    /// `pinned` keeps. Names what went.
+    pub(crate) fn evict(
+        &mut self,
+        now: Time,
+        config: &Config,
+        pinned: impl Fn(&BatchId) -> bool,
+    ) -> Vec<BatchId> {
+        let mut gone = Vec::new();
+        let mut kept = Vec::new();
+        while let Some(id) = self.arrivals.front().copied() {
+            let Some(stored) = self.batches.get(&id) else {
+                self.arrivals.pop_front();
+                continue;
+            };
+            let old = now.since(stored.received) > config.store_age;
+            if !old && self.bytes <= config.store_bytes {
+                break;
+            }
+            self.arrivals.pop_front();
+            if !stored.delivered || pinned(&id) {
+                kept.push(id);
+                continue;
+            }
+            self.bytes -= stored.bytes.len();
+            self.batches.remove(&id);
+            gone.push(id);
+        }
+        for id in kept.into_iter().rev() {
+            self.arrivals.push_front(id);
+        }
+        gone
+    }
+
+    /// Forgets undelivered batches of a life that is closed or set aside.
+    pub(crate) fn abandon(&mut self, from: BatchId, to: Seq) {
+        let range = from..BatchId { seq: to, ..from };
+        for (_, stored) in self.batches.range_mut(range) {
+            if !stored.delivered {
+                stored.delivered = true;
+                stored.messages = Vec::new();
+                self.pending -= stored.bytes.len();
+            }
+        }
+    }
+
+    /// The first batch of this life that came at `cutoff` or later.
+    pub(crate) fn first_since(&self, (source, life): (NodeId, Life), cutoff: Time) -> Option<Seq> {
+        let range = BatchId { source, life, seq: 0 }..=BatchId { source, life, seq: Seq::MAX };
+        self.batches.range(range).find(|(_, it)| it.received >= cutoff).map(|(id, _)| id.seq)
+    }
+
+    /// The next batch of the same life that is held.
+    pub(crate) fn next_after(&self, id: &BatchId) -> Option<Seq> {
+        let range = *id..=BatchId { seq: Seq::MAX, ..*id };
+        self.batches.range(range).next().map(|(id, _)| id.seq)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.batches.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.pending
+    }
+}

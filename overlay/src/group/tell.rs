@@ -1,0 +1,260 @@
+//! Frontiers on their way: what we tell, what we are told.
+
+use std::collections::BTreeSet;
+
+use serde_bytes::ByteBuf;
+
+use super::ctx::Ctx;
+use super::publish::MAX_AHEAD_MS;
+use super::ranges::Ranges;
+use super::sources::{LifeId, LifeState};
+use super::{Group, Phase};
+use crate::id::{BatchId, NodeId};
+use crate::io::{Event, Lane};
+use crate::wire::frame::{AckRequest, Acks, Frame, Pull, Summary};
+use crate::wire::frontier::{Definition, Entry, Frontier, MAX_ENTRIES, MAX_RANGES, Purpose};
+use crate::wire::record::Ack;
+
+/// Bytes of the head's digest in news; anti-entropy sends it whole.
+const NEWS_DIGEST: usize = 8;
+
+impl Group {
+    /// Tells a neighbour all our frontiers.
+    pub(super) fn tell_all(&mut self, ctx: &mut Ctx<'_>, node: &NodeId, purpose: Purpose) {
+        let lives: BTreeSet<_> = self.sources.lives().map(|(id, _)| id).collect();
+        let lives: Vec<_> = lives.into_iter().collect();
+        let mut chunks = lives.chunks(MAX_ENTRIES);
+        let first = chunks.next().unwrap_or_default();
+        let frame = self.frontier(first, first, purpose);
+        ctx.send(node, &frame);
+        for chunk in chunks {
+            let frame = self.frontier(chunk, chunk, Purpose::Tell);
+            ctx.send(node, &frame);
+        }
+    }
+
+    fn frontier(&mut self, lives: &[LifeId], defined: &[LifeId], purpose: Purpose) -> Frame {
+        self.frontier_number += 1;
+        let digest = if purpose == Purpose::News { NEWS_DIGEST } else { crate::id::Digest::LEN };
+        let entries = lives.iter().filter_map(|id| self.sources.life(*id)).map(|state| entry(state, digest));
+        let entries = entries.collect();
+        let define = |id: &LifeId| {
+            let reference = self.sources.life(*id)?.reference;
+            Some(Definition { reference, source: id.0, life: id.1 })
+        };
+        Frame::Frontier(Frontier {
+            number: self.frontier_number,
+            base: if purpose == Purpose::News { self.frontier_number - 1 } else { 0 },
+            purpose: purpose.code(),
+            definitions: defined.iter().filter_map(define).collect(),
+            entries,
+        })
+    }
+
+    /// Tells lazy links the news, and sources next to us that we have theirs.
+    pub(super) fn poll_news(&mut self, ctx: &mut Ctx<'_>) {
+        if self.news.is_empty() || self.next_news > ctx.now {
+            return;
+        }
+        self.next_news = ctx.now + ctx.config.frontier_every;
+        let news: Vec<_> = std::mem::take(&mut self.news).into_iter().collect();
+        let undefined: Vec<_> = std::mem::take(&mut self.undefined).into_iter().collect();
+        let sources: BTreeSet<_> = news.iter().map(|id| id.0).collect();
+        let mut to = self.views.active();
+        to.retain(|node| !undefined.is_empty() || !self.tree.is_edge(node) || sources.contains(node));
+        for chunk in news.chunks(MAX_ENTRIES) {
+            let frame = self.frontier(chunk, &undefined, Purpose::News);
+            ctx.send_all(&to, &frame);
+        }
+    }
+
+    /// Tells a neighbour that was not pushed to what there is, once its link has room.
+    pub(super) fn tell_skipped(&mut self, ctx: &mut Ctx<'_>, node: &NodeId) {
+        let lives = self.flow.take_skipped(ctx.now, node, ctx.links, ctx.config);
+        if !lives.is_empty() {
+            let lives: Vec<_> = lives.into_iter().collect();
+            let frame = self.frontier(&lives, &lives, Purpose::Tell);
+            ctx.send(node, &frame);
+        }
+    }
+
+    pub(super) fn handle_frontier(&mut self, ctx: &mut Ctx<'_>, from: NodeId, frontier: &Frontier) {
+        if frontier.entries.len() > MAX_ENTRIES || frontier.definitions.len() > MAX_ENTRIES {
+            return;
+        }
+        let purpose = Purpose::from_code(frontier.purpose);
+        let known = self.references.entry(from).or_default();
+        let mut overloaded = false;
+        for it in &frontier.definitions {
+            if known.len() >= ctx.config.max_sources && !known.contains_key(&it.reference) {
+                overloaded = true;
+                continue;
+            }
+            known.insert(it.reference, (it.source, it.life));
+        }
+        if overloaded {
+            self.overload(ctx, "max_sources");
+        }
+        if !matches!(self.phase, Phase::Fresh) {
+            self.hear(ctx, from, frontier, purpose);
+        }
+        if purpose == Purpose::Exchange {
+            self.tell_all(ctx, &from, Purpose::Tell);
+        }
+    }
+
+    fn hear(&mut self, ctx: &mut Ctx<'_>, from: NodeId, frontier: &Frontier, purpose: Purpose) {
+        let mut touched = Vec::new();
+        for entry in &frontier.entries {
+            let Some(id) = self.references.get(&from).and_then(|it| it.get(&entry.reference)).copied() else {
+                continue;
+            };
+            if !self.descriptor.admits(&id.0) || entry.above.len() > MAX_RANGES {
+                continue;
+            }
+            if self.hear_one(ctx, from, id, entry) {
+                touched.push(id);
+            }
+        }
+        let patient = purpose == Purpose::News && self.tree.parent().is_some_and(|it| it != from);
+        for id in touched {
+            self.want_missing(ctx, id, patient);
+            self.deliver(ctx, id.0);
+        }
+        self.poll_repair(ctx);
+    }
+
+    /// Notes one entry; whether it tells of something that we lack.
+    fn hear_one(&mut self, ctx: &mut Ctx<'_>, from: NodeId, id: LifeId, entry: &Entry) -> bool {
+        let held = Ranges::from_wire(entry.next, &entry.above);
+        if id.0 == ctx.me() {
+            if self.publisher.life() != Some(id.1) {
+                self.publisher.on_last_life(ctx.unix_ms, id.1, held.end());
+            }
+            if self.publisher.life() != Some(id.1) || held.end() > self.publisher.next() {
+                return false;
+            }
+            let next = held.next();
+            self.repair.on_told(from, id, held);
+            self.on_taken(ctx, id, next);
+            return false;
+        }
+        if id.1 > ctx.unix_ms.saturating_add(MAX_AHEAD_MS) {
+            return false;
+        }
+        let fresh = self.sources.life(id).is_none();
+        let state = match self.sources.open(id, ctx.config) {
+            Ok(state) => state,
+            Err(cap) => {
+                self.overload(ctx, cap);
+                return false;
+            }
+        };
+        let most = state.held.next().saturating_add(ctx.config.max_lookahead);
+        let end = held.end().min(most);
+        let news = end > state.heard;
+        state.heard = state.heard.max(end);
+        let lacks = !state.missing().is_empty();
+        let differs = is_fork(state, entry);
+        let next = held.end();
+        self.repair.on_told(from, id, held);
+        if fresh {
+            self.undefined.insert(id);
+        }
+        if news && lacks {
+            self.repair.on_news(ctx.now, id, next);
+        }
+        if differs {
+            // Its head is not ours: what it holds there is half of a proof.
+            let seq = entry.next - 1;
+            let held_here = self.store.get(&BatchId { source: id.0, life: id.1, seq }).is_some();
+            if held_here {
+                let pull = Pull { source: id.0, life: id.1, ranges: vec![(seq, seq + 1)] };
+                ctx.send(&from, &Frame::Pull(pull));
+            }
+        }
+        lacks
+    }
+
+    pub(super) fn handle_summary(&mut self, ctx: &mut Ctx<'_>, from: NodeId, theirs: &Summary) {
+        let ours = self.summary();
+        if theirs.frontiers != ours.frontiers {
+            self.tell_all(ctx, &from, Purpose::Exchange);
+        }
+        if theirs.roster != ours.roster {
+            ctx.send(&from, &Frame::RosterDigest(self.roster.digest(true)));
+        }
+    }
+
+    pub(super) fn poll_receipts(&mut self, ctx: &mut Ctx<'_>) {
+        self.tell_receipts(ctx);
+        if let Some(request) = self.receipts.poll(ctx.now, ctx.me()) {
+            ctx.send_all(&self.views.active(), &Frame::AckRequest(request));
+        }
+    }
+
+    fn tell_receipts(&mut self, ctx: &mut Ctx<'_>) {
+        if self.receipts.deadline().is_none() {
+            return;
+        }
+        let (group, source) = (self.id, ctx.me());
+        for (life, seq, have, of) in self.receipts.count(&self.roster.online()) {
+            ctx.event(Event::Receipt { group, batch: BatchId { source, life, seq }, have, of });
+        }
+    }
+
+    pub(super) fn handle_ack_request(&mut self, ctx: &mut Ctx<'_>, from: NodeId, request: &AckRequest) {
+        if request.source == ctx.me() || !self.receipts.on_request(ctx.now, from, request) {
+            return;
+        }
+        let others: Vec<_> = self.views.active().into_iter().filter(|it| *it != from).collect();
+        ctx.send_all(&others, &Frame::AckRequest(request.clone()));
+        self.answer_receipt(ctx, (request.source, request.life));
+    }
+
+    /// Says that we have delivered as far as somebody asked.
+    pub(super) fn answer_receipt(&mut self, ctx: &mut Ctx<'_>, life: LifeId) {
+        let Some(delivered) = self.sources.life(life).map(|it| it.delivered) else { return };
+        if let Some((via, next)) = self.receipts.due(life, delivered) {
+            let ack = Ack::sign(&self.id, ctx.identity, life.0, life.1, next);
+            ctx.send(&via, &Frame::Acks(Acks { acks: vec![ack] }));
+        }
+    }
+
+    pub(super) fn handle_acks(&mut self, ctx: &mut Ctx<'_>, from: NodeId, acks: &Acks) {
+        for bytes in acks.acks.iter().take(ctx.config.roster) {
+            let Ok(ack) = Ack::parse(bytes) else { continue };
+            if ack.source == ctx.me() {
+                if self.descriptor.admits(&ack.member)
+                    && ack.member != ctx.me()
+                    && ack.check(&self.id, bytes).is_ok()
+                {
+                    self.receipts.on_ack(&ack);
+                }
+            } else if let Some(via) = self.receipts.via(&ack.source).filter(|via| *via != from) {
+                let frame = Frame::Acks(Acks { acks: vec![bytes.clone()] });
+                ctx.send_encoded(&via, Lane::Live, frame.encode(ctx.channel));
+            }
+        }
+        self.tell_receipts(ctx);
+    }
+}
+
+fn entry(state: &LifeState, digest: usize) -> Entry {
+    let head = state.head.filter(|_| state.held.next() > 0);
+    Entry {
+        reference: state.reference,
+        next: state.held.next(),
+        head: head.map(|it| ByteBuf::from(&it.as_bytes()[..digest])).unwrap_or_default(),
+        above: state.held.above().iter().take(MAX_RANGES).copied().collect(),
+    }
+}
+
+/// Whether the sender's head, at the same place as ours, is another one.
+fn is_fork(state: &LifeState, entry: &Entry) -> bool {
+    let Some(ours) = state.head else { return false };
+    let comparable = entry.next == state.held.next()
+        && entry.head.len() >= 4
+        && entry.head.len() <= crate::id::Digest::LEN;
+    comparable && !ours.as_bytes().starts_with(&entry.head)
+}

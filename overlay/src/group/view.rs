@@ -1,0 +1,85 @@
+//! What a group shows of itself.
+
+use super::{Group, Sight};
+use crate::config::Config;
+use crate::id::GroupId;
+use crate::io::{CollectionView, GroupView, MemberView, TrafficView, TreeId};
+use crate::links::Links;
+use crate::time::Time;
+
+impl Group {
+    pub(super) fn tree_id(&self) -> TreeId {
+        TreeId::Core(self.tree.root())
+    }
+
+    pub(crate) fn view(&self, now: Time, links: &Links, config: &Config, traffic: TrafficView) -> GroupView {
+        let sight = Sight { now, links, config };
+        let member = |(node, member): (&crate::id::NodeId, &super::membership::roster::Member)| MemberView {
+            node: *node,
+            nick: member.record.nick.clone(),
+            state: member.state(),
+            addresses: member.record.addresses.clone(),
+            neighbour: self.views.is_active(node),
+        };
+        GroupView {
+            id: self.id,
+            descriptor: self.descriptor.clone(),
+            ready: self.ready,
+            members: self.roster.iter().map(member).collect(),
+            trees: vec![self.tree.view(&sight)],
+            delivered: self
+                .sources
+                .lives()
+                .map(|((node, life), state)| (node, life, state.delivered))
+                .collect(),
+            received: self.received,
+            duplicates: self.duplicates,
+            sent_bytes: traffic,
+        }
+    }
+
+    pub(crate) fn collections(&self, config: &Config) -> Vec<CollectionView> {
+        let cap = |name: &str, len: usize, bytes: usize, cap: usize| CollectionView {
+            name: format!("{}/{name}", name_of(&self.id, &self.descriptor.name)),
+            len,
+            bytes,
+            cap,
+        };
+        let published = self.publisher.queued() + self.untaken_bytes;
+        vec![
+            cap("active_view", self.views.active_len(), 0, config.active_view_max),
+            cap("passive_view", self.views.passive_len(), 0, config.passive_view),
+            cap("roster", self.roster.len(), 0, config.roster),
+            cap("suspicions", self.detector.len(), 0, config.roster * config.roster),
+            cap("max_sources", self.sources.len(), 0, config.max_sources),
+            cap("store_bytes", self.store.len(), self.store.bytes(), self.store_cap(config)),
+            cap(
+                "pending_bytes",
+                0,
+                self.store.pending_bytes(),
+                config.pending_bytes + crate::wire::MAX_FRAME,
+            ),
+            cap(
+                "publish_queue_bytes",
+                self.untaken.len(),
+                published,
+                config.publish_queue_bytes + crate::wire::MAX_FRAME,
+            ),
+            cap("max_children", self.tree.children_len(), 0, config.max_children),
+            cap("adverts", self.tree.heard_len(), 0, config.active_view_max),
+            cap("wants", self.repair.open(), 0, config.max_sources * config.max_lives),
+            cap("flows", self.flow.len(), 0, config.active_view_max),
+            cap("causes", self.causes.len() + self.sequencer.waiting(), 0, config.max_sources * 2),
+            cap("receipts", self.receipts.len(), 0, super::receipts::MAX_RECEIPTS),
+        ]
+    }
+
+    /// What waits for order or was not handed on yet is kept beyond the store's cap.
+    fn store_cap(&self, config: &Config) -> usize {
+        config.store_bytes + config.pending_bytes + config.publish_queue_bytes
+    }
+}
+
+fn name_of(id: &GroupId, name: &str) -> String {
+    format!("{name}~{}", id.short())
+}

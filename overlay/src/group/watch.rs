@@ -1,0 +1,151 @@
+//! Links that go, and members that fall silent.
+
+use super::ctx::Ctx;
+use super::membership::detector::is_witness;
+use super::{Group, Phase};
+use crate::id::NodeId;
+use crate::io::MemberState;
+use crate::wire::frame::{Frame, Probe, Records};
+use crate::wire::record::{Standing, Suspicion};
+
+impl Group {
+    /// A link to this node is gone; there may be another.
+    pub(crate) fn on_link_down(&mut self, ctx: &mut Ctx<'_>, node: NodeId) {
+        let was_active = self.views.is_active(&node);
+        self.views.forget(&node);
+        self.neighbour_down(ctx, &node);
+        if matches!(self.phase, Phase::Going(_)) {
+            return;
+        }
+        if ctx.links.shares(&node, &self.id) {
+            self.on_shared(ctx, node);
+        } else if was_active {
+            self.look_for(ctx, node);
+        }
+    }
+
+    /// Looks for a member that fell silent: dials it, and asks others to reach it.
+    fn look_for(&mut self, ctx: &mut Ctx<'_>, node: NodeId) {
+        let online = self.roster.get(&node).is_some_and(|it| it.state() == MemberState::Online);
+        if !online {
+            return;
+        }
+        let Some(nonce) = self.detector.check(ctx.now, node, ctx.config) else { return };
+        let addresses = self.roster.addresses(&node);
+        ctx.dial(node, &addresses);
+        let mut others = self.views.active();
+        others.retain(|it| *it != node);
+        ctx.rng.shuffle(&mut others);
+        others.truncate(ctx.config.indirect_probes);
+        ctx.send_all(&others, &Frame::Probe(Probe { target: node, nonce, alive: false }));
+    }
+
+    /// Evidence that a node runs and can be reached from here.
+    pub(super) fn on_reached(&mut self, ctx: &mut Ctx<'_>, node: &NodeId) {
+        self.detector.on_alive(node);
+        self.answer_errands(ctx, node, true);
+        if let Some(event) = self.roster.revive(node) {
+            ctx.event(event);
+        }
+    }
+
+    pub(crate) fn on_dial_failed(&mut self, ctx: &mut Ctx<'_>, node: &NodeId) {
+        self.answer_errands(ctx, node, false);
+    }
+
+    fn answer_errands(&mut self, ctx: &mut Ctx<'_>, target: &NodeId, alive: bool) {
+        for (asker, nonce) in self.detector.finish_errands(target) {
+            ctx.send(&asker, &Frame::ProbeReply(Probe { target: *target, nonce, alive }));
+        }
+    }
+
+    pub(super) fn handle_probe(&mut self, ctx: &mut Ctx<'_>, from: NodeId, probe: &Probe) {
+        let Probe { target, nonce, .. } = *probe;
+        if !self.descriptor.admits(&target)
+            || !self.detector.take_errand(ctx.now, from, target, nonce, ctx.config)
+        {
+            return;
+        }
+        let heard = ctx.links.last_heard(&target);
+        if heard.is_some_and(|at| ctx.now.since(at) < ctx.config.ping_every * 2) {
+            self.answer_errands(ctx, &target, true);
+        } else if !ctx.links.connected(&target) {
+            let addresses = self.roster.addresses(&target);
+            ctx.dial(target, &addresses);
+        }
+    }
+
+    pub(super) fn handle_probe_reply(&mut self, probe: &Probe) {
+        self.detector.on_reply(&probe.target, probe.nonce, probe.alive);
+    }
+
+    /// Accuses whom nobody reached in time.
+    pub(super) fn poll_detector(&mut self, ctx: &mut Ctx<'_>) {
+        for node in self.detector.overdue(ctx.now) {
+            let Some(member) = self.roster.get(&node).filter(|it| it.state() == MemberState::Online) else {
+                continue;
+            };
+            if ctx.links.shares(&node, &self.id) {
+                continue;
+            }
+            let suspicion = Suspicion::sign(&self.id, ctx.identity, node, member.record.incarnation);
+            self.take_suspicion(ctx, None, suspicion);
+        }
+    }
+
+    pub(super) fn handle_records(&mut self, ctx: &mut Ctx<'_>, from: NodeId, records: &Records) {
+        self.merge_records(ctx, Some(&from), &records.members);
+        for bytes in records.suspicions.iter().take(16) {
+            if let Ok(suspicion) = Suspicion::open(&self.id, bytes) {
+                self.hear_suspicion(ctx, &from, suspicion);
+            }
+        }
+    }
+
+    fn hear_suspicion(&mut self, ctx: &mut Ctx<'_>, from: &NodeId, suspicion: Suspicion) {
+        let suspect = suspicion.suspect;
+        let accuser = self.roster.get(&suspicion.accuser).map(|it| it.state());
+        if suspicion.accuser == suspect || accuser.is_none() || suspicion.accuser == ctx.me() {
+            return;
+        }
+        if suspect == ctx.me() {
+            if suspicion.incarnation >= self.roster.own().incarnation
+                && !matches!(self.phase, Phase::Going(_))
+            {
+                self.restate_at_least(ctx, suspicion.incarnation.saturating_add(1), Standing::Online);
+            }
+            return;
+        }
+        let current = self.roster.get(&suspect).map(|it| it.record.incarnation);
+        if current.is_none_or(|it| it > suspicion.incarnation) {
+            return;
+        }
+        self.take_suspicion(ctx, Some(from), suspicion);
+        let online = self.roster.online();
+        if !ctx.links.connected(&suspect)
+            && is_witness(&ctx.me(), &suspect, &online, ctx.config.indirect_probes)
+        {
+            self.look_for(ctx, suspect);
+        }
+    }
+
+    fn take_suspicion(&mut self, ctx: &mut Ctx<'_>, from: Option<&NodeId>, suspicion: Suspicion) {
+        if !self.detector.on_suspicion(ctx.now, &suspicion, ctx.config) {
+            return;
+        }
+        let suspect = suspicion.suspect;
+        self.flood(ctx, Records { members: Vec::new(), suspicions: vec![suspicion.bytes] }, from);
+        let Some(member) = self.roster.get(&suspect) else { return };
+        let mut witnesses = self.roster.online();
+        witnesses.remove(&suspect);
+        witnesses.insert(ctx.me());
+        let condemned =
+            self.detector.is_condemned(&ctx.me(), &suspect, member.record.incarnation, &witnesses);
+        if condemned && !ctx.links.shares(&suspect, &self.id) {
+            self.views.forget(&suspect);
+            if let Some(event) = self.roster.fail(&suspect) {
+                ctx.event(event);
+            }
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Links to neighbours: who is at the other end, how fast, how full.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::config::Config;
+use crate::id::{GroupId, LinkId, NodeId};
+use crate::io::{Lane, Output};
+use crate::out::Out;
+use crate::time::Time;
+use crate::wire::frame::Channel;
+
+/// What a group is called on a link until both ends are found to know it: 16 bytes.
+pub(crate) type Tag = [u8; 16];
+
+/// The tag under which `from` shows `group` to `to`; it tells nothing to who does not know
+/// the group, and differs on every link.
+pub(crate) fn tag(group: &GroupId, from: &NodeId, to: &NodeId) -> Tag {
+    let mut hasher = blake3::Hasher::new_keyed(group.as_bytes());
+    hasher.update(from.as_bytes());
+    hasher.update(to.as_bytes());
+    hasher.finalize().as_bytes()[..16].try_into().expect("16 of 32 bytes")
+}
+
+/// One live connection.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) node: NodeId,
+    pub(crate) up_since: Time,
+    pub(crate) last_heard: Time,
+    pub(crate) next_ping: Time,
+    /// Smoothed round trip (RFC 6298 §2: 7/8 old, 1/8 new).
+    pub(crate) rtt: Option<Duration>,
+    /// When any group last needed it.
+    pub(crate) last_needed: Time,
+    queued: [usize; 2],
+    /// When its queue last moved or was empty.
+    moved: Time,
+    /// The peer's channels: what it told, and which of our groups that is.
+    channels: BTreeMap<Channel, (Tag, Option<GroupId>)>,
+}
+
+/// All links, by number and by node.
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    by_id: BTreeMap<LinkId, Link>,
+    by_node: BTreeMap<NodeId, Vec<LinkId>>,
+}
+
+impl Links {
+    /// Adds a link; `false` if the number is taken.
+    pub(crate) fn insert(&mut self, now: Time, link: LinkId, node: NodeId) -> bool {
+        if self.by_id.contains_key(&link) {
+            return false;
+        }
+        let new = Link {
+            node,
+            up_since: now,
+            last_heard: now,
+            next_ping: now,
+            rtt: self.rtt(&node),
+            last_needed: now,
+            queued: [0; 2],
+            moved: now,
+            channels: BTreeMap::new(),
+        };
+        self.by_id.insert(link, new);
+        self.by_node.entry(node).or_default().push(link);
+        true
+    }
+
+    /// Forgets a link and names its node.
+    pub(crate) fn remove(&mut self, link: LinkId) -> Option<NodeId> {
+        let node = self.by_id.remove(&link)?.node;
+        let siblings = self.by_node.get_mut(&node).expect("every link is listed by node");
+        siblings.retain(|it| *it != link);
+        if siblings.is_empty() {
+            self.by_node.remove(&node);
+        }
+        Some(node)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(crate) fn ids(&self) -> Vec<LinkId> {
+        self.by_id.keys().copied().collect()
+    }
+
+    pub(crate) fn get(&self, link: LinkId) -> Option<&Link> {
+        self.by_id.get(&link)
+    }
+
+    pub(crate) fn get_mut(&mut self, link: LinkId) -> Option<&mut Link> {
+        self.by_id.get_mut(&link)
+    }
+
+    /// The link that frames to this node go on: the oldest.
+    pub(crate) fn to(&self, node: &NodeId) -> Option<LinkId> {
+        self.by_node.get(node).and_then(|links| links.first().copied())
+    }
+
+    pub(crate) fn connected(&self, node: &NodeId) -> bool {
+        self.by_node.contains_key(node)
+    }
+
+    fn used(&self, node: &NodeId) -> Option<&Link> {
+        self.to(node).and_then(|link| self.by_id.get(&link))
+    }
+
+    /// Round trip to a node, once a ping has come back.
+    pub(crate) fn rtt(&self, node: &NodeId) -> Option<Duration> {
+        self.used(node).and_then(|link| link.rtt)
+    }
+
+    /// When the node was last heard of, on any link.
+    pub(crate) fn last_heard(&self, node: &NodeId) -> Option<Time> {
+        self.by_node
+            .get(node)?
+            .iter()
+            .filter_map(|link| self.by_id.get(link))
+            .map(|link| link.last_heard)
+            .max()
+    }
+
+    /// Notes that a group needs this node.
+    pub(crate) fn touch(&mut self, now: Time, node: &NodeId) {
+        for link in self.by_node.get(node).into_iter().flatten() {
+            if let Some(link) = self.by_id.get_mut(link) {
+                link.last_needed = now;
+            }
+        }
+    }
+
+    /// Puts a frame on the node's link; `false` if there is none.
+    pub(crate) fn send(&mut self, now: Time, node: &NodeId, lane: Lane, frame: Bytes, out: &mut Out) -> bool {
+        let Some(link) = self.to(node) else { return false };
+        self.send_on(now, link, lane, frame, out)
+    }
+
+    /// Puts a frame on this very link.
+    pub(crate) fn send_on(
+        &mut self,
+        now: Time,
+        link: LinkId,
+        lane: Lane,
+        frame: Bytes,
+        out: &mut Out,
+    ) -> bool {
+        let Some(state) = self.by_id.get_mut(&link) else { return false };
+        if state.queued == [0, 0] {
+            state.moved = now;
+        }
+        state.queued[lane as usize] += frame.len();
+        out.push(Output::Send { link, lane, frame });
+        true
+    }
+
+    /// Takes note that bytes have left; names the node if its link was full before.
+    pub(crate) fn drained(&mut self, now: Time, link: LinkId, lane: Lane, bytes: usize) -> Option<NodeId> {
+        let state = self.by_id.get_mut(&link)?;
+        let queued = &mut state.queued[lane as usize];
+        *queued = queued.saturating_sub(bytes);
+        state.moved = now;
+        Some(state.node)
+    }
+
+    /// Bytes waiting in the driver for this node.
+    pub(crate) fn queued(&self, node: &NodeId, lane: Lane) -> usize {
+        self.used(node).map_or(0, |link| link.queued[lane as usize])
+    }
+
+    /// The queue has not moved for so long that nobody waits for this node.
+    pub(crate) fn stalled(&self, now: Time, node: &NodeId, config: &Config) -> bool {
+        self.used(node).is_none_or(|link| link.queued != [0, 0] && now.since(link.moved) > config.stall_after)
+    }
+
+    /// The peer opened a channel; `Err` when there are too many.
+    pub(crate) fn open(&mut self, link: LinkId, channel: Channel, tag: Tag, cap: usize) -> Result<(), ()> {
+        let Some(state) = self.by_id.get_mut(&link) else { return Ok(()) };
+        if state.channels.len() >= cap && !state.channels.contains_key(&channel) {
+            return Err(());
+        }
+        state.channels.insert(channel, (tag, None));
+        Ok(())
+    }
+
+    /// The peer closed a channel; names the group it was.
+    pub(crate) fn close(&mut self, link: LinkId, channel: Channel) -> Option<GroupId> {
+        self.by_id.get_mut(&link)?.channels.remove(&channel)?.1
+    }
+
+    /// Finds this group among what peers told; names the nodes that are newly seen to share it.
+    pub(crate) fn recognise(&mut self, me: &NodeId, group: &GroupId) -> Vec<NodeId> {
+        let mut found = Vec::new();
+        for link in self.by_id.values_mut() {
+            let wanted = tag(group, &link.node, me);
+            for (told, known) in link.channels.values_mut() {
+                if known.is_none() && *told == wanted {
+                    *known = Some(*group);
+                    found.push(link.node);
+                }
+            }
+        }
+        found
+    }
+
+    /// Forgets what we know of a group that we leave: a later join recognises it anew.
+    pub(crate) fn forget_group(&mut self, group: &GroupId) {
+        for link in self.by_id.values_mut() {
+            for (_, known) in link.channels.values_mut() {
+                if known.as_ref() == Some(group) {
+                    *known = None;
+                }
+            }
+        }
+    }
+
+    /// The group behind a peer's channel.
+    pub(crate) fn group(&self, link: LinkId, channel: Channel) -> Option<GroupId> {
+        self.by_id.get(&link)?.channels.get(&channel)?.1
+    }
+
+    /// Whether any group of ours is shared on this link.
+    pub(crate) fn shares_any(&self, link: LinkId) -> bool {
+        self.by_id.get(&link).is_some_and(|it| it.channels.values().any(|(_, known)| known.is_some()))
+    }
+
+    /// Whether the node is known, on the link that frames go on, to share the group.
+    pub(crate) fn shares(&self, node: &NodeId, group: &GroupId) -> bool {
+        self.by_node.get(node).into_iter().flatten().any(|link| {
+            self.by_id
+                .get(link)
+                .is_some_and(|it| it.channels.values().any(|(_, known)| known.as_ref() == Some(group)))
+        })
+    }
+}

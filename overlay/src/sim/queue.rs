@@ -1,0 +1,107 @@
+//! What is to happen, by time and then by insertion.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+use bytes::Bytes;
+
+use super::link::{ConnIx, Side};
+use super::node::NodeIx;
+use super::scenario::Step;
+use crate::id::{NodeId, Token};
+use crate::io::Lane;
+use crate::time::Time;
+
+/// One thing that will happen.
+#[derive(Debug)]
+pub(super) enum Happening {
+    /// A node's deadline may have come.
+    Wake { node: NodeIx, run: u32 },
+    /// The last byte of a frame reaches its end of the connection.
+    Arrive { conn: ConnIx, to: Side, lane: Lane, departed: Time, frame: Bytes },
+    /// Bytes have left the uplink.
+    Drain { conn: ConnIx, side: Side },
+    /// A handshake is done.
+    Open { dialler: NodeIx, run: u32, target: NodeIx },
+    /// A dial has failed.
+    DialFailed { node: NodeIx, run: u32, target: NodeId },
+    /// One end learns that the connection is gone.
+    Down { conn: ConnIx, side: Side },
+    /// A connection across this cut has been stalled for as long as it can bear.
+    CutTimeout { conn: ConnIx, cut: u64 },
+    /// A write is done.
+    Persisted { node: NodeIx, run: u32, token: Token, ok: bool },
+    /// A node hears of another.
+    Discovered { node: NodeIx, run: u32, other: NodeIx },
+    /// The scenario's next step.
+    Step(Box<Step>),
+}
+
+struct Entry {
+    time: Time,
+    number: u64,
+    what: Happening,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    /// The heap gives the greatest first: so the earliest is the greatest.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.time, other.number).cmp(&(self.time, self.number))
+    }
+}
+
+/// A priority queue whose order is total, so that runs repeat.
+#[derive(Default)]
+pub(super) struct Queue {
+    heap: BinaryHeap<Entry>,
+    pushed: u64,
+}
+
+impl Queue {
+    pub(super) fn push(&mut self, time: Time, what: Happening) {
+        self.heap.push(Entry { time, number: self.pushed, what });
+        self.pushed += 1;
+    }
+
+    pub(super) fn next_time(&self) -> Option<Time> {
+        self.heap.peek().map(|entry| entry.time)
+    }
+
+    pub(super) fn pop(&mut self) -> Option<(Time, Happening)> {
+        self.heap.pop().map(|entry| (entry.time, entry.what))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn earlier_first_and_first_pushed_first() {
+        let mut queue = Queue::default();
+        for (time, run) in [(5, 0), (3, 1), (5, 2), (3, 3)] {
+            queue.push(Time::from_micros(time), Happening::Wake { node: NodeIx(0), run });
+        }
+        let order: Vec<u32> = std::iter::from_fn(|| queue.pop())
+            .map(|(_, what)| match what {
+                Happening::Wake { run, .. } => run,
+                other => panic!("never pushed: {other:?}"),
+            })
+            .collect();
+        assert_eq!(order, [1, 3, 0, 2]);
+    }
+}

@@ -1,0 +1,79 @@
+//! The hash over everything that entered an engine and everything it told.
+
+use std::fmt::{self, Write as _};
+
+use super::node::NodeIx;
+use crate::io::{Event, Input};
+use crate::time::Time;
+
+/// BLAKE3 over the run so far. As frames that enter one engine came out of another, two runs
+/// with the same hash are the same run.
+pub(super) struct Trace(blake3::Hasher);
+
+impl Trace {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("treecast 1 simulator trace");
+        hasher.update(&seed.to_le_bytes());
+        Self(hasher)
+    }
+
+    pub(super) fn input(&mut self, now: Time, node: NodeIx, input: &Input) {
+        match input {
+            Input::Frame { link, lane, frame } => {
+                self.head(b'f', now, node, link.0 << 1 | *lane as u64);
+                self.0.update(&(frame.len() as u64).to_le_bytes());
+                self.0.update(frame);
+            }
+            Input::Drained { link, lane, bytes } => {
+                self.head(b'd', now, node, link.0 << 1 | *lane as u64);
+                self.0.update(&(*bytes as u64).to_le_bytes());
+            }
+            Input::Tick => self.head(b't', now, node, 0),
+            other => self.text(b'i', now, node, other),
+        }
+    }
+
+    pub(super) fn event(&mut self, now: Time, node: NodeIx, event: &Event) {
+        let Event::Deliver { group, delivery } = event else {
+            return self.text(b'e', now, node, event);
+        };
+        self.head(b'm', now, node, delivery.life);
+        self.0.update(group.as_bytes());
+        self.0.update(delivery.source.as_bytes());
+        for number in [delivery.seq, delivery.time_unix_ms, u64::from(delivery.first)] {
+            self.0.update(&number.to_le_bytes());
+        }
+        for payload in &delivery.payloads {
+            self.0.update(&(payload.len() as u64).to_le_bytes());
+            self.0.update(payload);
+        }
+    }
+
+    pub(super) fn hash(&self) -> String {
+        self.0.finalize().to_hex().to_string()
+    }
+
+    fn head(&mut self, tag: u8, now: Time, node: NodeIx, number: u64) {
+        let mut head = [0; 25];
+        head[0] = tag;
+        head[1..9].copy_from_slice(&now.as_micros().to_le_bytes());
+        head[9..17].copy_from_slice(&(node.0 as u64).to_le_bytes());
+        head[17..].copy_from_slice(&number.to_le_bytes());
+        self.0.update(&head);
+    }
+
+    fn text(&mut self, tag: u8, now: Time, node: NodeIx, what: &impl fmt::Debug) {
+        self.head(tag, now, node, 0);
+        write!(HashText(&mut self.0), "{what:?}").expect("hashing does not fail");
+    }
+}
+
+/// Formats straight into the hash.
+struct HashText<'a>(&'a mut blake3::Hasher);
+
+impl fmt::Write for HashText<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.update(text.as_bytes());
+        Ok(())
+    }
+}

@@ -1,0 +1,233 @@
+//! Carrying frames: dialling, serialising on the uplink, losing, delivering, closing.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::link::{Conn, ConnIx, End, Side};
+use super::network::NetworkModel;
+use super::node::{self, Host, NodeIx};
+use super::queue::Happening;
+use super::record::{Captured, What};
+use super::world::World;
+use crate::id::{Address, LinkId, NodeId};
+use crate::io::{CloseReason, Input, Lane};
+use crate::time::Time;
+
+/// How long a driver gathers before it reports what has drained.
+const DRAIN_QUANTUM: Duration = Duration::from_micros(200);
+
+impl World {
+    /// One way between two nodes, without queueing.
+    pub fn one_way(&self, a: NodeIx, b: NodeIx) -> Duration {
+        let (low, high) = (a.min(b).0 as u64, a.max(b).0 as u64);
+        let pair = self.pair_seed ^ (low << 32 | high).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.network.one_way(&self.nodes[a.0].site, &self.nodes[b.0].site, pair)
+    }
+
+    pub(super) fn dial(&mut self, dialler: NodeIx, target: NodeId, addresses: &[Address]) {
+        let run = self.nodes[dialler.0].run;
+        let failed = Happening::DialFailed { node: dialler, run, target };
+        let found = self.index.get(&target).copied().filter(|ix| {
+            *ix != dialler
+                && (self.nodes[dialler.0].known.contains(ix) || addresses.contains(&node::address(*ix)))
+        });
+        let Some(ix) = found else {
+            // No address leads there: the driver knows at once.
+            return self.queue.push(self.now + Duration::from_millis(1), failed);
+        };
+        let round_trip = self.one_way(dialler, ix) * 2;
+        if self.blocked_either_way(dialler, ix) || self.nodes[ix.0].host == Host::Down {
+            self.queue.push(self.now + self.network.dial_timeout, failed);
+        } else if !self.nodes[ix.0].listens() {
+            self.queue.push(self.now + round_trip, failed);
+        } else {
+            let open = Happening::Open { dialler, run, target: ix };
+            self.queue.push(self.now + round_trip.mul_f64(1.5), open);
+        }
+    }
+
+    pub(super) fn on_open(&mut self, dialler: NodeIx, run: u32, target: NodeIx) {
+        if !self.runs(dialler, run) {
+            return;
+        }
+        if !self.nodes[target.0].listens() || self.blocked_either_way(dialler, target) {
+            let target = self.nodes[target.0].id;
+            self.feed(dialler, Input::DialFailed { node: target });
+            return;
+        }
+        let conn = self.connect(dialler, target);
+        for side in [1, 0] {
+            let end = &self.conns[conn].ends[side];
+            let (node, link) = (end.node, end.link);
+            let peer = self.conns[conn].ends[1 - side].node;
+            self.nodes[node.0].disk.met.insert(peer);
+            self.nodes[node.0].known.insert(peer);
+            let up = Input::LinkUp { link, node: self.nodes[peer.0].id };
+            self.feed(node, up);
+        }
+    }
+
+    pub(super) fn connect(&mut self, dialler: NodeIx, target: NodeIx) -> ConnIx {
+        let conn = self.conns.len();
+        let one_way = self.one_way(dialler, target);
+        let ends = [dialler, target];
+        let ends = std::array::from_fn(|side| {
+            let node = &mut self.nodes[ends[side].0];
+            let link = LinkId(node.links.len() as u64);
+            node.links.push((conn, side));
+            End::new(ends[side], node.run, link)
+        });
+        self.conns.push(Conn { ends, one_way });
+        conn
+    }
+
+    /// What an engine sends, unless somebody tampers with it.
+    pub(super) fn send(&mut self, from: NodeIx, link: LinkId, lane: Lane, frame: Bytes) {
+        match self.tamper.take() {
+            Some((liar, mut change)) if liar == from => {
+                for changed in change(frame) {
+                    self.send_frame(from, link, lane, changed);
+                }
+                self.tamper = Some((liar, change));
+            }
+            other => {
+                self.tamper = other;
+                self.send_frame(from, link, lane, frame);
+            }
+        }
+    }
+
+    fn send_frame(&mut self, from: NodeIx, link: LinkId, lane: Lane, frame: Bytes) {
+        let Some((conn, side)) = self.nodes[from.0].end(link) else { return };
+        let to = self.conns[conn].ends[1 - side].node;
+        if let Some(captured) = &mut self.captured
+            && captured.len() < self.capture_max
+        {
+            captured.push(Captured { from, to, lane, frame: frame.clone() });
+        }
+        let blocked = self.blocked(from, to);
+        let end = &mut self.conns[conn].ends[side];
+        if !end.open {
+            return;
+        }
+        if blocked || end.unheard || !end.stalled.is_empty() {
+            end.stalled.push_back((lane, frame));
+            return;
+        }
+        self.transmit(conn, side, lane, frame, Duration::ZERO);
+    }
+
+    /// Puts a frame on the uplink; `late` is what it waited besides.
+    pub(super) fn transmit(&mut self, conn: ConnIx, side: Side, lane: Lane, frame: Bytes, late: Duration) {
+        let one_way = self.conns[conn].one_way;
+        let from = &mut self.nodes[self.conns[conn].ends[side].node.0];
+        let on_wire = frame.len() + self.network.overhead;
+        let start = from.uplink_free_ns.max(self.now.as_micros().saturating_mul(1_000));
+        from.uplink_free_ns = start.saturating_add(from.serialisation_ns(on_wire));
+        let leaves = Time::from_micros(from.uplink_free_ns.div_ceil(1_000));
+
+        let (lost, mut delay) = self.misfortune(one_way, &frame);
+        delay += late + self.network.jitter.mul_f64(self.rng.unit());
+        let twice = !lost && self.comes_twice(&frame);
+        self.traffic.frames += 1;
+        self.traffic.bytes += on_wire as u64;
+        self.traffic.lost += u64::from(lost);
+
+        let end = &mut self.conns[conn].ends[side];
+        end.draining(leaves, lane, frame.len());
+        if !end.drain_scheduled {
+            end.drain_scheduled = true;
+            self.queue.push(leaves, Happening::Drain { conn, side });
+        }
+        if lost {
+            return;
+        }
+        let at = end.arrival(lane, leaves + one_way + self.network.processing + delay);
+        let arrive = |frame| Happening::Arrive { conn, to: 1 - side, lane, departed: leaves, frame };
+        if twice {
+            self.queue.push(at, arrive(frame.clone()));
+        }
+        self.queue.push(at, arrive(frame));
+    }
+
+    /// Whether the frame is lost for good, and by how much its losses delay it.
+    fn misfortune(&mut self, one_way: Duration, frame: &[u8]) -> (bool, Duration) {
+        let mut delay = Duration::ZERO;
+        while self.network.loss > 0.0 && self.rng.unit() < self.network.loss {
+            if self.network.datagram.is_some_and(|is_datagram| is_datagram(frame)) {
+                return (true, delay);
+            }
+            delay += NetworkModel::retransmission(one_way);
+        }
+        (false, delay)
+    }
+
+    fn comes_twice(&mut self, frame: &[u8]) -> bool {
+        self.network.duplicate > 0.0
+            && self.network.datagram.is_some_and(|is_datagram| is_datagram(frame))
+            && self.rng.unit() < self.network.duplicate
+    }
+
+    pub(super) fn on_arrive(&mut self, conn: ConnIx, to: Side, lane: Lane, departed: Time, frame: Bytes) {
+        let ends = &self.conns[conn].ends;
+        let never_left = ends[1 - to].killed.is_some_and(|killed| departed > killed);
+        let (node, link, run) = (ends[to].node, ends[to].link, ends[to].run);
+        if ends[to].open && !never_left && self.runs(node, run) {
+            self.feed(node, Input::Frame { link, lane, frame });
+        }
+    }
+
+    pub(super) fn on_drain(&mut self, conn: ConnIx, side: Side) {
+        let end = &mut self.conns[conn].ends[side];
+        end.drain_scheduled = false;
+        let bytes = end.drained(self.now);
+        if let Some(next) = end.next_drain() {
+            end.drain_scheduled = true;
+            self.queue.push(next.max(self.now + DRAIN_QUANTUM), Happening::Drain { conn, side });
+        }
+        let (node, link, run) = (end.node, end.link, end.run);
+        for (lane, bytes) in [Lane::Live, Lane::Bulk].into_iter().zip(bytes) {
+            if bytes > 0 && self.conns[conn].ends[side].open && self.runs(node, run) {
+                self.feed(node, Input::Drained { link, lane, bytes });
+            }
+        }
+    }
+
+    /// The engine closes a link.
+    pub(super) fn close(&mut self, node: NodeIx, link: LinkId, reason: CloseReason) {
+        let Some((conn, side)) = self.nodes[node.0].end(link) else { return };
+        if self.conns[conn].ends[side].open {
+            let peer = self.conns[conn].ends[1 - side].node;
+            self.record(node, What::Closed { peer, reason });
+            self.conns[conn].ends[side].shut();
+            self.queue.push(self.now, Happening::Down { conn, side });
+            self.tell_peer_of_end(conn, side);
+        }
+    }
+
+    /// The other end of a closed end hears of it behind all that was sent before; or, across
+    /// a cut, only by its own timeout.
+    pub(super) fn tell_peer_of_end(&mut self, conn: ConnIx, side: Side) {
+        let (ends, one_way) = (&self.conns[conn].ends, self.conns[conn].one_way);
+        let at = if self.blocked(ends[side].node, ends[1 - side].node) {
+            self.now + self.network.link_timeout
+        } else {
+            (self.now + one_way + self.network.processing).max(ends[side].all_arrived())
+        };
+        self.queue.push(at, Happening::Down { conn, side: 1 - side });
+    }
+
+    pub(super) fn on_down(&mut self, conn: ConnIx, side: Side) {
+        let end = &mut self.conns[conn].ends[side];
+        if end.told_down {
+            return;
+        }
+        end.told_down = true;
+        end.shut();
+        let (node, link, run) = (end.node, end.link, end.run);
+        if self.runs(node, run) {
+            self.feed(node, Input::LinkDown { link });
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! Frames: `[kind, channel, body]`. Kinds that are not known are ignored, and so are
+//! fields after the last known one.
+
+use bytes::Bytes;
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, SeqAccess, Visitor};
+use serde::ser::{Serialize, Serializer};
+use serde_bytes::ByteBuf;
+
+use super::cbor::{self, Malformed, cbor_array};
+use super::frontier::Frontier;
+use crate::id::{Life, NodeId, Seq};
+
+/// The sender's number for a group on all its links; 0 is the link itself.
+pub(crate) type Channel = u32;
+
+cbor_array! {
+    /// Opens a link.
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct Hello {
+        /// Wire version of the sender, for its information.
+        pub(crate) version: u32,
+    }
+}
+
+cbor_array! {
+    /// The groups that the sender is in. A tag shows a group only to who knows it.
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct Channels {
+        pub(crate) open: Vec<(Channel, ByteBuf)>,
+        pub(crate) close: Vec<Channel>,
+    }
+}
+
+cbor_array! {
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct Ping {
+        pub(crate) nonce: u64,
+    }
+}
+
+cbor_array! {
+    /// A node without neighbours asks in.
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct Join {
+        pub(crate) record: ByteBuf,
+        /// It has no baseline yet.
+        pub(crate) fresh: bool,
+        /// How long ago it entered the group, ms: what was published since is owed to it.
+        pub(crate) age_ms: u64,
+    }
+}
+
+cbor_array! {
+    /// The answer to `Join`: a neighbour's place, and where to start.
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct Welcome {
+        pub(crate) records: Vec<ByteBuf>,
+        /// (source, life, first seq that is owed to the joiner).
+        pub(crate) baseline: Vec<(NodeId, Life, Seq)>,
+        /// Where the joiner's own last life ended, as far as known here.
+        pub(crate) last_life: Option<(Life, Seq)>,
+    }
+}
+
+cbor_array! {
+    /// Asks for a place in the active view.
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct Neighbour {
+        pub(crate) record: ByteBuf,
+        /// The asker has no other neighbour (HyParView §4.3: high priority).
+        pub(crate) high: bool,
+    }
+}
+
+cbor_array! {
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct NeighbourReply {
+        pub(crate) accepted: bool,
+        pub(crate) record: ByteBuf,
+    }
+}
+
+cbor_array! {
+    /// A joiner's random walk (HyParView §4.2).
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct ForwardJoin {
+        pub(crate) record: ByteBuf,
+        pub(crate) ttl: u8,
+    }
+}
+
+cbor_array! {
+    /// Member records: of a shuffle, or flooded.
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct Records {
+        pub(crate) members: Vec<ByteBuf>,
+        pub(crate) suspicions: Vec<ByteBuf>,
+    }
+}
+
+cbor_array! {
+    /// What the sender's roster holds: (node tag, incarnation, standing).
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct RosterDigest {
+        pub(crate) entries: Vec<(u64, u64, u8)>,
+        /// Answer with yours.
+        pub(crate) exchange: bool,
+    }
+}
+
+cbor_array! {
+    /// SWIM's ping-req, and its answer.
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct Probe {
+        pub(crate) target: NodeId,
+        pub(crate) nonce: u64,
+        /// In the answer: whether the target answered.
+        pub(crate) alive: bool,
+    }
+}
+
+cbor_array! {
+    /// A tree node's word on its place.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub(crate) struct Advert {
+        pub(crate) root: NodeId,
+        /// The root's term: higher wins, then the lower id.
+        pub(crate) epoch: u64,
+        /// Counts the root's adverts of this term.
+        pub(crate) number: u64,
+        /// Path latency from the root, microseconds.
+        pub(crate) delay_us: u64,
+        /// Tags of the nodes from the root to the sender, both included.
+        pub(crate) path: Vec<u64>,
+        /// Children that the sender would still take.
+        pub(crate) free: u32,
+        /// Who follows the root if it goes.
+        pub(crate) heir: Option<NodeId>,
+    }
+}
+
+cbor_array! {
+    /// Asks to be, or to stay, a child in the tree of this root.
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct Graft {
+        pub(crate) root: NodeId,
+        pub(crate) epoch: u64,
+    }
+}
+
+cbor_array! {
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct GraftReply {
+        pub(crate) accepted: bool,
+        /// Whom to ask instead.
+        pub(crate) candidates: Vec<NodeId>,
+    }
+}
+
+cbor_array! {
+    /// Names batches of one (source, life): ranges of (first, first after).
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct Pull {
+        pub(crate) source: NodeId,
+        pub(crate) life: Life,
+        pub(crate) ranges: Vec<(Seq, Seq)>,
+    }
+}
+
+cbor_array! {
+    /// Ends the answer to a pull: what was asked for and not sent.
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct PullEnd {
+        pub(crate) source: NodeId,
+        pub(crate) life: Life,
+        /// Not held here.
+        pub(crate) absent: Vec<(Seq, Seq)>,
+        /// All below this was held and has been dropped.
+        pub(crate) dropped_below: Seq,
+    }
+}
+
+cbor_array! {
+    /// Asks for a pause in pushed batches, or ends it.
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct Flow {
+        pub(crate) paused: bool,
+    }
+}
+
+cbor_array! {
+    /// Anti-entropy: a hash over all frontiers, and one over the roster.
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct Summary {
+        pub(crate) frontiers: u64,
+        pub(crate) roster: u64,
+    }
+}
+
+cbor_array! {
+    /// The source asks who has delivered its batches below `next`; flooded.
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct AckRequest {
+        pub(crate) source: NodeId,
+        pub(crate) life: Life,
+        pub(crate) next: Seq,
+        pub(crate) round: u64,
+    }
+}
+
+cbor_array! {
+    /// Acknowledgements on their way to their source.
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct Acks {
+        pub(crate) acks: Vec<ByteBuf>,
+    }
+}
+
+cbor_array! {
+    /// Two batches that one source signed for one place.
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct Fork {
+        pub(crate) first: ByteBuf,
+        pub(crate) second: ByteBuf,
+    }
+}
+
+cbor_array! {
+    /// A frame that says all by its kind; later versions may add to it.
+    #[derive(Debug, Clone, Default, PartialEq)]
+    pub(crate) struct Empty {
+        reserved: u8,
+    }
+}
+
+/// A frame's body, or the raw bytes of a batch.
+#[derive(Debug, Clone)]
+pub(crate) enum Frame {
+    Hello(Hello),
+    Channels(Channels),
+    Ping(Ping),
+    Pong(Ping),
+    Join(Join),
+    Welcome(Welcome),
+    Neighbour(Neighbour),
+    NeighbourReply(NeighbourReply),
+    Disconnect(Empty),
+    ForwardJoin(ForwardJoin),
+    Shuffle(Records),
+    ShuffleReply(Records),
+    Records(Records),
+    RosterDigest(RosterDigest),
+    Probe(Probe),
+    ProbeReply(Probe),
+    Advert(Advert),
+    Graft(Graft),
+    GraftReply(GraftReply),
+    Prune(Empty),
+    Batch(Bytes),
+    Frontier(Frontier),
+    Pull(Pull),
+    PullEnd(PullEnd),
+    Flow(Flow),
+    Summary(Summary),
+    AckRequest(AckRequest),
+    Acks(Acks),
+    Fork(Fork),
+    /// Of a later version.
+    Unknown,
+}
+
+/// The kind of a batch frame, the one that is not read by serde.
+const BATCH: u8 = 40;
+
+macro_rules! kinds {
+    ($($code:literal => $variant:ident,)+) => {
+        impl Frame {
+            fn read<'de, A: SeqAccess<'de>>(kind: u8, seq: &mut A) -> Result<Self, A::Error> {
+                let missing = || A::Error::custom("a frame without a body");
+                Ok(match kind {
+                    $($code => Self::$variant(seq.next_element()?.ok_or_else(missing)?),)+
+                    _ => Self::Unknown,
+                })
+            }
+
+            /// The frame's bytes, once for however many links.
+            pub(crate) fn encode(&self, channel: Channel) -> Bytes {
+                match self {
+                    $(Self::$variant(body) => cbor::to_vec(&($code as u8, channel, body)).into(),)+
+                    Self::Batch(bytes) => encode_batch(channel, bytes),
+                    Self::Unknown => unreachable!("nobody builds a frame of a later version"),
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    0 => Hello, 1 => Channels, 2 => Ping, 3 => Pong,
+    10 => Join, 11 => Welcome, 12 => Neighbour, 13 => NeighbourReply, 14 => Disconnect, 15 => ForwardJoin,
+    16 => Shuffle, 17 => ShuffleReply, 18 => Records, 19 => RosterDigest, 20 => Probe, 21 => ProbeReply,
+    30 => Advert, 31 => Graft, 32 => GraftReply, 33 => Prune,
+    41 => Frontier, 42 => Pull, 43 => PullEnd, 44 => Flow, 45 => Summary, 46 => AckRequest, 47 => Acks, 48 => Fork,
+}
+
+/// A batch goes into its frame with a few bytes before it.
+fn encode_batch(channel: Channel, batch: &Bytes) -> Bytes {
+    cbor::to_vec_with_capacity(batch.len() + 16, &(BATCH, channel, serde_bytes::Bytes::new(batch))).into()
+}
+
+/// Whether the frame carries a batch, so that traffic can be told apart without decoding.
+pub(crate) fn is_batch(frame: &[u8]) -> bool {
+    matches!(frame, [0x83, 0x18, BATCH, ..])
+}
+
+/// Whether a network that loses datagrams may lose this frame: batches and frontiers
+/// (MODEL.md's `datagram`); all others need a reliable link.
+pub fn is_repairable(frame: &[u8]) -> bool {
+    matches!(frame, [0x83, 0x18, 40 | 41, ..])
+}
+
+/// Reads a frame. A batch's bytes are a slice of `frame`.
+pub(crate) fn decode(frame: &Bytes) -> Result<(Channel, Frame), Malformed> {
+    let Decoded(channel, body) = cbor::from_slice(frame)?;
+    Ok(match body {
+        Body::Batch(slice) => (channel, Frame::Batch(frame.slice_ref(slice))),
+        Body::Other(other) => (channel, other),
+    })
+}
+
+struct Decoded<'a>(Channel, Body<'a>);
+
+enum Body<'a> {
+    Batch(&'a [u8]),
+    Other(Frame),
+}
+
+impl<'de> Deserialize<'de> for Decoded<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FrameVisitor;
+
+        impl<'de> Visitor<'de> for FrameVisitor {
+            type Value = Decoded<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a frame")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let short = || A::Error::custom("a frame has a kind and a channel");
+                let kind: u64 = seq.next_element()?.ok_or_else(short)?;
+                let channel = seq.next_element()?.ok_or_else(short)?;
+                let body = match u8::try_from(kind) {
+                    Ok(BATCH) => Body::Batch(seq.next_element::<&serde_bytes::Bytes>()?.ok_or_else(short)?),
+                    Ok(kind) => Body::Other(Frame::read(kind, &mut seq)?),
+                    Err(_) => Body::Other(Frame::Unknown),
+                };
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Decoded(channel, body))
+            }
+        }
+
+        deserializer.deserialize_seq(FrameVisitor)
+    }
+}
+
+/// Only for tests of other rooms: frames compare by their bytes.
+impl Serialize for Frame {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.encode(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_frame_is_read_without_copying() {
+        let batch = Bytes::from(vec![7; 5000]);
+        let frame = Frame::Batch(batch.clone()).encode(3);
+        assert!(is_batch(&frame));
+        let (channel, Frame::Batch(read)) = decode(&frame).expect("decodes") else { panic!("a batch") };
+        assert_eq!((channel, &read), (3, &batch));
+        let range = frame.as_ptr_range();
+        assert!(range.contains(&read.as_ptr()), "a slice of the frame");
+    }
+
+    #[test]
+    fn later_versions_are_read_as_far_as_they_are_known() {
+        let longer = cbor::to_vec(&(44u8, 1u32, (true, "new", 5), "more"));
+        let (_, frame) = decode(&longer.into()).expect("decodes");
+        assert!(matches!(frame, Frame::Flow(Flow { paused: true })));
+        let unknown = cbor::to_vec(&(999u32, 1u32, ("what", "ever")));
+        assert!(matches!(decode(&unknown.into()), Ok((1, Frame::Unknown))));
+    }
+
+    #[test]
+    fn broken_frames_are_refused() {
+        let frame = Frame::Ping(Ping { nonce: 1 << 40 }).encode(0);
+        for cut in 0..frame.len() {
+            assert!(decode(&frame.slice(..cut)).is_err(), "cut at {cut}");
+        }
+        assert!(decode(&Bytes::from_static(&[0xa0])).is_err());
+    }
+}

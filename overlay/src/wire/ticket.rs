@@ -1,0 +1,262 @@
+//! A ticket: a group and ways to its members, as one pasteable string.
+//!
+//! ```text
+//! treecast1 ‖ block ‖ block ‖ …      lower-case base32 (RFC 4648, no padding)
+//! block    = 25 bytes of data (40 characters) ‖ 2 check characters
+//! data     = CBOR [descriptor bytes, [[node, [address, …]], …]] ‖ BLAKE3(data)[..4]
+//! ```
+//! A block's check characters are 10 bits of BLAKE3 over (block number, data), so a
+//! mistyped character is found in its block; the end's four bytes notice what was cut.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde_bytes::ByteBuf;
+
+use super::cbor;
+use crate::descriptor::{Descriptor, DescriptorError};
+use crate::id::{Address, NodeId};
+
+const PREFIX: &str = "treecast1";
+const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+const BLOCK_BYTES: usize = 25;
+const BLOCK_CHARS: usize = 40;
+const CHECK_CHARS: usize = 2;
+
+/// How to join a group from anywhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ticket {
+    /// What the group is.
+    pub descriptor: Descriptor,
+    /// Some of its members and where they were last.
+    pub members: Vec<(NodeId, Vec<Address>)>,
+}
+
+/// Members in a ticket, at most.
+pub const MAX_MEMBERS: usize = 8;
+/// Characters of a ticket, at most.
+pub const MAX_LEN: usize = 128 << 10;
+
+/// Not a ticket, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TicketError {
+    /// It does not begin as tickets do.
+    #[error("a ticket begins with `treecast1`")]
+    NotATicket,
+    /// A character no ticket has.
+    #[error("character {at} is `{found}`, which no ticket contains")]
+    Character {
+        /// Its place, from 1.
+        at: usize,
+        /// What stands there.
+        found: char,
+    },
+    /// The check of a block fails.
+    #[error("something is mistyped between characters {from} and {to}: `{text}`")]
+    Mistyped {
+        /// First character of the block, from 1.
+        from: usize,
+        /// Its last.
+        to: usize,
+        /// What stands there.
+        text: String,
+    },
+    /// The end is missing.
+    #[error("the ticket is cut short after character {at}")]
+    CutShort {
+        /// How many characters there are.
+        at: usize,
+    },
+    /// More than [`MAX_LEN`] characters.
+    #[error("a ticket has at most {MAX_LEN} characters")]
+    TooLong,
+    /// Its group may not be.
+    #[error("the ticket's group is not valid: {0}")]
+    Descriptor(#[from] DescriptorError),
+}
+
+type Body = (ByteBuf, Vec<(NodeId, Vec<Address>)>);
+
+impl fmt::Display for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let body: Body = (ByteBuf::from(self.descriptor.to_bytes()), self.members.clone());
+        let mut data = cbor::to_vec(&body);
+        let end = blake3::hash(&data);
+        data.extend_from_slice(&end.as_bytes()[..4]);
+        f.write_str(PREFIX)?;
+        for (number, block) in data.chunks(BLOCK_BYTES).enumerate() {
+            f.write_str(&encode(block))?;
+            f.write_str(&check_chars(number, block))?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Ticket {
+    type Err = TicketError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.len() > MAX_LEN {
+            return Err(TicketError::TooLong);
+        }
+        let data = read_blocks(text.trim())?;
+        let cut = TicketError::CutShort { at: text.trim().chars().count() };
+        let split = data.len().checked_sub(4).ok_or_else(|| cut.clone())?;
+        if blake3::hash(&data[..split]).as_bytes()[..4] != data[split..] {
+            return Err(cut);
+        }
+        let (descriptor, members): Body = cbor::from_slice(&data[..split]).map_err(|_| cut)?;
+        Ok(Self { descriptor: Descriptor::from_bytes(&descriptor)?, members })
+    }
+}
+
+fn read_blocks(text: &str) -> Result<Vec<u8>, TicketError> {
+    let body = text.strip_prefix(PREFIX).ok_or(TicketError::NotATicket)?;
+    let mut values = Vec::with_capacity(body.len());
+    for (i, found) in body.chars().enumerate() {
+        let lower = found.to_ascii_lowercase();
+        let value = ALPHABET.iter().position(|it| char::from(*it) == lower);
+        values.push(value.ok_or(TicketError::Character { at: PREFIX.len() + i + 1, found })? as u8);
+    }
+    let mut data = Vec::with_capacity(values.len() * 5 / 8);
+    for (number, block) in values.chunks(BLOCK_CHARS + CHECK_CHARS).enumerate() {
+        let start = PREFIX.len() + number * (BLOCK_CHARS + CHECK_CHARS);
+        let last = (number + 1) * (BLOCK_CHARS + CHECK_CHARS) >= values.len();
+        let bytes = decode(&block[..block.len().saturating_sub(CHECK_CHARS)]);
+        let given = &block[block.len().saturating_sub(CHECK_CHARS)..];
+        if given != check_values(number, &bytes) {
+            let at = start + block.len();
+            // A cut leaves a short last block: most likely that, not a typing error.
+            let short = last && block.len() < BLOCK_CHARS + CHECK_CHARS;
+            return Err(if short && !checks_anywhere(number, block) {
+                TicketError::CutShort { at }
+            } else {
+                let text = text.chars().skip(start).take(block.len()).collect();
+                TicketError::Mistyped { from: start + 1, to: at, text }
+            });
+        }
+        data.extend_from_slice(&bytes);
+    }
+    Ok(data)
+}
+
+/// Whether changing one character would mend a short last block: then it was mistyped
+/// rather than cut.
+fn checks_anywhere(number: usize, block: &[u8]) -> bool {
+    let mut changed = block.to_vec();
+    (0..block.len()).any(|i| {
+        let kept = changed[i];
+        let mends = (0..32).any(|value| {
+            changed[i] = value;
+            let (body, given) = changed.split_at(changed.len().saturating_sub(CHECK_CHARS));
+            let bytes = decode(body);
+            given == check_values(number, &bytes) && ends_right(&bytes)
+        });
+        changed[i] = kept;
+        mends
+    })
+}
+
+/// A last block holds at least the end's four bytes, mostly.
+fn ends_right(bytes: &[u8]) -> bool {
+    bytes.len() >= 4
+}
+
+fn check_values(number: usize, block: &[u8]) -> [u8; CHECK_CHARS] {
+    let mut hasher = blake3::Hasher::new_derive_key("treecast 1 ticket block");
+    hasher.update(&(number as u64).to_le_bytes());
+    hasher.update(block);
+    let hash = hasher.finalize();
+    [hash.as_bytes()[0] & 31, hash.as_bytes()[1] & 31]
+}
+
+fn check_chars(number: usize, block: &[u8]) -> String {
+    check_values(number, block).iter().map(|value| char::from(ALPHABET[usize::from(*value)])).collect()
+}
+
+fn encode(bytes: &[u8]) -> String {
+    let (mut text, mut held, mut bits) = (String::new(), 0u32, 0);
+    for byte in bytes {
+        held = held << 8 | u32::from(*byte);
+        bits += 8;
+        while bits >= 5 {
+            bits -= 5;
+            text.push(char::from(ALPHABET[(held >> bits & 31) as usize]));
+        }
+    }
+    if bits > 0 {
+        text.push(char::from(ALPHABET[(held << (5 - bits) & 31) as usize]));
+    }
+    text
+}
+
+fn decode(values: &[u8]) -> Vec<u8> {
+    let (mut bytes, mut held, mut bits) = (Vec::new(), 0u32, 0);
+    for value in values {
+        held = held << 5 | u32::from(*value);
+        bits += 5;
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push((held >> bits & 255) as u8);
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Ticket {
+        let address = Address::new(vec![4, 10, 0, 0, 1, 6, 1, 187]).expect("a good length");
+        Ticket {
+            descriptor: Descriptor::open("garden").expect("a good name"),
+            members: vec![
+                (NodeId::from_bytes([1; 32]), vec![address.clone()]),
+                (NodeId::from_bytes([2; 32]), vec![address]),
+            ],
+        }
+    }
+
+    #[test]
+    fn a_ticket_reads_back_in_either_case() {
+        let text = sample().to_string();
+        assert_eq!(text.parse(), Ok(sample()));
+        let upper = format!("treecast1{}", text[9..].to_uppercase());
+        assert_eq!(upper.parse(), Ok(sample()));
+    }
+
+    #[test]
+    fn a_mistyped_character_is_found_in_its_block() {
+        let text = sample().to_string();
+        let mut missed = 0;
+        for at in PREFIX.len()..text.len() {
+            let wrong = if &text[at..=at] == "a" { "b" } else { "a" };
+            let mistyped = format!("{}{wrong}{}", &text[..at], &text[at + 1..]);
+            match mistyped.parse::<Ticket>() {
+                Err(TicketError::Mistyped { from, to, .. }) => assert!(from <= at + 1 && at < to, "{at}"),
+                Err(TicketError::CutShort { .. }) => missed += 1,
+                other => panic!("character {at}: {other:?}"),
+            }
+        }
+        // Ten check bits let one error in a thousand through to the end's check.
+        assert!(missed <= 2, "{missed}");
+    }
+
+    #[test]
+    fn a_cut_ticket_says_so() {
+        let text = sample().to_string();
+        let mut called_mistyped = 0;
+        for at in PREFIX.len()..text.len() {
+            match text[..at].parse::<Ticket>() {
+                Err(TicketError::CutShort { .. }) => {}
+                Err(TicketError::Mistyped { .. }) => called_mistyped += 1,
+                other => panic!("cut at {at}: {other:?}"),
+            }
+        }
+        assert!(called_mistyped * 2 < text.len(), "{called_mistyped}");
+        assert_eq!("treecast1!".parse::<Ticket>(), Err(TicketError::Character { at: 10, found: '!' }));
+        assert_eq!("lobby".parse::<Ticket>(), Err(TicketError::NotATicket));
+    }
+}

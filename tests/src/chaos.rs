@@ -1,0 +1,8 @@
+//! Runs made from a seed: some nodes, a network, an hour's worth of misfortune in twenty
+//! seconds; then faults are lifted and everything that must hold is demanded.
+
+mod plan;
+mod run;
+
+pub use plan::{Act, Plan, Size};
+pub use run::{Outcome, run};

@@ -1,0 +1,57 @@
+//! Hand-made histories, so that each checker is seen to fail.
+
+use treecast_overlay::Time;
+use treecast_overlay::sim::{NodeIx, Stop};
+
+use crate::oracle::{Delivered, Entry, Fact, History, Key};
+
+/// Builds a history; every fact is one second after the one before.
+#[derive(Default)]
+pub(super) struct Tale {
+    history: History,
+}
+
+pub(super) fn key(author: usize, n: u64) -> Key {
+    Key { author: NodeIx(author), n }
+}
+
+impl Tale {
+    pub(super) fn fact(mut self, node: usize, run: u32, fact: Fact) -> Self {
+        let time = Time::from_micros(self.history.entries.len() as u64 * 1_000_000);
+        self.history.entries.push(Entry { time, node: NodeIx(node), run, fact });
+        self
+    }
+
+    /// All nodes below `count` start and become ready, five seconds before what follows.
+    pub(super) fn ready(mut self, count: usize) -> Self {
+        for node in 0..count {
+            self = self.fact(node, 1, Fact::Started).fact(node, 1, Fact::Ready);
+        }
+        self.fact(0, 1, Fact::Ready).fact(0, 1, Fact::Ready).fact(0, 1, Fact::Ready)
+    }
+
+    pub(super) fn publishes(self, author: usize, n: u64) -> Self {
+        self.fact(author, 1, Fact::Published(key(author, n))).fact(author, 1, Fact::Placed(key(author, n)))
+    }
+
+    /// Message n of an author comes as batch n of its life 1.
+    pub(super) fn delivers(self, node: usize, author: usize, n: u64) -> Self {
+        self.delivers_as(node, 1, delivered(author, n))
+    }
+
+    pub(super) fn delivers_as(self, node: usize, run: u32, delivered: Delivered) -> Self {
+        self.fact(node, run, Fact::Delivered(delivered))
+    }
+
+    pub(super) fn dies(self, node: usize) -> Self {
+        self.fact(node, 1, Fact::Stopped(Stop::Killed))
+    }
+
+    pub(super) fn told(self) -> History {
+        self.history
+    }
+}
+
+pub(super) fn delivered(author: usize, n: u64) -> Delivered {
+    Delivered { source: Some(NodeIx(author)), life: 1, seq: n, n: 0, key: Some(key(author, n)) }
+}

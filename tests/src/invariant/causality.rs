@@ -1,0 +1,88 @@
+//! Causal order: "if the broadcast of m causally precedes the broadcast of m', no correct
+//! process delivers m' unless it has previously delivered m" (Hadzilacos and Toueg 1994, §3;
+//! happened-before: Lamport 1978). What precedes a message is what its author's application
+//! had delivered when it published; the author's own messages are for FIFO to judge.
+
+use std::collections::BTreeMap;
+
+use treecast_overlay::sim::NodeIx;
+
+use super::{Violation, violation};
+use crate::oracle::{Fact, History, Key};
+
+type Run = (NodeIx, u32);
+/// What each run delivered, in order.
+type Deliveries = BTreeMap<Run, Vec<Key>>;
+/// For each message its author's run and how many of that run's deliveries are its causes.
+type Causes = BTreeMap<Key, (Run, usize)>;
+
+/// # Errors
+/// The first delivery that comes after one that it happened before.
+pub fn check(history: &History) -> Result<(), Violation> {
+    let (delivered, causes) = read(history);
+    for (receiver, keys) in &delivered {
+        let position: BTreeMap<Key, usize> = keys.iter().enumerate().map(|(at, key)| (*key, at)).collect();
+        // Causes of an author's earlier message are among those of its later ones, so each
+        // need be looked at only once.
+        let mut looked_at: BTreeMap<Run, usize> = BTreeMap::new();
+        for (at, key) in keys.iter().enumerate() {
+            let Some((author, count)) = causes.get(key) else { continue };
+            let from = looked_at.entry(*author).or_default();
+            let known = delivered.get(author).map(Vec::as_slice).unwrap_or_default();
+            for cause in known.get(*from..*count).unwrap_or_default() {
+                if position.get(cause).is_some_and(|cause_at| *cause_at > at) {
+                    violation!("{receiver:?} delivered {key:?} before its cause {cause:?}");
+                }
+            }
+            *from = (*from).max(*count);
+        }
+    }
+    Ok(())
+}
+
+fn read(history: &History) -> (Deliveries, Causes) {
+    let (mut delivered, mut causes) = (Deliveries::new(), Causes::new());
+    for entry in &history.entries {
+        let run = (entry.node, entry.run);
+        match entry.fact {
+            Fact::Published(key) => {
+                causes.insert(key, (run, delivered.get(&run).map_or(0, Vec::len)));
+            }
+            Fact::Delivered(it) => delivered.entry(run).or_default().extend(it.key),
+            _ => {}
+        }
+    }
+    (delivered, causes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bad_history::Tale;
+    use super::*;
+
+    /// Node 0 asks; node 1 hears it and answers.
+    fn answered() -> Tale {
+        Tale::default().publishes(0, 0).delivers(1, 0, 0).publishes(1, 0)
+    }
+
+    #[test]
+    fn an_answer_before_its_question_is_seen() {
+        assert_eq!(check(&answered().delivers(2, 0, 0).delivers(2, 1, 0).told()), Ok(()));
+        assert!(check(&answered().delivers(2, 1, 0).delivers(2, 0, 0).told()).is_err());
+    }
+
+    #[test]
+    fn it_reaches_through_a_second_author_and_later_messages() {
+        let tale = || answered().publishes(1, 1).delivers(2, 1, 0).publishes(2, 0);
+        let good = tale().delivers(3, 0, 0).delivers(3, 1, 0).delivers(3, 2, 0);
+        assert_eq!(check(&good.told()), Ok(()));
+        assert!(check(&tale().delivers(3, 2, 0).delivers(3, 1, 0).told()).is_err());
+        assert!(check(&tale().delivers(3, 1, 1).delivers(3, 0, 0).told()).is_err());
+    }
+
+    #[test]
+    fn concurrent_messages_may_come_either_way() {
+        let tale = Tale::default().publishes(0, 0).publishes(1, 0).delivers(1, 0, 0);
+        assert_eq!(check(&tale.delivers(2, 1, 0).delivers(2, 0, 0).told()), Ok(()));
+    }
+}

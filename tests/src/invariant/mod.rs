@@ -1,0 +1,24 @@
+//! One property a file, with the source of its definition. Each judges a history or a
+//! world and names the first violation it finds.
+
+pub mod agreement;
+pub mod bounds;
+pub mod causality;
+pub mod fifo;
+pub mod goodbye;
+pub mod integrity;
+pub mod membership;
+pub mod tree;
+pub mod validity;
+
+#[cfg(test)]
+mod bad_history;
+
+/// What does not hold, in words.
+pub type Violation = String;
+
+/// Shorthand for a checker's `Err`.
+macro_rules! violation {
+    ($($text:tt)*) => { return Err(format!($($text)*)) };
+}
+use violation;

@@ -1,0 +1,270 @@
+//! The oracle knows what was published, where and when; and reads what every application
+//! was told into a history that can be judged.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use treecast_overlay::io::{CloseReason, Event, PublishError};
+use treecast_overlay::sim::{NodeIx, Record, Stop, What, World};
+use treecast_overlay::{GroupId, Life, NodeId, PublishId, Rng, Seq, Time};
+
+/// A message as the oracle names it: the n-th that a node's application published, over all
+/// of its runs. It is written in the payload, so that no word of the engine's is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Who published it.
+    pub author: NodeIx,
+    /// How many it had published before.
+    pub n: u64,
+}
+
+impl Key {
+    const LEN: usize = 16;
+
+    /// The payload of this message, at least 16 bytes long: the key, then bytes that follow
+    /// from it.
+    pub fn payload(self, len: usize) -> Bytes {
+        let mut payload = Vec::with_capacity(len.max(Self::LEN));
+        payload.extend_from_slice(&(self.author.0 as u64).to_le_bytes());
+        payload.extend_from_slice(&self.n.to_le_bytes());
+        let mut rng = Rng::new((self.author.0 as u64) << 40 ^ self.n);
+        while payload.len() < len {
+            payload.extend_from_slice(&rng.next_u64().to_le_bytes());
+        }
+        payload.truncate(len.max(Self::LEN));
+        payload.into()
+    }
+
+    /// The message that this payload claims to be.
+    pub fn read(payload: &[u8]) -> Option<Self> {
+        let word = |at: usize| Some(u64::from_le_bytes(payload.get(at..at + 8)?.try_into().ok()?));
+        Some(Self { author: NodeIx(usize::try_from(word(0)?).ok()?), n: word(8)? })
+    }
+
+    /// Whether every byte of the payload is as it was published.
+    pub fn is_intact(self, payload: &[u8]) -> bool {
+        self.payload(payload.len()) == payload
+    }
+}
+
+/// One delivered message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivered {
+    /// Whose the engine says it is; `None` for a node that is not in the world.
+    pub source: Option<NodeIx>,
+    /// In which life.
+    pub life: Life,
+    /// In which batch.
+    pub seq: Seq,
+    /// Its number in the batch.
+    pub n: u32,
+    /// Which message its payload says it is; `None` if it was altered.
+    pub key: Option<Key>,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// When.
+    pub time: Time,
+    /// At which node.
+    pub node: NodeIx,
+    /// In which of its runs, from 1.
+    pub run: u32,
+    /// What.
+    pub fact: Fact,
+}
+
+/// What happened, as far as a property speaks of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fact {
+    /// A run began.
+    Started,
+    /// A run ended.
+    Stopped(Stop),
+    /// The application asked for the goodbye.
+    ShutdownAsked,
+    /// The application asked to leave for good.
+    LeaveAsked,
+    /// The engine said that the node is out.
+    LeftGroup,
+    /// The group has a neighbour and a place in the tree.
+    Ready,
+    /// The application published.
+    Published(Key),
+    /// The engine gave the message a place.
+    Placed(Key),
+    /// The engine refused it.
+    Refused(Key, PublishError),
+    /// The application was given a message.
+    Delivered(Delivered),
+    /// The application was told that batches of this source, from this time of telling on,
+    /// will not come.
+    Lost {
+        /// Whose.
+        source: Option<NodeIx>,
+    },
+    /// The application was told of an exceeded cap, or of a too long absence.
+    Excused,
+    /// The engine closed a link.
+    Closed {
+        /// Who was at its other end.
+        peer: NodeIx,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// The application was told that this source signed two batches for one place.
+    Forked {
+        /// Who.
+        source: Option<NodeIx>,
+    },
+}
+
+/// All that happened in one group, in order.
+#[derive(Debug, Default, Clone)]
+pub struct History {
+    /// Every fact.
+    pub entries: Vec<Entry>,
+}
+
+impl History {
+    /// The nodes that left the group for good.
+    pub fn left(&self) -> BTreeSet<NodeIx> {
+        let left = self.entries.iter().filter(|entry| entry.fact == Fact::LeftGroup);
+        left.map(|entry| entry.node).collect()
+    }
+}
+
+/// Publishes with keys and keeps the history.
+pub struct Oracle {
+    group: GroupId,
+    /// By node: how many messages it has published.
+    published: Vec<u64>,
+    /// By publish id: its message.
+    keys: Vec<Key>,
+    /// What happened so far.
+    pub history: History,
+}
+
+impl Oracle {
+    /// An oracle for one group of a world.
+    pub fn new(group: GroupId) -> Self {
+        Self { group, published: Vec::new(), keys: Vec::new(), history: History::default() }
+    }
+
+    /// The group it watches.
+    pub fn group(&self) -> GroupId {
+        self.group
+    }
+
+    /// Publishes a message of `len` bytes at a node; nothing if it does not run.
+    pub fn publish(&mut self, world: &mut World, node: NodeIx, len: usize) {
+        if !world.is_running(node) {
+            return;
+        }
+        if self.published.len() <= node.0 {
+            self.published.resize(node.0 + 1, 0);
+        }
+        let key = Key { author: node, n: self.published[node.0] };
+        self.published[node.0] += 1;
+        world.publish(node, self.group, key.payload(len));
+    }
+
+    /// Takes what the world saw since the last call into the history; the index of the first
+    /// new entry.
+    pub fn observe(&mut self, world: &mut World) -> usize {
+        let first = self.history.entries.len();
+        let records = world.take_records();
+        self.take_all(world, &records);
+        first
+    }
+
+    /// Takes what somebody else has taken from the world.
+    pub fn take_all(&mut self, world: &World, records: &[Record]) {
+        records.iter().for_each(|record| self.take(world, record));
+    }
+
+    fn take(&mut self, world: &World, record: &Record) {
+        let Record { time, node, run, what } = record;
+        let (time, node, run) = (*time, *node, *run);
+        let mut push = |fact| self.history.entries.push(Entry { time, node, run, fact });
+        match what {
+            What::Started { .. } => push(Fact::Started),
+            What::Stopped(stop) => push(Fact::Stopped(*stop)),
+            What::ShutdownAsked => push(Fact::ShutdownAsked),
+            What::LeaveAsked(group) if *group == self.group => push(Fact::LeaveAsked),
+            What::Publish { group, id, payload } if *group == self.group => {
+                let key = Key::read(payload).expect("only the oracle publishes");
+                push(Fact::Published(key));
+                let at = usize::try_from(id.0).expect("counted");
+                self.keys.resize(at + 1, key);
+            }
+            What::Event(event) => self.take_event(world, (time, node, run), event),
+            What::Closed { peer, reason } => push(Fact::Closed { peer: *peer, reason: *reason }),
+            What::LeaveAsked(_) | What::Publish { .. } => {}
+        }
+    }
+
+    fn take_event(&mut self, world: &World, (time, node, run): (Time, NodeIx, u32), event: &Event) {
+        if group_of(event) != Some(self.group) {
+            return;
+        }
+        let key = |id: &PublishId| self.keys[usize::try_from(id.0).expect("counted")];
+        let ix = |id: &NodeId| world.ix(id);
+        let fact = match event {
+            Event::Ready { .. } => Fact::Ready,
+            Event::LeftGroup { .. } => Fact::LeftGroup,
+            Event::Published { id, .. } => Fact::Placed(key(id)),
+            Event::Rejected { id, error, .. } => Fact::Refused(key(id), *error),
+            Event::Gap { source, .. } => Fact::Lost { source: ix(source) },
+            Event::Lagged { .. } | Event::Overloaded { .. } => Fact::Excused,
+            Event::Forked { source, .. } => Fact::Forked { source: ix(source) },
+            Event::Deliver { delivery, .. } => {
+                for (n, payload) in (delivery.first..).zip(&delivery.payloads) {
+                    let key = Key::read(payload).filter(|key| key.is_intact(payload));
+                    let (source, life, seq) = (ix(&delivery.source), delivery.life, delivery.seq);
+                    let fact = Fact::Delivered(Delivered { source, life, seq, n, key });
+                    self.history.entries.push(Entry { time, node, run, fact });
+                }
+                return;
+            }
+            _ => return,
+        };
+        self.history.entries.push(Entry { time, node, run, fact });
+    }
+}
+
+/// The group of an event that a property speaks of.
+fn group_of(event: &Event) -> Option<GroupId> {
+    match event {
+        Event::Ready { group }
+        | Event::LeftGroup { group }
+        | Event::Published { group, .. }
+        | Event::Rejected { group, .. }
+        | Event::Gap { group, lost: true, .. }
+        | Event::Lagged { group, .. }
+        | Event::Overloaded { group, .. }
+        | Event::Forked { group, .. }
+        | Event::Deliver { group, .. } => Some(*group),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_says_which_message_it_is_and_shows_alterations() {
+        let key = Key { author: NodeIx(3), n: 9 };
+        let payload = key.payload(100);
+        assert_eq!(payload.len(), 100);
+        assert_eq!(Key::read(&payload), Some(key));
+        assert!(key.is_intact(&payload));
+        let mut altered = payload.to_vec();
+        altered[57] ^= 1;
+        assert!(!key.is_intact(&altered));
+        assert_eq!(Key::read(b"short"), None);
+    }
+}

@@ -1,0 +1,71 @@
+//! A copied identity: two nodes with one key publish side by side, so that one source signs
+//! two batches for one place. It is told; everybody else goes on as if nothing were.
+
+use std::time::Duration;
+
+use treecast_overlay::sim::{Contacts, NetworkModel, NodeIx, World};
+use treecast_overlay::{Descriptor, Time};
+use treecast_tests::invariant::{agreement, bounds, causality, fifo, integrity, validity};
+use treecast_tests::oracle::{Fact, History, Oracle};
+use treecast_tests::seeds::seeds;
+
+/// Nodes 0 to 3 are themselves; 4 and 5 are both the same.
+const HONEST: usize = 4;
+
+fn twins(seed: u64) -> (World, Oracle) {
+    let group = Descriptor::open("twins").expect("a good name");
+    let mut world = World::new(seed, NetworkModel::lan());
+    world.contacts = Contacts::Nobody;
+    for n in 0..HONEST + 2 {
+        let key = [n.min(HONEST) as u8 + 1; 32];
+        world.add_node_with_key(std::slice::from_ref(&group), key);
+    }
+    for node in (0..HONEST + 2).map(NodeIx) {
+        world.start(node, true);
+        // Each twin knows other members, so that neither shuts the other out.
+        let contact = if node.0 == HONEST + 1 { NodeIx(1) } else { NodeIx(0) };
+        if node != contact {
+            world.discover(node, contact);
+        }
+    }
+    (world, Oracle::new(group.id()))
+}
+
+fn of_honest(history: &History) -> History {
+    let honest = |fact: &Fact| match fact {
+        Fact::Delivered(it) => it.source.is_some_and(|source| source.0 < HONEST),
+        _ => true,
+    };
+    let entries = history.entries.iter().filter(|it| it.node.0 < HONEST && honest(&it.fact));
+    History { entries: entries.copied().collect() }
+}
+
+#[test]
+fn a_forked_source_is_told_and_harms_nobody_else() {
+    for seed in seeds(5) {
+        let (mut world, mut oracle) = twins(seed);
+        for second in 0..60 {
+            world.run_until(Time::from_micros(second * 1_000_000));
+            for node in 0..HONEST + 2 {
+                oracle.publish(&mut world, NodeIx(node), 50);
+            }
+        }
+        world.run_until(world.now() + Duration::from_secs(45));
+        oracle.observe(&mut world);
+
+        let history = of_honest(&oracle.history);
+        let told = history.entries.iter().filter(|it| matches!(it.fact, Fact::Forked { .. }));
+        let told: std::collections::BTreeSet<_> = told.map(|it| it.node).collect();
+        assert_eq!(told.len(), HONEST, "seed {seed}: all are told of the fork, not only {told:?}");
+        for judged in [
+            integrity::check(&history),
+            validity::check(&history),
+            agreement::check(&history),
+            fifo::check(&history),
+            causality::check(&history),
+            bounds::check(&world),
+        ] {
+            assert_eq!(judged, Ok(()), "seed {seed}");
+        }
+    }
+}
