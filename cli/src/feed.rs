@@ -1,10 +1,9 @@
 //! Publishing over the control socket: lines go in as fast as the node takes them, receipts
 //! come back in order.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use data_encoding::BASE64;
 use tokio::sync::mpsc;
-use treecast_node::control::protocol::Feed;
+use treecast_node::control::protocol::{Feed, Request, Wait};
 use treecast_node::control::{ClientReader, ClientWriter};
 use treecast_node::{Failure, exit};
 
@@ -12,13 +11,12 @@ use crate::failure::Stop;
 use crate::host::Host;
 use crate::output::Screen;
 use crate::stdio::{MAX_LINE, Typed};
-use treecast_node::control::protocol::{Request, Wait};
 
 /// A message as the node takes it: text if it is UTF-8, else base64.
 pub(crate) fn message(bytes: Vec<u8>) -> Feed {
     match String::from_utf8(bytes) {
         Ok(text) => Feed::Text(text),
-        Err(error) => Feed::Data(STANDARD.encode(error.as_bytes())),
+        Err(error) => Feed::Data(BASE64.encode(error.as_bytes())),
     }
 }
 

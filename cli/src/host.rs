@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use libp2p::Multiaddr;
-use treecast_node::{Failure, Node, NodeBuilder, StartError};
 use treecast_node::control::protocol::{Line, Request};
 use treecast_node::control::{Client, ClientError};
+use treecast_node::{Failure, Multiaddr, Node, NodeBuilder, StartError};
 
 use crate::args::NodeArgs;
 use crate::failure::{Stop, attached, usage};

@@ -5,8 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use treecast_node::Descriptor;
 use treecast_node::control::protocol::Wait;
-use treecast_overlay::Descriptor;
 use unicode_normalization::UnicodeNormalization;
 
 /// A group's name, composed (NFC), so that the same word typed on two keyboards is one group.

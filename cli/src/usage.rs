@@ -31,17 +31,24 @@ fn bad_value(error: &clap::Error, text: &str) -> Failure {
     };
     let (arg, value) = (context(ContextKind::InvalidArg), context(ContextKind::InvalidValue));
     // `--wait <sent|N|all>` → `--wait`; `<GROUP>` → `GROUP`
-    let arg = arg.split_whitespace().next().unwrap_or_default().trim_matches(['<', '>', '[', ']', '.']).to_owned();
+    let arg =
+        arg.split_whitespace().next().unwrap_or_default().trim_matches(['<', '>', '[', ']', '.']).to_owned();
     let what = match value.is_empty() {
         true => format!("{arg} needs a value."),
         false => format!("`{value}` cannot be used for {arg}."),
     };
     let names = match error.get(ContextKind::ValidValue) {
-        Some(ContextValue::Strings(names)) if !names.is_empty() => Some(format!("It can be {}.", names.join(", "))),
+        Some(ContextValue::Strings(names)) if !names.is_empty() => {
+            Some(format!("It can be {}.", names.join(", ")))
+        }
         _ => None,
     };
     let inner = std::error::Error::source(error).map(|inner| sentence(&inner.to_string()));
-    usage(what, names.or(inner).unwrap_or_else(|| "It is not what is expected there.".to_owned()), fix(&[], text))
+    usage(
+        what,
+        names.or(inner).unwrap_or_else(|| "It is not what is expected there.".to_owned()),
+        fix(&[], text),
+    )
 }
 
 fn other(error: &clap::Error, text: &str) -> Failure {

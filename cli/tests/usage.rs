@@ -50,11 +50,20 @@ fn help_offers_what_is_built_and_nothing_else() {
     let output = treecast(&scratch, &["--help"], &[]);
     assert_eq!(code(&output), 0);
     let text = String::from_utf8_lossy(&output.stdout);
-    for verb in ["up", "down", "status", "id", "nick", "chat", "pub", "sub", "peers", "tree", "ping", "group", "config"] {
-        assert!(text.lines().any(|line| line.trim_start().starts_with(&format!("{verb} "))), "{verb} in {text}");
+    for verb in [
+        "up", "down", "status", "id", "nick", "chat", "pub", "sub", "peers", "tree", "ping", "group",
+        "config",
+    ] {
+        assert!(
+            text.lines().any(|line| line.trim_start().starts_with(&format!("{verb} "))),
+            "{verb} in {text}"
+        );
     }
     for verb in ["invite", "history", "search", "file", "sim", "doctor"] {
-        assert!(!text.lines().any(|line| line.trim_start().starts_with(&format!("{verb} "))), "{verb} in {text}");
+        assert!(
+            !text.lines().any(|line| line.trim_start().starts_with(&format!("{verb} "))),
+            "{verb} in {text}"
+        );
         assert_eq!(code(&treecast(&scratch, &[verb], &[])), 2, "{verb}");
     }
 }
@@ -63,8 +72,23 @@ fn help_offers_what_is_built_and_nothing_else() {
 fn every_command_has_help_with_an_example() {
     let scratch = Scratch::new("examples");
     let verbs = [
-        "up", "down", "status", "id", "nick", "chat", "pub", "sub", "peers", "tree", "ping", "group ls", "group show",
-        "group leave", "config", "completions", "man",
+        "up",
+        "down",
+        "status",
+        "id",
+        "nick",
+        "chat",
+        "pub",
+        "sub",
+        "peers",
+        "tree",
+        "ping",
+        "group ls",
+        "group show",
+        "group leave",
+        "config",
+        "completions",
+        "man",
     ];
     for verb in verbs {
         let words: Vec<&str> = verb.split(' ').chain(["--help"]).collect();
@@ -146,16 +170,25 @@ fn no_node_is_exit_3_and_says_what_to_do() {
 fn settings_say_where_they_come_from() {
     let scratch = Scratch::new("settings");
     let file = scratch.0.join("c.toml");
-    std::fs::write(&file, "no-mdns = true\npeer = [\"/ip4/192.0.2.1/tcp/1\"]\ncolor = \"never\"\n").expect("written");
+    std::fs::write(&file, "no-mdns = true\npeer = [\"/ip4/192.0.2.1/tcp/1\"]\ncolor = \"never\"\n")
+        .expect("written");
     let file = file.to_str().expect("UTF-8");
     let words = ["config", "--json", "--config", file, "--listen", "/ip4/127.0.0.1/tcp/0"];
-    let output = treecast(&scratch, &words, &[("TREECAST_PEER", "/ip4/192.0.2.2/tcp/2"), ("TREECAST_LISTEN", "/ip4/1.2.3.4/tcp/5")]);
+    let output = treecast(
+        &scratch,
+        &words,
+        &[("TREECAST_PEER", "/ip4/192.0.2.2/tcp/2"), ("TREECAST_LISTEN", "/ip4/1.2.3.4/tcp/5")],
+    );
     assert_eq!(code(&output), 0, "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8_lossy(&output.stdout);
     let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    let row = |key: &str| rows.iter().find(|row| row["key"] == key).unwrap_or_else(|| panic!("{key} in {text}"));
+    let row =
+        |key: &str| rows.iter().find(|row| row["key"] == key).unwrap_or_else(|| panic!("{key} in {text}"));
     assert!(rows.iter().all(|row| row["type"] == "config"));
-    assert_eq!((&row("listen")["source"], &row("listen")["value"][0]), (&"flag".into(), &"/ip4/127.0.0.1/tcp/0".into()));
+    assert_eq!(
+        (&row("listen")["source"], &row("listen")["value"][0]),
+        (&"flag".into(), &"/ip4/127.0.0.1/tcp/0".into())
+    );
     assert_eq!((&row("peer")["source"], &row("peer")["origin"]), (&"env".into(), &"TREECAST_PEER".into()));
     assert_eq!((&row("no-mdns")["source"], &row("no-mdns")["value"]), (&"file".into(), &true.into()));
     assert_eq!(row("group")["source"], "default");

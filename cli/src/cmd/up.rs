@@ -1,7 +1,7 @@
 //! `up`: a node in the foreground.
 
-use treecast_node::control::protocol::Line;
 use treecast_node::Failure;
+use treecast_node::control::protocol::Line;
 
 use crate::failure::Stop;
 use crate::host::{Addresses, builder};

@@ -106,8 +106,7 @@ impl Screen {
 
     fn tell(&self, kind: &str, failure: &Failure) {
         let text = if self.json {
-            let Failure { code, what, why, fix, .. } = failure;
-            serde_json::json!({"type": kind, "code": code, "what": what, "why": why, "fix": fix}).to_string()
+            as_json(kind, failure)
         } else {
             self.three_parts(failure, if kind == "error" { Style::Red } else { Style::Bold })
         };
@@ -121,6 +120,20 @@ impl Screen {
         let rest = rest.map(|part| format!("  {}", clean::line(part)));
         [what].into_iter().chain(rest).collect::<Vec<_>>().join("\n")
     }
+}
+
+/// The object that scripts read, its keys in the order of the documentation.
+fn as_json(kind: &str, failure: &Failure) -> String {
+    #[derive(serde::Serialize)]
+    struct Told<'a> {
+        r#type: &'a str,
+        code: &'a str,
+        what: &'a str,
+        why: &'a str,
+        fix: &'a str,
+    }
+    let Failure { code, what, why, fix, .. } = failure;
+    serde_json::to_string(&Told { r#type: kind, code, what, why, fix }).unwrap_or_default()
 }
 
 fn write_line(out: &mut impl Write, text: &str) -> io::Result<()> {
