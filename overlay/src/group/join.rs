@@ -135,7 +135,7 @@ impl Group {
             return;
         }
         if let Some((life, end)) = welcome.last_life {
-            self.publisher.on_last_life(life, end);
+            self.publisher.on_last_life(ctx.unix_ms, life, end);
         }
         if matches!(self.phase, Phase::Fresh) {
             self.phase = Phase::Member;

@@ -10,6 +10,10 @@ use crate::identity::Identity;
 use crate::time::Time;
 use crate::wire::batch::{Batch, Header, LifeEnd, MAX_MESSAGES, Opening};
 
+/// How far ahead of our clock a life may be, milliseconds: a day. Clocks differ by less, and
+/// numbers that peers send must not use up all that are left.
+pub(crate) const MAX_AHEAD_MS: u64 = 24 * 60 * 60 * 1_000;
+
 /// A batch that waits for its disk.
 #[derive(Debug)]
 pub(crate) struct Unwritten {
@@ -83,8 +87,11 @@ impl Publisher {
         self.next
     }
 
-    /// A neighbour knows of an earlier life of ours.
-    pub(crate) fn on_last_life(&mut self, life: Life, end: Seq) {
+    /// A neighbour knows of an earlier life of ours. One from the far future it made up.
+    pub(crate) fn on_last_life(&mut self, unix_ms: u64, life: Life, end: Seq) {
+        if life > unix_ms.saturating_add(MAX_AHEAD_MS) {
+            return;
+        }
         if self.life.is_none_or(|current| current != life)
             && self.last_life.is_none_or(|known| known < (life, end))
         {

@@ -243,7 +243,11 @@ impl Repair {
             want.tried.insert(silent);
         }
         if now.since(want.since) > config.lost_after && !self.anybody_has(life, first) || given_up {
-            let lost = self.lost_range(life, first);
+            let mut lost = self.lost_range(life, first);
+            if given_up {
+                let below = neighbours.iter().filter_map(|node| self.dropped.get(&(*node, life))).min();
+                lost.1 = below.map_or(lost.1, |below| lost.1.min(*below));
+            }
             let want = self.wants.get_mut(&life).expect("due");
             want.since = now;
             want.deadline = now;

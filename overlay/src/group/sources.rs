@@ -116,7 +116,7 @@ impl Sources {
             if entry.lives.range(life..).any(|(_, later)| later.delivered > 0) {
                 return Err("");
             }
-            if entry.lives.len() >= config.max_lives {
+            if entry.lives.len() >= config.max_lives && !entry.forget_rumour() {
                 return Err("max_lives");
             }
         }
@@ -200,7 +200,20 @@ impl Sources {
     }
 }
 
+impl Source {
+    /// Makes room by forgetting a life that is only rumoured: anybody can make those up.
+    fn forget_rumour(&mut self) -> bool {
+        let rumour = self.lives.iter().find(|(_, it)| !it.is_real()).map(|(life, _)| *life);
+        rumour.is_some_and(|life| self.lives.remove(&life).is_some())
+    }
+}
+
 impl LifeState {
+    /// Whether a signed batch of it was here, or it is where we began.
+    pub(crate) fn is_real(&self) -> bool {
+        self.held.end() > 0
+    }
+
     fn new(reference: u32) -> Self {
         Self {
             held: Ranges::default(),

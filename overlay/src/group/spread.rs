@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::ctx::Ctx;
 use super::flow::Flow;
 use super::order::close_before;
+use super::publish::MAX_AHEAD_MS;
 use super::ranges::Range;
 use super::repair::Step;
 use super::sources::{LifeId, Place};
@@ -155,6 +156,7 @@ impl Group {
             Ok(state) => state,
             Err(cap) => return self.overload(ctx, cap),
         };
+        let begins = !state.is_real() || id.seq == 0;
         state.heard = state.heard.max(id.seq + 1);
         state.held.insert(id.seq);
         if id.seq == 0 {
@@ -169,7 +171,7 @@ impl Group {
         if fresh {
             self.undefined.insert(life);
         }
-        if fresh || id.seq == 0 {
+        if begins {
             self.close_lives_before(ctx, life, opening);
         }
         self.want_missing(ctx, life, true);
@@ -235,6 +237,10 @@ impl Group {
         }
         for cause in advance.wanted {
             let life = (cause.source, cause.life);
+            if cause.life > ctx.unix_ms.saturating_add(MAX_AHEAD_MS) {
+                self.sequencer.waive(life, 0);
+                continue;
+            }
             match self.sources.open(life, ctx.config) {
                 Ok(state) => {
                     let most = state.held.next().saturating_add(ctx.config.max_lookahead);

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_bytes::ByteBuf;
 
 use super::ctx::Ctx;
+use super::publish::MAX_AHEAD_MS;
 use super::ranges::Ranges;
 use super::sources::{LifeId, LifeState};
 use super::{Group, Phase};
@@ -117,7 +118,6 @@ impl Group {
         }
         let patient = purpose == Purpose::News && self.tree.parent().is_some_and(|it| it != from);
         for id in touched {
-            self.close_lives_before(ctx, id, None);
             self.want_missing(ctx, id, patient);
             self.deliver(ctx, id.0);
         }
@@ -129,7 +129,7 @@ impl Group {
         let held = Ranges::from_wire(entry.next, &entry.above);
         if id.0 == ctx.me() {
             if self.publisher.life() != Some(id.1) {
-                self.publisher.on_last_life(id.1, held.end());
+                self.publisher.on_last_life(ctx.unix_ms, id.1, held.end());
             }
             if self.publisher.life() != Some(id.1) || held.end() > self.publisher.next() {
                 return false;
@@ -137,6 +137,9 @@ impl Group {
             let next = held.next();
             self.repair.on_told(from, id, held);
             self.on_taken(ctx, id, next);
+            return false;
+        }
+        if id.1 > ctx.unix_ms.saturating_add(MAX_AHEAD_MS) {
             return false;
         }
         let fresh = self.sources.life(id).is_none();

@@ -217,8 +217,8 @@ pub(crate) fn close_before(
     let Some(state) = sources.get_mut(&source) else { return Vec::new() };
     let mut ends = Vec::new();
     for (&older, it) in state.lives.range_mut(..life) {
-        if it.end.is_none() {
-            let named = told.filter(|told| told.life == older).map(|told| told.end);
+        let named = told.filter(|told| told.life == older).map(|told| told.end);
+        if it.end.is_none() || named.is_some_and(|named| it.end < Some(named)) {
             let end = named.unwrap_or(it.heard).max(it.delivered);
             it.end = Some(end);
             it.heard = it.heard.max(end);
