@@ -127,7 +127,9 @@ impl Group {
     }
 
     pub(super) fn handle_welcome(&mut self, ctx: &mut Ctx<'_>, from: NodeId, welcome: &Welcome) {
-        if !self.views.answered(&from, Request::Join) {
+        // Two that ask each other at once are neighbours by each other's asking already.
+        let asked = self.views.answered(&from, Request::Join);
+        if !asked && !self.views.is_active(&from) {
             ctx.send(&from, &Frame::Disconnect(Empty::default()));
             return;
         }
@@ -262,7 +264,7 @@ impl Group {
         if matches!(self.phase, Phase::Going(_)) {
             return;
         }
-        if self.views.wants_more(ctx.config) && self.views.fill_due(ctx.now) {
+        if self.views.fill_due(ctx.now) && self.views.wants_more(ctx.config) {
             self.fill(ctx);
         }
         if self.views.shuffle_due(ctx.now, ctx.rng, ctx.config) {
