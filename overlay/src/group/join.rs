@@ -122,7 +122,9 @@ impl Group {
     }
 
     pub(super) fn handle_welcome(&mut self, ctx: &mut Ctx<'_>, from: NodeId, welcome: &Welcome) {
-        if !self.views.answered(&from, Request::Join) {
+        // Two that ask each other at once are neighbours by each other's asking already.
+        let asked = self.views.answered(&from, Request::Join);
+        if !asked && !self.views.is_active(&from) {
             ctx.send(&from, &Frame::Disconnect(Empty::default()));
             return;
         }
