@@ -157,15 +157,16 @@ impl Driver {
 
     fn on_commands(&mut self, first: Option<Command>) -> std::ops::ControlFlow<()> {
         let mut next = first;
-        for _ in 0..COMMANDS_IN_A_ROW {
+        for left in (0..COMMANDS_IN_A_ROW).rev() {
             match next {
                 None | Some(Command::Shutdown) => return std::ops::ControlFlow::Break(()),
                 Some(command) => self.on_command(command),
             }
-            match self.commands.try_recv() {
-                Ok(command) => next = Some(command),
-                // That nobody is left shows at the next `recv`.
-                Err(_) => break,
+            // One that is taken must be carried out: none is taken in the last round. That nobody
+            // is left shows at the next `recv`.
+            match (left > 0).then(|| self.commands.try_recv()) {
+                Some(Ok(command)) => next = Some(command),
+                Some(Err(_)) | None => break,
             }
         }
         std::ops::ControlFlow::Continue(())
