@@ -157,10 +157,13 @@ impl Driver {
 
     fn on_commands(&mut self, first: Option<Command>) -> std::ops::ControlFlow<()> {
         let mut next = first;
-        for _ in 0..COMMANDS_IN_A_ROW {
+        for taken in 1.. {
             match next {
                 None | Some(Command::Shutdown) => return std::ops::ControlFlow::Break(()),
                 Some(command) => self.on_command(command),
+            }
+            if taken == COMMANDS_IN_A_ROW {
+                break;
             }
             match self.commands.try_recv() {
                 Ok(command) => next = Some(command),
@@ -305,6 +308,9 @@ impl Driver {
                     self.overlay().persisted(token);
                 }
             }
+            BehavioursEvent::Overlay(behaviour::Event::LinkOpened { node, .. }) => {
+                tracing::debug!(%node, "link opened");
+            }
             BehavioursEvent::Overlay(behaviour::Event::LinkClosed { node, reason, .. }) => {
                 tracing::debug!(%node, %reason, "link closed");
             }
@@ -324,6 +330,7 @@ impl Driver {
             self.goodbye_said = true;
             return;
         }
+        tracing::trace!(?event, "from the core");
         self.groups.on_event(event);
     }
 
