@@ -143,6 +143,8 @@ pub struct Oracle {
     published: Vec<u64>,
     /// By publish id: its message.
     keys: Vec<Key>,
+    /// `TREECAST_VERBOSE` is set: what happens is told on stderr.
+    verbose: bool,
     /// What happened so far.
     pub history: History,
 }
@@ -150,12 +152,20 @@ pub struct Oracle {
 impl Oracle {
     /// An oracle for one group of a world.
     pub fn new(group: GroupId) -> Self {
-        Self { group, published: Vec::new(), keys: Vec::new(), history: History::default() }
+        let verbose = std::env::var_os("TREECAST_VERBOSE").is_some();
+        Self { group, published: Vec::new(), keys: Vec::new(), verbose, history: History::default() }
     }
 
     /// The group it watches.
     pub fn group(&self) -> GroupId {
         self.group
+    }
+
+    /// Says something on stderr, if `TREECAST_VERBOSE` is set.
+    pub fn tell(&self, what: impl FnOnce() -> String) {
+        if self.verbose {
+            eprintln!("{}", what());
+        }
     }
 
     /// Publishes a message of `len` bytes at a node; nothing if it does not run.
@@ -182,7 +192,12 @@ impl Oracle {
 
     /// Takes what somebody else has taken from the world.
     pub fn take_all(&mut self, world: &World, records: &[Record]) {
-        records.iter().for_each(|record| self.take(world, record));
+        for record in records {
+            if self.verbose {
+                tell(record);
+            }
+            self.take(world, record);
+        }
     }
 
     fn take(&mut self, world: &World, record: &Record) {
@@ -232,6 +247,21 @@ impl Oracle {
             _ => return,
         };
         self.history.entries.push(Entry { time, node, run, fact });
+    }
+}
+
+/// For who looks into a run: one line a record, without payloads.
+fn tell(record: &Record) {
+    let Record { time, node, run, what } = record;
+    let place = format!("{:>10} node {}.{run}", time.as_micros(), node.0);
+    match what {
+        What::Publish { id, payload, .. } => eprintln!("{place} publishes {id:?}: {:?}", Key::read(payload)),
+        What::Event(Event::Deliver { delivery, .. }) => {
+            let keys: Vec<_> = delivery.payloads.iter().filter_map(|it| Key::read(it)).collect();
+            let keys: Vec<_> = keys.iter().map(|key| format!("{}/{}", key.author.0, key.n)).collect();
+            eprintln!("{place} delivers {delivery:?} {keys:?}");
+        }
+        other => eprintln!("{place} {other:?}"),
     }
 }
 

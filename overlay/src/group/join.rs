@@ -69,7 +69,7 @@ impl Group {
         let cutoff = ctx.now - Duration::from_millis(join.age_ms);
         let welcome = Welcome {
             records: self.some_records(&from),
-            baseline: if join.fresh { self.baseline(ctx, &from, cutoff) } else { Vec::new() },
+            baseline: if join.fresh { self.baseline(ctx, cutoff) } else { Vec::new() },
             last_life: self.last_life(&from),
         };
         ctx.send(&from, &Frame::Welcome(welcome));
@@ -97,12 +97,7 @@ impl Group {
 
     /// Where a newcomer starts: it is owed what was published since it entered (`cutoff`),
     /// and what we could not hand to anybody yet.
-    fn baseline(
-        &self,
-        ctx: &Ctx<'_>,
-        joiner: &NodeId,
-        cutoff: crate::time::Time,
-    ) -> Vec<(NodeId, Life, Seq)> {
+    fn baseline(&self, ctx: &Ctx<'_>, cutoff: crate::time::Time) -> Vec<(NodeId, Life, Seq)> {
         let untaken = self.untaken.front().map(|it| it.0);
         let first = |(id, state): (super::LifeId, &super::sources::LifeState)| {
             let mut first = self.store.first_since(id, cutoff).unwrap_or(Seq::MAX).min(state.held.next());
@@ -111,7 +106,7 @@ impl Group {
             }
             (id.0, id.1, first)
         };
-        self.sources.lives().filter(|(id, _)| id.0 != *joiner).map(first).collect()
+        self.sources.lives().map(first).collect()
     }
 
     fn last_life(&self, joiner: &NodeId) -> Option<(Life, Seq)> {
@@ -127,7 +122,9 @@ impl Group {
     }
 
     pub(super) fn handle_welcome(&mut self, ctx: &mut Ctx<'_>, from: NodeId, welcome: &Welcome) {
-        if !self.views.answered(&from, Request::Join) {
+        // Two that ask each other at once are neighbours by each other's asking already.
+        let asked = self.views.answered(&from, Request::Join);
+        if !asked && !self.views.is_active(&from) {
             ctx.send(&from, &Frame::Disconnect(Empty::default()));
             return;
         }
@@ -147,7 +144,8 @@ impl Group {
 
     fn start_from(&mut self, ctx: &mut Ctx<'_>, baseline: &[(NodeId, Life, Seq)]) {
         for &(source, life, first) in baseline {
-            if source == ctx.me() || !self.descriptor.admits(&source) {
+            let own = source == ctx.me() && self.publisher.life().is_some_and(|current| current <= life);
+            if own || !self.descriptor.admits(&source) {
                 continue;
             }
             match self.sources.open((source, life), ctx.config) {
@@ -262,7 +260,7 @@ impl Group {
         if matches!(self.phase, Phase::Going(_)) {
             return;
         }
-        if self.views.wants_more(ctx.config) && self.views.fill_due(ctx.now) {
+        if self.views.fill_due(ctx.now) && self.views.wants_more(ctx.config) {
             self.fill(ctx);
         }
         if self.views.shuffle_due(ctx.now, ctx.rng, ctx.config) {
@@ -342,15 +340,31 @@ impl Group {
     }
 
     pub(super) fn handle_roster_digest(&mut self, ctx: &mut Ctx<'_>, from: NodeId, digest: &RosterDigest) {
-        let (members, accused) = self.roster.compare(digest);
-        if !members.is_empty() {
-            ctx.send(&from, &Frame::Records(Records { members, suspicions: Vec::new() }));
+        let compared = self.roster.compare(digest);
+        if !compared.records.is_empty() || !compared.suspicions.is_empty() {
+            let records = Records { members: compared.records, suspicions: compared.suspicions };
+            ctx.send(&from, &Frame::Records(records));
         }
         if digest.exchange {
             ctx.send(&from, &Frame::RosterDigest(self.roster.digest(false)));
         }
-        if accused && !matches!(self.phase, Phase::Going(_)) {
-            self.restate_at_least(ctx, 0, Standing::Online);
+        for node in compared.contested {
+            self.contest(ctx, &node);
+        }
+    }
+
+    /// Somebody counts a member as failed that we do not: let it hear of that, or look for it.
+    fn contest(&mut self, ctx: &mut Ctx<'_>, node: &NodeId) {
+        if *node == ctx.me() {
+            if !matches!(self.phase, Phase::Going(_)) {
+                self.restate_at_least(ctx, 0, Standing::Online);
+            }
+        } else if ctx.links.shares(node, &self.id) {
+            if let Some(accusation) = self.roster.accusation(node) {
+                ctx.send(node, &Frame::RosterDigest(accusation));
+            }
+        } else {
+            self.look_for(ctx, *node);
         }
     }
 

@@ -274,8 +274,9 @@ impl Group {
     }
 
     pub(crate) fn deadline(&self, config: &crate::config::Config) -> Option<Time> {
+        let going = matches!(self.phase, Phase::Going(_));
         soonest([
-            self.views.deadline(config),
+            self.views.deadline(config).filter(|_| !going),
             self.detector.deadline(),
             self.tree.deadline(),
             self.repair.deadline(),

@@ -25,7 +25,7 @@ impl Group {
     }
 
     /// Looks for a member that fell silent: dials it, and asks others to reach it.
-    fn look_for(&mut self, ctx: &mut Ctx<'_>, node: NodeId) {
+    pub(super) fn look_for(&mut self, ctx: &mut Ctx<'_>, node: NodeId) {
         let online = self.roster.get(&node).is_some_and(|it| it.state() == MemberState::Online);
         if !online {
             return;
@@ -95,7 +95,7 @@ impl Group {
 
     pub(super) fn handle_records(&mut self, ctx: &mut Ctx<'_>, from: NodeId, records: &Records) {
         self.merge_records(ctx, Some(&from), &records.members);
-        for bytes in records.suspicions.iter().take(16) {
+        for bytes in records.suspicions.iter().take(ctx.config.roster) {
             if let Ok(suspicion) = Suspicion::open(&self.id, bytes) {
                 self.hear_suspicion(ctx, &from, suspicion);
             }
@@ -139,13 +139,11 @@ impl Group {
         let mut witnesses = self.roster.online();
         witnesses.remove(&suspect);
         witnesses.insert(ctx.me());
-        let condemned =
-            self.detector.is_condemned(&ctx.me(), &suspect, member.record.incarnation, &witnesses);
-        if condemned && !ctx.links.shares(&suspect, &self.id) {
-            self.views.forget(&suspect);
-            if let Some(event) = self.roster.fail(&suspect) {
-                ctx.event(event);
-            }
+        let verdict = self.detector.verdict(&ctx.me(), &suspect, member.record.incarnation, &witnesses);
+        let Some(proofs) = verdict.filter(|_| !ctx.links.shares(&suspect, &self.id)) else { return };
+        self.views.forget(&suspect);
+        if let Some(event) = self.roster.fail(&suspect, proofs) {
+            ctx.event(event);
         }
     }
 }

@@ -41,6 +41,7 @@ pub fn run(plan: &Plan) -> Outcome {
     let mut runner = Runner::new(plan);
     for (at, act) in &plan.acts {
         runner.run_until(Time::ZERO + *at);
+        runner.oracle.tell(|| format!("{:>10} {act:?}", at.as_micros()));
         match act {
             Act::Step(step) => runner.world.apply(step.clone()),
             Act::Feed(node, input) => runner.world.feed(*node, input.clone()),

@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_bytes::ByteBuf;
+
 use crate::config::Config;
 use crate::id::NodeId;
 use crate::time::{Time, soonest};
@@ -35,7 +37,7 @@ struct Errand {
 pub(crate) struct Detector {
     checks: BTreeMap<NodeId, Check>,
     errands: Vec<Errand>,
-    accusers: BTreeMap<NodeId, BTreeMap<NodeId, (u64, Time)>>,
+    accusers: BTreeMap<NodeId, BTreeMap<NodeId, (Suspicion, Time)>>,
     nonces: u64,
 }
 
@@ -90,27 +92,27 @@ impl Detector {
         let accusers = self.accusers.entry(suspicion.suspect).or_default();
         let new = accusers
             .get(&suspicion.accuser)
-            .is_none_or(|(incarnation, _)| *incarnation < suspicion.incarnation);
+            .is_none_or(|(known, _)| known.incarnation < suspicion.incarnation);
         if new {
-            accusers.insert(suspicion.accuser, (suspicion.incarnation, now));
+            accusers.insert(suspicion.accuser, (suspicion.clone(), now));
         }
         new
     }
 
-    /// Whether enough members accuse this incarnation. `witnesses` are the online members
-    /// besides the suspect, ourselves included.
-    pub(crate) fn is_condemned(
+    /// The suspicions of this incarnation, if enough members share them. `witnesses` are the
+    /// online members besides the suspect, ourselves included.
+    pub(crate) fn verdict(
         &self,
         me: &NodeId,
         suspect: &NodeId,
         incarnation: u64,
         witnesses: &BTreeSet<NodeId>,
-    ) -> bool {
-        let Some(accusers) = self.accusers.get(suspect) else { return false };
-        let count = accusers.values().filter(|(at, _)| *at >= incarnation).count();
+    ) -> Option<Vec<ByteBuf>> {
+        let accusers = self.accusers.get(suspect)?.values().filter(|(it, _)| it.incarnation >= incarnation);
+        let proofs: Vec<_> = accusers.map(|(it, _)| it.bytes.clone()).collect();
         // Whom we cannot reach either cannot bear witness.
         let able = witnesses.iter().filter(|it| !self.accused_by(it, me)).count();
-        count >= able.clamp(1, 2)
+        (proofs.len() >= able.clamp(1, 2)).then_some(proofs)
     }
 
     /// Takes an errand: to find out for `asker` whether `target` answers.

@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_bytes::ByteBuf;
+
 use crate::id::{Address, GroupId, NodeId};
 use crate::identity::Identity;
 use crate::io::{Event, MemberState};
@@ -19,15 +21,20 @@ const FAILED: u8 = 3;
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) record: MemberRecord,
-    pub(crate) failed: bool,
+    /// The signed suspicions that made it count as failed; none while it does not.
+    proofs: Vec<ByteBuf>,
 }
 
 impl Member {
+    fn new(record: MemberRecord) -> Self {
+        Self { record, proofs: Vec::new() }
+    }
+
     pub(crate) fn state(&self) -> MemberState {
         match self.record.standing {
             Standing::Left => MemberState::Left,
             Standing::Offline => MemberState::Offline,
-            Standing::Online if self.failed => MemberState::Failed,
+            Standing::Online if !self.proofs.is_empty() => MemberState::Failed,
             Standing::Online => MemberState::Online,
         }
     }
@@ -64,7 +71,7 @@ pub(crate) struct Roster {
 impl Roster {
     pub(crate) fn new(group: GroupId, own: MemberRecord, cap: usize) -> Self {
         let me = own.node;
-        Self { group, me, cap, members: BTreeMap::from([(me, Member { record: own, failed: false })]) }
+        Self { group, me, cap, members: BTreeMap::from([(me, Member::new(own))]) }
     }
 
     pub(crate) fn own(&self) -> &MemberRecord {
@@ -82,7 +89,7 @@ impl Roster {
     ) -> MemberRecord {
         let incarnation = self.own().incarnation.saturating_add(1).max(at_least);
         let record = MemberRecord::sign(&self.group, identity, incarnation, standing, nick, addresses);
-        self.members.insert(self.me, Member { record: record.clone(), failed: false });
+        self.members.insert(self.me, Member::new(record.clone()));
         record
     }
 
@@ -131,7 +138,7 @@ impl Roster {
         }
         let node = record.node;
         let before = self.members.get(&node).map(|it| (it.state(), it.record.nick.clone()));
-        self.members.insert(node, Member { record, failed: false });
+        self.members.insert(node, Member::new(record));
         events.extend(self.change(node, before));
         Merged::New
     }
@@ -159,11 +166,11 @@ impl Roster {
         }
     }
 
-    /// Others agree that this incarnation does not answer.
-    pub(crate) fn fail(&mut self, node: &NodeId) -> Option<Event> {
+    /// Others agree that this incarnation does not answer: here is their word.
+    pub(crate) fn fail(&mut self, node: &NodeId, proofs: Vec<ByteBuf>) -> Option<Event> {
         let member = self.members.get_mut(node)?;
         let before = Some((member.state(), member.record.nick.clone()));
-        member.failed = true;
+        member.proofs = proofs;
         self.change(*node, before)
     }
 
@@ -171,17 +178,17 @@ impl Roster {
     pub(crate) fn revive(&mut self, node: &NodeId) -> Option<Event> {
         let member = self.members.get_mut(node)?;
         let before = Some((member.state(), member.record.nick.clone()));
-        member.failed = false;
+        member.proofs.clear();
         self.change(*node, before)
     }
 
-    /// A hash over who is known and how they stand; `Failed` is each node's own conclusion and
-    /// no part of it.
+    /// A hash over who is known and how they stand.
     pub(crate) fn summary(&self) -> u64 {
         let mut hasher = blake3::Hasher::new();
         for (node, member) in &self.members {
             hasher.update(node.as_bytes());
             hasher.update(&member.record.incarnation.to_le_bytes());
+            hasher.update(&[member.code()]);
         }
         u64::from_le_bytes(hasher.finalize().as_bytes()[..8].try_into().expect("8 of 32 bytes"))
     }
@@ -192,15 +199,47 @@ impl Roster {
         RosterDigest { entries: self.members.iter().map(entry).collect(), exchange }
     }
 
-    /// Records that the sender of a digest lacks, and whether it calls us failed.
-    pub(crate) fn compare(&self, digest: &RosterDigest) -> (Vec<serde_bytes::ByteBuf>, bool) {
+    /// What the sender of a digest should hear of, and what it contests.
+    pub(crate) fn compare(&self, digest: &RosterDigest) -> Compared {
         let theirs: BTreeMap<u64, (u64, u8)> = digest.entries.iter().map(|it| (it.0, (it.1, it.2))).collect();
-        let newer = self.members.iter().filter(|(node, member)| {
-            theirs.get(&node.tag()).is_none_or(|(incarnation, _)| *incarnation < member.record.incarnation)
-        });
-        let records = newer.map(|(_, member)| member.record.bytes.clone()).collect();
-        let own = theirs.get(&self.me.tag());
-        let accused = own.is_some_and(|(at, code)| *code == FAILED && *at >= self.own().incarnation);
-        (records, accused)
+        let mut compared = Compared::default();
+        for (node, member) in &self.members {
+            let ours = (member.record.incarnation, member.code());
+            match theirs.get(&node.tag()) {
+                Some((incarnation, FAILED))
+                    if *incarnation == ours.0 && ours.1 == Standing::Online.code() =>
+                {
+                    compared.contested.push(*node);
+                }
+                Some((incarnation, _)) if *incarnation > ours.0 => {}
+                Some((incarnation, _)) if *incarnation == ours.0 => {
+                    if ours.1 == FAILED {
+                        compared.suspicions.extend(member.proofs.iter().cloned());
+                    }
+                }
+                _ => {
+                    compared.records.push(member.record.bytes.clone());
+                    compared.suspicions.extend(member.proofs.iter().cloned());
+                }
+            }
+        }
+        compared
     }
+
+    /// A digest that tells one member what is said of it.
+    pub(crate) fn accusation(&self, node: &NodeId) -> Option<RosterDigest> {
+        let incarnation = self.members.get(node)?.record.incarnation;
+        Some(RosterDigest { entries: vec![(node.tag(), incarnation, FAILED)], exchange: false })
+    }
+}
+
+/// What comparing a digest with our roster shows.
+#[derive(Debug, Default)]
+pub(crate) struct Compared {
+    /// Records that the sender lacks.
+    pub(crate) records: Vec<ByteBuf>,
+    /// Why we count some as failed whom it counts as online.
+    pub(crate) suspicions: Vec<ByteBuf>,
+    /// Whom it counts as failed and we do not; ourselves, maybe.
+    pub(crate) contested: Vec<NodeId>,
 }
