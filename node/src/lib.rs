@@ -1,1 +1,49 @@
-//! placeholder
+//! A ready treecast node: a swarm with all its transports, discovery on the LAN, an identity
+//! that lasts, a control socket for `treecast` commands.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use treecast_node::{Event, Node};
+//!
+//! let node = Node::builder().data_dir("/var/lib/bot").spawn().await?;
+//! let (sender, mut events) = node.join("lobby").await?;
+//! sender.publish("hello").await?;
+//! while let Some(event) = events.next().await {
+//!     if let Event::Message(message) = event {
+//!         println!("{}: {}", message.nick, String::from_utf8_lossy(&message.payload));
+//!     }
+//! }
+//! node.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod config;
+pub mod control;
+mod discovery;
+mod driver;
+mod error;
+mod event;
+mod failure;
+mod files;
+mod handle;
+mod identity;
+mod listen;
+mod lock;
+mod start;
+mod state;
+mod swarm;
+mod transport;
+mod view;
+
+pub use config::{GroupRef, NodeBuilder};
+pub use error::{
+    GroupError, JoinError, NickError, PingError, PublishError, StartError, Stopped, UnknownGroup, check_nick,
+};
+pub use event::{Event, MemberChange, Message, Range};
+pub use failure::{Failure, exit};
+pub use handle::{Node, Placement, Published, Receipt, ReceiptGoal, Receiver, Sender};
+pub use libp2p::Multiaddr;
+pub use lock::{holder, wait_released};
+pub use treecast_overlay::{BatchId, Config, Descriptor, GroupId, NodeId};
+pub use view::{GroupInfo, NodeStatus, PeerView, PingReport};

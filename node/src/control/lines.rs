@@ -1,0 +1,209 @@
+//! What the node knows, as the command line's objects.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use data_encoding::BASE64;
+use treecast_overlay::NodeId;
+use treecast_overlay::io::{MemberState, TreeView};
+
+use super::protocol::{
+    Collection, GroupLine, Line, MemberEntry, Members, MessageLine, PeerLine, Status, TotalEntry, TreeLine,
+};
+use crate::event::{Event, Message, Range};
+use crate::view::{GroupInfo, NodeStatus, PeerView, PingReport};
+
+pub(super) fn status(status: NodeStatus, data_dir: &Path) -> Line {
+    let collections = status.collections.into_iter();
+    Line::Status(Status {
+        node: status.node.to_string(),
+        nick: status.nick,
+        uptime_s: status.uptime.as_secs(),
+        addresses: status.addresses.iter().map(ToString::to_string).collect(),
+        peers: status.peers,
+        groups: status.groups,
+        collections: collections
+            .map(|view| (view.name, Collection { len: view.len, bytes: view.bytes, cap: view.cap }))
+            .collect(),
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        data_dir: data_dir.display().to_string(),
+        mdns: status.mdns,
+    })
+}
+
+pub(super) fn peer(peer: PeerView) -> Line {
+    Line::Peer(PeerLine {
+        node: peer.node.to_string(),
+        nick: peer.nick,
+        addresses: peer.addresses.iter().map(ToString::to_string).collect(),
+        transport: peer.transport.to_owned(),
+        direct: peer.direct,
+        rtt_ms: peer.rtt.map(millis),
+        groups: peer.groups,
+    })
+}
+
+pub(super) fn ping(report: &PingReport) -> Line {
+    Line::Ping {
+        node: report.node.to_string(),
+        rtt_ms: millis(report.rtt),
+        transport: report.transport.to_owned(),
+        direct: report.direct,
+    }
+}
+
+/// With `who`, all members and what only total orders have.
+pub(super) fn group(info: &GroupInfo, who: bool, left: bool) -> Line {
+    let descriptor = &info.view.descriptor;
+    let count = info.view.members.iter().filter(|member| member.state != MemberState::Left).count();
+    let state = match (left, info.view.ready) {
+        (true, _) => "left",
+        (false, true) => "ready",
+        (false, false) => "waiting",
+    };
+    Line::Group(GroupLine {
+        name: info.label.clone(),
+        id: info.view.id.to_string(),
+        ticket: None,
+        order: descriptor.order.to_string(),
+        route: descriptor.route.to_string(),
+        founder: descriptor.founder.map(|node| node.to_string()),
+        members: if who { Members::List(members(info)) } else { Members::Count(count) },
+        state: state.to_owned(),
+        total: who.then_some(TotalEntry { committee: None, epoch: None, leader: None, stalled: false }),
+    })
+}
+
+pub(super) fn members(info: &GroupInfo) -> Vec<MemberEntry> {
+    let mut frontiers: BTreeMap<NodeId, BTreeMap<String, u64>> = BTreeMap::new();
+    for (node, life, next) in &info.view.delivered {
+        frontiers.entry(*node).or_default().insert(life.to_string(), *next);
+    }
+    let entry = |member: &treecast_overlay::io::MemberView| MemberEntry {
+        node: member.node.to_string(),
+        nick: member.nick.clone(),
+        state: member.state.to_string(),
+        frontier: frontiers.get(&member.node).cloned().unwrap_or_default(),
+        neighbour: member.neighbour,
+    };
+    info.view.members.iter().map(entry).collect()
+}
+
+pub(super) fn trees(info: &GroupInfo) -> Vec<TreeLine> {
+    info.view.trees.iter().map(|view| tree(info, view)).collect()
+}
+
+fn tree(info: &GroupInfo, view: &TreeView) -> TreeLine {
+    let text = |nodes: &[NodeId]| nodes.iter().map(ToString::to_string).collect();
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let named =
+        [&view.backups[..], &view.children[..]].concat().into_iter().chain(view.parent).chain([view.root]);
+    let named: Vec<NodeId> = named.collect();
+    let nicks =
+        info.view.members.iter().filter(|member| named.contains(&member.node) && !member.nick.is_empty());
+    let received = info.view.received;
+    TreeLine {
+        group: info.label.clone(),
+        tree: view.tree.to_string(),
+        root: view.root.to_string(),
+        parent: view.parent.map(|node| node.to_string()),
+        backups: text(&view.backups),
+        children: text(&view.children),
+        depth: view.depth,
+        delay_ms: millis(view.delay),
+        rmr: (received > 0).then(|| round(info.view.duplicates as f64 / received as f64)),
+        age_ms: u64::try_from(view.age.as_millis()).unwrap_or(u64::MAX),
+        parent_rtt_ms: view.parent.and_then(|parent| info.rtts.get(&parent)).copied().map(millis),
+        reported: names(&["root", "depth", "delay_ms"]),
+        measured: names(&["parent", "backups", "children", "rmr", "parent_rtt_ms"]),
+        nicks: nicks.map(|member| (member.node.to_string(), member.nick.clone())).collect(),
+    }
+}
+
+/// The line of an event; none for those that only verbose readers are told.
+pub(super) fn event(group: &str, event: Event, verbose: bool) -> Option<Line> {
+    let group = group.to_owned();
+    Some(match event {
+        Event::Ready => Line::GroupReady { group },
+        Event::Message(it) => Line::Message(message(group, it)),
+        Event::Member { change, node, nick } => {
+            Line::Member { group, event: change.name().to_owned(), node: node.to_string(), nick }
+        }
+        Event::ParentChanged { tree, from, to, reason } if verbose => Line::Parent {
+            group,
+            tree: tree.to_string(),
+            from: from.map(|node| node.to_string()),
+            to: to.map(|node| node.to_string()),
+            reason: reason.to_string(),
+        },
+        Event::Gap { range, lost: true } => gap(group, "lost", range),
+        Event::Gap { range, lost: false } if verbose => gap(group, "missing", range),
+        Event::Repaired(range) if verbose => gap(group, "repaired", range),
+        Event::Lagged { missed } => Line::Lagged { group, missed },
+        Event::Overloaded { cap } => {
+            let what = format!("The cap {cap} was hit: something was refused or dropped.");
+            Line::Notice { group, code: "overloaded".to_owned(), what }
+        }
+        Event::Forked { source } => {
+            let what = format!("{source} signed two different messages for one place, and is set aside.");
+            Line::Notice { group, code: "forked".to_owned(), what }
+        }
+        Event::ParentChanged { .. } | Event::Gap { .. } | Event::Repaired(_) | Event::Left => return None,
+    })
+}
+
+fn gap(group: String, event: &str, range: Range) -> Line {
+    let Range { source, life, from, to } = range;
+    Line::Gap { group, event: event.to_owned(), source: source.to_string(), life, from, to }
+}
+
+fn message(group: String, message: Message) -> MessageLine {
+    let text = std::str::from_utf8(&message.payload).ok().map(str::to_owned);
+    let data = text.is_none().then(|| BASE64.encode(&message.payload));
+    MessageLine {
+        group,
+        source: message.batch.source.to_string(),
+        nick: message.nick,
+        life: message.batch.life,
+        seq: message.batch.seq,
+        n: message.n,
+        index: None,
+        tentative: false,
+        time: message.time_unix_ms,
+        text,
+        data,
+    }
+}
+
+/// Milliseconds, to the microsecond.
+fn millis(span: Duration) -> f64 {
+    round(span.as_secs_f64() * 1_000.0)
+}
+
+fn round(value: f64) -> f64 {
+    (value * 1_000.0).round() / 1_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use treecast_overlay::BatchId;
+
+    fn line(payload: &'static [u8]) -> MessageLine {
+        let batch = BatchId { source: NodeId::from_bytes([1; 32]), life: 1, seq: 0 };
+        let payload = Bytes::from_static(payload);
+        message("g".into(), Message { batch, n: 0, nick: String::new(), time_unix_ms: 0, payload })
+    }
+
+    #[test]
+    fn utf8_is_text_and_all_else_data() {
+        let text = line("grüß\u{7}".as_bytes());
+        assert_eq!((text.text.as_deref(), text.data), (Some("grüß\u{7}"), None));
+        let data = line(&[0xff, 0x00]);
+        assert_eq!((data.text, data.data.as_deref()), (None, Some("/wA=")));
+        assert_eq!(line(b"").text.as_deref(), Some(""));
+    }
+}

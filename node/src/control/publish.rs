@@ -1,0 +1,240 @@
+//! `pub`: messages in, receipts out, both at once.
+
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use data_encoding::BASE64;
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
+use tokio::time::Instant;
+
+use super::connection::{Incoming, Outgoing};
+use super::protocol::{Feed, Line, Wait};
+use crate::config::GroupRef;
+use crate::error::{PublishError, Stopped};
+use crate::failure::{Failure, exit};
+use crate::handle::{Node, Published, Receipt, ReceiptGoal, Sender};
+
+/// Messages whose receipts are waited for at once; more are read when some have come.
+const IN_FLIGHT: usize = 32_768;
+
+/// What has become of one message.
+enum Outcome {
+    Receipt(Published, Receipt),
+    Late,
+    Refused(u64, Failure),
+    Stopped,
+}
+
+/// How it went, all in all.
+#[derive(Default)]
+struct Tally {
+    done: u64,
+    late: u64,
+    refused: u64,
+    refused_exit: u8,
+}
+
+pub(super) async fn run(
+    node: &Node,
+    incoming: &mut Incoming,
+    outgoing: &mut Outgoing,
+    group: String,
+    wait: Wait,
+    timeout_ms: Option<u64>,
+) -> io::Result<()> {
+    let goal = match wait {
+        Wait::Sent => ReceiptGoal::Sent,
+        Wait::Members(count) => ReceiptGoal::Members(count),
+        Wait::All => ReceiptGoal::All,
+        Wait::Stored => return outgoing.end(Err(stored_is_not_built())).await,
+    };
+    // What is not read does not pile up: the events' half is dropped at once.
+    let (sender, label) = match enter(node, &group).await {
+        Ok(entered) => entered,
+        Err(failure) => return outgoing.end(Err(failure)).await,
+    };
+    let patience = timeout_ms.map(Duration::from_millis);
+    let mut pipeline = Pipeline { sender, label, goal, patience, source: node.id().to_string(), lines: 0 };
+    let result = pipeline.run(incoming, outgoing).await?;
+    outgoing.end(result).await
+}
+
+async fn enter(node: &Node, group: &str) -> Result<(Sender, String), Failure> {
+    let (sender, _) = node.enter(GroupRef::from(group), true).await?;
+    let info = node.group_view(&sender.group().to_string()).await?;
+    Ok((sender, info.label))
+}
+
+struct Pipeline {
+    sender: Sender,
+    label: String,
+    goal: ReceiptGoal,
+    patience: Option<Duration>,
+    source: String,
+    lines: u64,
+}
+
+impl Pipeline {
+    async fn run(
+        &mut self,
+        incoming: &mut Incoming,
+        outgoing: &mut Outgoing,
+    ) -> io::Result<Result<u8, Failure>> {
+        let mut tally = Tally::default();
+        let mut in_flight = FuturesOrdered::new();
+        let mut feeding = true;
+        while feeding || !in_flight.is_empty() {
+            tokio::select! {
+                fed = incoming.next::<Feed>(), if feeding && in_flight.len() < IN_FLIGHT => match fed? {
+                    // A client that goes away without an end still wants its messages sent.
+                    None | Some(Ok(Feed::End(_))) => feeding = false,
+                    Some(fed) => {
+                        self.lines += 1;
+                        in_flight.push_back(self.message(fed).await);
+                    }
+                },
+                Some(outcome) = in_flight.next() => {
+                    if matches!(outcome, Outcome::Stopped) {
+                        return Ok(Err(Stopped.into()));
+                    }
+                    outgoing.gather(&self.line(outcome, &mut tally)).await?;
+                    // Receipts come in droves; the last of each is written out.
+                    while let Some(Some(outcome)) = futures::FutureExt::now_or_never(in_flight.next()) {
+                        if matches!(outcome, Outcome::Stopped) {
+                            return Ok(Err(Stopped.into()));
+                        }
+                        outgoing.gather(&self.line(outcome, &mut tally)).await?;
+                    }
+                    outgoing.flush().await?;
+                }
+            }
+        }
+        Ok(tally.result(self.goal, self.patience))
+    }
+
+    /// Hands one message over, waiting for room; the result goes on to wait for its receipt.
+    async fn message(&self, fed: Result<Feed, Failure>) -> impl Future<Output = Outcome> + use<> {
+        let (line, goal, sender) = (self.lines, self.goal, self.sender.clone());
+        let submitted = match fed.and_then(payload) {
+            Ok(payload) => sender.submit(payload).await.map_err(Refusal::from),
+            Err(failure) => Err(Refusal::Failure(failure)),
+        };
+        let deadline = self.patience.map(|patience| Instant::now() + patience);
+        async move {
+            let placed = match submitted {
+                Ok(placement) => placement.await.map_err(Refusal::from),
+                Err(refusal) => Err(refusal),
+            };
+            let published = match placed {
+                Ok(published) => published,
+                Err(Refusal::Stopped) => return Outcome::Stopped,
+                Err(Refusal::Failure(failure)) => return Outcome::Refused(line, failure),
+            };
+            let receipt = sender.receipt(published.batch, goal);
+            let receipt = match deadline {
+                Some(deadline) => tokio::time::timeout_at(deadline, receipt).await,
+                None => Ok(receipt.await),
+            };
+            match receipt {
+                Ok(Ok(receipt)) => Outcome::Receipt(published, receipt),
+                Ok(Err(Stopped)) => Outcome::Stopped,
+                Err(_) => Outcome::Late,
+            }
+        }
+    }
+
+    fn line(&self, outcome: Outcome, tally: &mut Tally) -> Line {
+        match outcome {
+            Outcome::Receipt(published, receipt) => {
+                tally.done += 1;
+                Line::Receipt {
+                    group: self.label.clone(),
+                    source: self.source.clone(),
+                    life: published.batch.life,
+                    seq: published.batch.seq,
+                    n: published.n,
+                    have: receipt.have,
+                    of: receipt.of,
+                }
+            }
+            Outcome::Refused(line, failure) => {
+                tally.refused += 1;
+                tally.refused_exit = failure.exit;
+                Line::Refused { line, failure }
+            }
+            Outcome::Late | Outcome::Stopped => {
+                tally.late += 1;
+                Line::Late { count: tally.late }
+            }
+        }
+    }
+}
+
+enum Refusal {
+    Stopped,
+    Failure(Failure),
+}
+
+impl From<PublishError> for Refusal {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Stopped(_) => Self::Stopped,
+            other => Self::Failure(other.into()),
+        }
+    }
+}
+
+fn payload(feed: Feed) -> Result<Bytes, Failure> {
+    match feed {
+        Feed::Text(text) => Ok(text.into()),
+        Feed::Data(data) => BASE64.decode(data.as_bytes()).map(Bytes::from).map_err(|error| {
+            Failure::new(
+                "bad-data",
+                exit::USAGE,
+                "A message was not published.",
+                format!("Its data is not base64: {error}."),
+                "Send it with padding, in the standard alphabet.",
+            )
+        }),
+        Feed::End(_) => Ok(Bytes::new()),
+    }
+}
+
+impl Tally {
+    fn result(&self, goal: ReceiptGoal, patience: Option<Duration>) -> Result<u8, Failure> {
+        let total = self.done + self.late + self.refused;
+        if self.late > 0 {
+            let seconds = patience.unwrap_or_default().as_secs_f64();
+            let waited_for = match goal {
+                ReceiptGoal::Sent => "no neighbour took them".to_owned(),
+                ReceiptGoal::Members(count) => format!("fewer than {count} others said that they have them"),
+                ReceiptGoal::All => "not all others said that they have them".to_owned(),
+            };
+            return Err(Failure::new(
+                "timeout",
+                exit::TIMEOUT,
+                format!("{} of {total} messages had no receipt in time.", self.late),
+                format!("Within {seconds} s {waited_for}. They stay queued while the node runs."),
+                "See who is there with `treecast peers`, or give more time with `--timeout`.",
+            ));
+        }
+        match (self.refused, self.done) {
+            (0, _) => Ok(0),
+            (_, 0) => Ok(self.refused_exit),
+            _ => Ok(exit::PARTLY),
+        }
+    }
+}
+
+fn stored_is_not_built() -> Failure {
+    Failure::new(
+        "not-built",
+        exit::USAGE,
+        "Nothing was published.",
+        "This version keeps no messages on disk, so it cannot wait for `stored`.",
+        "Use `--wait sent`, a number of members, or `all`.",
+    )
+}

@@ -1,0 +1,116 @@
+//! `sub` and `tree --watch`: lines for as long as the client listens.
+
+use std::io;
+use std::time::Duration;
+
+use futures::FutureExt;
+
+use super::connection::{Incoming, Outgoing};
+use super::lines;
+use super::protocol::{Line, TreeLine};
+use crate::config::GroupRef;
+use crate::error::Stopped;
+use crate::failure::Failure;
+use crate::handle::{Node, Receiver};
+
+/// Between looks at the trees.
+const WATCH_EVERY: Duration = Duration::from_millis(250);
+
+pub(super) async fn run(
+    node: Node,
+    incoming: &mut Incoming,
+    outgoing: &mut Outgoing,
+    group: String,
+    verbose: bool,
+) -> io::Result<()> {
+    let (mut receiver, joined, label) = match enter(&node, &group).await {
+        Ok(entered) => entered,
+        Err(failure) => return outgoing.end(Err(failure)).await,
+    };
+    outgoing.send(&joined).await?;
+    loop {
+        let event = tokio::select! {
+            event = receiver.next() => event,
+            () = incoming.closed() => return Ok(()),
+        };
+        let mut next = Some(event);
+        while let Some(event) = next {
+            let Some(event) = event else {
+                outgoing.flush().await?;
+                return outgoing.end(Err(over(&node, &label).await)).await;
+            };
+            if let Some(line) = lines::event(&label, event, verbose) {
+                outgoing.gather(&line).await?;
+            }
+            next = receiver.next().now_or_never();
+        }
+        outgoing.flush().await?;
+    }
+}
+
+async fn enter(node: &Node, group: &str) -> Result<(Receiver, Line, String), Failure> {
+    let (sender, receiver) = node.enter(GroupRef::from(group), true).await?;
+    let info = node.group_view(&sender.group().to_string()).await?;
+    let joined = Line::Joined {
+        group: info.label.clone(),
+        id: info.view.id.to_string(),
+        node: node.id().to_string(),
+        ready: info.view.ready,
+        members: lines::members(&info),
+    };
+    Ok((receiver, joined, info.label))
+}
+
+/// Why no more events come.
+async fn over(node: &Node, group: &str) -> Failure {
+    match node.status().await {
+        Err(Stopped) => Stopped.into(),
+        Ok(_) => crate::error::UnknownGroup(group.to_owned()).into(),
+    }
+}
+
+pub(super) async fn trees(
+    node: &Node,
+    incoming: &mut Incoming,
+    outgoing: &mut Outgoing,
+    group: &str,
+    watch: bool,
+) -> io::Result<()> {
+    let mut shown: Option<Vec<TreeLine>> = None;
+    loop {
+        let info = match node.group_view(group).await {
+            Ok(info) => info,
+            Err(error) => return outgoing.end(Err(error.into())).await,
+        };
+        let trees = lines::trees(&info);
+        if shown.as_ref().is_none_or(|shown| !same_shape(shown, &trees)) {
+            for tree in &trees {
+                outgoing.gather(&Line::Tree(tree.clone())).await?;
+            }
+            outgoing.send(&Line::TreeEnd { group: info.label }).await?;
+            shown = Some(trees);
+        }
+        if !watch {
+            return outgoing.end(Ok(0)).await;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(WATCH_EVERY) => {}
+            () = incoming.closed() => return Ok(()),
+        }
+    }
+}
+
+/// Whether the trees differ in numbers that always move only.
+fn same_shape(one: &[TreeLine], two: &[TreeLine]) -> bool {
+    let shape = |tree: &TreeLine| {
+        (
+            tree.tree.clone(),
+            tree.root.clone(),
+            tree.parent.clone(),
+            tree.backups.clone(),
+            tree.children.clone(),
+            tree.depth,
+        )
+    };
+    one.len() == two.len() && one.iter().zip(two).all(|(one, two)| shape(one) == shape(two))
+}

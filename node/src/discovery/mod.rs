@@ -1,0 +1,5 @@
+//! Finding others: whom to dial, where, and when again.
+
+pub(crate) mod addresses;
+pub(crate) mod mdns;
+pub(crate) mod redial;

@@ -1,0 +1,497 @@
+//! The driver's side of groups: who holds them, who listens, what waits for room or receipts.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use treecast_overlay::{BatchId, Delivery, Descriptor, GroupId, NodeId, PublishId};
+
+use crate::error::{PublishError, Stopped};
+use crate::event::{Event, EventQueue, MemberChange, Range};
+use crate::handle::{Published, Receipt, ReceiptGoal};
+
+/// How many groups' receipts are waited for before those given up are swept out.
+const SWEEP_AT: usize = 256;
+
+/// A message that waits for room in the core.
+struct Waiting {
+    payload: Bytes,
+    room: OwnedSemaphorePermit,
+    placed: oneshot::Sender<Result<Published, PublishError>>,
+}
+
+/// What is known of one of our batches, and who waits for more.
+#[derive(Default)]
+struct BatchReceipt {
+    told: Option<Receipt>,
+    waiting: Vec<(ReceiptGoal, oneshot::Sender<Receipt>)>,
+}
+
+/// One group.
+pub(super) struct Slot {
+    /// What it is called here.
+    pub(super) label: String,
+    /// Tells this stay in the group from earlier ones.
+    pub(super) stay: u64,
+    pub(super) descriptor: Arc<Descriptor>,
+    /// The node stays in it without anybody's hold.
+    pub(super) kept: bool,
+    /// Handles that stand.
+    pub(super) holds: usize,
+    pub(super) room: Arc<Semaphore>,
+    /// It has had a neighbour.
+    pub(super) ready: bool,
+    await_ready: Vec<oneshot::Sender<()>>,
+    await_left: Vec<oneshot::Sender<()>>,
+    subscribers: Vec<Arc<EventQueue>>,
+    waiting: VecDeque<Waiting>,
+    /// The last of our batches that a neighbour has taken.
+    sent: Option<BatchId>,
+    receipts: BTreeMap<BatchId, BatchReceipt>,
+    nicks: HashMap<NodeId, Arc<str>>,
+}
+
+impl Slot {
+    pub(super) fn new(label: String, stay: u64, descriptor: Descriptor, publish_bytes: usize) -> Self {
+        Self {
+            label,
+            stay,
+            descriptor: Arc::new(descriptor),
+            kept: false,
+            holds: 0,
+            room: Arc::new(Semaphore::new(publish_bytes)),
+            ready: false,
+            await_ready: Vec::new(),
+            await_left: Vec::new(),
+            subscribers: Vec::new(),
+            waiting: VecDeque::new(),
+            sent: None,
+            receipts: BTreeMap::new(),
+            nicks: HashMap::new(),
+        }
+    }
+
+    /// A queue that gets every event from now on.
+    pub(super) fn subscribe(&mut self, cap: usize) -> Arc<EventQueue> {
+        let queue = Arc::new(EventQueue::new(cap));
+        self.subscribers.push(queue.clone());
+        queue
+    }
+
+    pub(super) fn await_ready(&mut self, reply: oneshot::Sender<()>) {
+        if self.ready {
+            // Who asked may have gone.
+            let _ = reply.send(());
+        } else {
+            self.await_ready.push(reply);
+        }
+    }
+
+    pub(super) fn await_left(&mut self, reply: oneshot::Sender<()>) {
+        self.await_left.push(reply);
+    }
+
+    /// What a node calls itself; empty if it has not said.
+    pub(super) fn nick_of(&self, node: &NodeId) -> Arc<str> {
+        self.nicks.get(node).cloned().unwrap_or_else(|| Arc::from(""))
+    }
+
+    pub(super) fn learn_nick(&mut self, node: NodeId, nick: &str) {
+        self.nicks.insert(node, nick.into());
+    }
+
+    pub(super) fn tell(&mut self, event: Event) {
+        self.subscribers.retain(|queue| !queue.is_closed());
+        for queue in &self.subscribers {
+            queue.push(event.clone());
+        }
+    }
+
+    pub(super) fn deliver(&mut self, delivery: Delivery) {
+        self.subscribers.retain(|queue| !queue.is_closed());
+        if self.subscribers.is_empty() {
+            return;
+        }
+        let nick = self.nick_of(&delivery.source);
+        let delivery = Arc::new(delivery);
+        for queue in &self.subscribers {
+            queue.push_batch(delivery.clone(), nick.clone());
+        }
+    }
+
+    pub(super) fn member(&mut self, change: MemberChange, node: NodeId, nick: String) {
+        self.nicks.insert(node, nick.as_str().into());
+        self.tell(Event::Member { change, node, nick });
+    }
+
+    pub(super) fn on_ready(&mut self) {
+        self.ready = true;
+        for reply in self.await_ready.drain(..) {
+            // Who asked may have gone.
+            let _ = reply.send(());
+        }
+        self.tell(Event::Ready);
+    }
+
+    /// What a waiter has to know of a batch that a neighbour has taken.
+    pub(super) fn on_sent(&mut self, batch: BatchId) {
+        self.sent = self.sent.max(Some(batch));
+        self.settle(batch);
+    }
+
+    pub(super) fn on_receipt(&mut self, batch: BatchId, receipt: Receipt) {
+        if let Some(entry) = self.receipts.get_mut(&batch) {
+            entry.told = Some(receipt);
+            self.settle(batch);
+        }
+    }
+
+    /// Waits for a batch to come that far. Says whether the core must be asked.
+    pub(super) fn await_receipt(
+        &mut self,
+        batch: BatchId,
+        goal: ReceiptGoal,
+        reply: oneshot::Sender<Receipt>,
+    ) -> bool {
+        self.sweep();
+        let entry = self.receipts.entry(batch).or_default();
+        let first =
+            goal != ReceiptGoal::Sent && !entry.waiting.iter().any(|(goal, _)| *goal != ReceiptGoal::Sent);
+        entry.waiting.push((goal, reply));
+        self.settle(batch);
+        first
+    }
+
+    /// Answers those whose wait is over, for this batch and (as receipts are for all before
+    /// as well) the earlier ones of its life.
+    fn settle(&mut self, upto: BatchId) {
+        let first = BatchId { seq: 0, life: 0, ..upto };
+        let told = self.receipts.get(&upto).and_then(|entry| entry.told);
+        let sent = self.sent;
+        let mut done = Vec::new();
+        for (batch, entry) in self.receipts.range_mut(first..=upto) {
+            if batch.life == upto.life {
+                entry.told = entry.told.max_by_have(told);
+            }
+            let is_sent = sent.is_some_and(|sent| sent >= *batch);
+            entry.answer(is_sent);
+            if entry.waiting.is_empty() {
+                done.push(*batch);
+            }
+        }
+        for batch in done {
+            self.receipts.remove(&batch);
+        }
+    }
+
+    /// Forgets those who gave up waiting.
+    fn sweep(&mut self) {
+        if self.receipts.len() < SWEEP_AT {
+            return;
+        }
+        self.receipts.retain(|_, entry| {
+            entry.waiting.retain(|(_, reply)| !reply.is_closed());
+            !entry.waiting.is_empty()
+        });
+    }
+
+    /// The next message if it fits into `room`; its share of the waiting room is given back.
+    fn next_that_fits(&mut self, room: usize) -> Option<(Bytes, PlacedReply)> {
+        let next = self.waiting.front()?;
+        if next.payload.len() > room {
+            return None;
+        }
+        let Waiting { payload, room, placed } = self.waiting.pop_front()?;
+        drop(room);
+        Some((payload, placed))
+    }
+
+    /// The group is over: nobody waits any longer.
+    pub(super) fn close(&mut self) {
+        for reply in self.await_left.drain(..) {
+            // Who asked may have gone.
+            let _ = reply.send(());
+        }
+        for waiting in self.waiting.drain(..) {
+            let _ = waiting.placed.send(Err(treecast_overlay::PublishError::Leaving.into()));
+        }
+        for queue in self.subscribers.drain(..) {
+            queue.close();
+        }
+    }
+}
+
+/// Where a publication's answer goes.
+pub(super) type PlacedReply = oneshot::Sender<Result<Published, PublishError>>;
+
+trait MaxByHave {
+    fn max_by_have(self, other: Self) -> Self;
+}
+
+impl MaxByHave for Option<Receipt> {
+    fn max_by_have(self, other: Self) -> Self {
+        match (self, other) {
+            (Some(one), Some(two)) if one.have > two.have => Some(one),
+            (one, two) => two.or(one),
+        }
+    }
+}
+
+impl BatchReceipt {
+    fn answer(&mut self, is_sent: bool) {
+        let told = self.told;
+        for (goal, reply) in std::mem::take(&mut self.waiting) {
+            match outcome(goal, is_sent, told) {
+                // Who asked may have given up.
+                Some(receipt) => drop(reply.send(receipt)),
+                None => self.waiting.push((goal, reply)),
+            }
+        }
+    }
+}
+
+fn outcome(goal: ReceiptGoal, is_sent: bool, told: Option<Receipt>) -> Option<Receipt> {
+    match goal {
+        ReceiptGoal::Sent => is_sent.then(|| told.unwrap_or(Receipt { have: 0, of: 0 })),
+        ReceiptGoal::Members(count) => told.filter(|receipt| receipt.have >= count),
+        ReceiptGoal::All => told.filter(|receipt| receipt.of > 0 && receipt.have >= receipt.of),
+    }
+}
+
+/// All groups of the node.
+#[derive(Default)]
+pub(super) struct Groups {
+    pub(super) slots: BTreeMap<GroupId, Slot>,
+    placing: HashMap<PublishId, PlacedReply>,
+    next_publish: u64,
+    next_stay: u64,
+    /// Groups in which messages wait for room.
+    crowded: BTreeSet<GroupId>,
+}
+
+impl Groups {
+    /// The group of this name here; its full id is a name as well.
+    pub(super) fn find(&self, name: &str) -> Option<GroupId> {
+        let by_label = self.slots.iter().find(|(_, slot)| slot.label == name);
+        by_label.or_else(|| self.slots.iter().find(|(id, _)| id.to_string() == name)).map(|(id, _)| *id)
+    }
+
+    /// A name for a group that no other has here.
+    fn free_label(&self, descriptor: &Descriptor, id: GroupId) -> String {
+        let taken = self.slots.iter().any(|(other, slot)| *other != id && slot.label == descriptor.name);
+        if taken { format!("{}~{}", descriptor.name, id.short()) } else { descriptor.name.clone() }
+    }
+
+    /// A new stay in a group.
+    pub(super) fn open(&mut self, id: GroupId, descriptor: Descriptor, publish_bytes: usize) -> &mut Slot {
+        let label = self.free_label(&descriptor, id);
+        let stay = self.next_stay;
+        self.next_stay += 1;
+        self.slots.entry(id).or_insert_with(|| Slot::new(label, stay, descriptor, publish_bytes))
+    }
+
+    /// A message behind those that wait already.
+    pub(super) fn enqueue(
+        &mut self,
+        group: GroupId,
+        payload: Bytes,
+        room: OwnedSemaphorePermit,
+        placed: PlacedReply,
+    ) {
+        match self.slots.get_mut(&group) {
+            Some(slot) => {
+                slot.waiting.push_back(Waiting { payload, room, placed });
+                self.crowded.insert(group);
+            }
+            // Who published may not want to know.
+            None => drop(placed.send(Err(treecast_overlay::PublishError::UnknownGroup.into()))),
+        }
+    }
+
+    /// Hands on what waits as far as there is room.
+    pub(super) fn pump(
+        &mut self,
+        room: impl Fn(GroupId) -> usize,
+        mut publish: impl FnMut(GroupId, PublishId, Bytes),
+    ) {
+        if self.crowded.is_empty() {
+            return;
+        }
+        for group in std::mem::take(&mut self.crowded) {
+            let mut left = room(group);
+            while let Some((payload, placed)) =
+                self.slots.get_mut(&group).and_then(|slot| slot.next_that_fits(left))
+            {
+                left -= payload.len();
+                let id = self.expect_placement(placed);
+                publish(group, id, payload);
+            }
+            if self.slots.get(&group).is_some_and(|slot| !slot.waiting.is_empty()) {
+                self.crowded.insert(group);
+            }
+        }
+    }
+
+    /// Remembers whom to tell where the message was placed.
+    fn expect_placement(&mut self, reply: PlacedReply) -> PublishId {
+        let id = PublishId(self.next_publish);
+        self.next_publish += 1;
+        self.placing.insert(id, reply);
+        id
+    }
+
+    fn on_placed(&mut self, id: PublishId, result: Result<Published, PublishError>) {
+        if let Some(reply) = self.placing.remove(&id) {
+            // Who published may not want to know.
+            let _ = reply.send(result);
+        }
+    }
+
+    /// Nothing more comes for anybody.
+    pub(super) fn close(&mut self) {
+        for slot in self.slots.values_mut() {
+            slot.close();
+        }
+        for (_, reply) in self.placing.drain() {
+            let _ = reply.send(Err(Stopped.into()));
+        }
+    }
+
+    /// What the group's subscribers learn from a core event.
+    pub(super) fn on_event(&mut self, event: treecast_overlay::Event) {
+        use treecast_overlay::Event as Core;
+        match event {
+            Core::Published { id, batch, n, .. } => self.on_placed(id, Ok(Published { batch, n })),
+            Core::Rejected { id, error, .. } => self.on_placed(id, Err(error.into())),
+            Core::LeftGroup { group } => {
+                if let Some(mut slot) = self.slots.remove(&group) {
+                    slot.tell(Event::Left);
+                    slot.close();
+                }
+            }
+            other => {
+                if let Some(slot) = group_of(&other).and_then(|group| self.slots.get_mut(&group)) {
+                    slot.on_event(other);
+                }
+            }
+        }
+    }
+}
+
+impl Slot {
+    fn on_event(&mut self, event: treecast_overlay::Event) {
+        use treecast_overlay::Event as Core;
+        match event {
+            Core::Deliver { delivery, .. } => self.deliver(delivery),
+            Core::Ready { .. } => self.on_ready(),
+            Core::Sent { batch, .. } => self.on_sent(batch),
+            Core::Receipt { batch, have, of, .. } => self.on_receipt(batch, Receipt { have, of }),
+            Core::MemberJoined { node, nick, .. } => self.member(MemberChange::Joined, node, nick),
+            Core::MemberOnline { node, nick, .. } => self.member(MemberChange::Online, node, nick),
+            Core::MemberOffline { node, nick, .. } => self.member(MemberChange::Offline, node, nick),
+            Core::MemberLeft { node, nick, .. } => self.member(MemberChange::Left, node, nick),
+            Core::MemberFailed { node, nick, .. } => self.member(MemberChange::Failed, node, nick),
+            Core::ParentChanged { tree, from, to, reason, .. } => {
+                self.tell(Event::ParentChanged { tree, from, to, reason });
+            }
+            Core::Gap { source, life, from, to, lost, .. } => {
+                self.tell(Event::Gap { range: Range { source, life, from, to }, lost });
+            }
+            Core::Repaired { source, life, from, to, .. } => {
+                self.tell(Event::Repaired(Range { source, life, from, to }));
+            }
+            Core::Lagged { missed, .. } => self.tell(Event::Lagged { missed }),
+            Core::Overloaded { cap, .. } => self.tell(Event::Overloaded { cap }),
+            Core::Forked { source, .. } => self.tell(Event::Forked { source }),
+            other => tracing::debug!(?other, "an event nobody is told"),
+        }
+    }
+}
+
+fn group_of(event: &treecast_overlay::Event) -> Option<GroupId> {
+    use treecast_overlay::Event as Core;
+    match event {
+        Core::Ready { group }
+        | Core::Deliver { group, .. }
+        | Core::Sent { group, .. }
+        | Core::Receipt { group, .. }
+        | Core::MemberJoined { group, .. }
+        | Core::MemberOnline { group, .. }
+        | Core::MemberOffline { group, .. }
+        | Core::MemberLeft { group, .. }
+        | Core::MemberFailed { group, .. }
+        | Core::ParentChanged { group, .. }
+        | Core::Gap { group, .. }
+        | Core::Repaired { group, .. }
+        | Core::Lagged { group, .. }
+        | Core::Overloaded { group, .. }
+        | Core::Forked { group, .. } => Some(*group),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot() -> Slot {
+        Slot::new("lobby".into(), 0, Descriptor::open("lobby").expect("a good name"), 1 << 20)
+    }
+
+    fn batch(life: u64, seq: u64) -> BatchId {
+        BatchId { source: NodeId::from_bytes([1; 32]), life, seq }
+    }
+
+    #[test]
+    fn sent_holds_for_all_before_and_for_those_who_ask_later() {
+        let mut slot = slot();
+        let (reply, mut one) = oneshot::channel();
+        assert!(!slot.await_receipt(batch(1, 0), ReceiptGoal::Sent, reply));
+        assert!(one.try_recv().is_err());
+        slot.on_sent(batch(1, 4));
+        assert!(one.try_recv().is_ok());
+        let (reply, mut two) = oneshot::channel();
+        slot.await_receipt(batch(1, 4), ReceiptGoal::Sent, reply);
+        assert!(two.try_recv().is_ok());
+        let (reply, mut three) = oneshot::channel();
+        slot.await_receipt(batch(2, 0), ReceiptGoal::Sent, reply);
+        assert!(three.try_recv().is_err());
+        assert_eq!(slot.receipts.len(), 1);
+    }
+
+    #[test]
+    fn receipts_count_members_and_the_core_is_asked_once_a_batch() {
+        let mut slot = slot();
+        let (reply, mut two) = oneshot::channel();
+        assert!(slot.await_receipt(batch(1, 3), ReceiptGoal::Members(2), reply));
+        let (reply, mut all) = oneshot::channel();
+        assert!(!slot.await_receipt(batch(1, 3), ReceiptGoal::All, reply));
+        slot.on_receipt(batch(1, 3), Receipt { have: 1, of: 3 });
+        assert!(two.try_recv().is_err());
+        slot.on_receipt(batch(1, 3), Receipt { have: 2, of: 3 });
+        assert_eq!(two.try_recv().expect("told"), Receipt { have: 2, of: 3 });
+        slot.on_receipt(batch(1, 3), Receipt { have: 3, of: 3 });
+        assert_eq!(all.try_recv().expect("told"), Receipt { have: 3, of: 3 });
+        assert!(slot.receipts.is_empty());
+    }
+
+    #[test]
+    fn a_later_receipt_settles_earlier_batches_of_its_life() {
+        let mut slot = slot();
+        let (reply, mut early) = oneshot::channel();
+        slot.await_receipt(batch(1, 1), ReceiptGoal::Members(1), reply);
+        let (reply, mut other_life) = oneshot::channel();
+        slot.await_receipt(batch(0, 9), ReceiptGoal::Members(1), reply);
+        let (reply, _late) = oneshot::channel();
+        slot.await_receipt(batch(1, 2), ReceiptGoal::Members(2), reply);
+        slot.on_receipt(batch(1, 2), Receipt { have: 1, of: 2 });
+        assert!(early.try_recv().is_ok());
+        assert!(other_life.try_recv().is_err());
+    }
+
+    #[test]
+    fn all_needs_somebody() {
+        assert_eq!(outcome(ReceiptGoal::All, true, Some(Receipt { have: 0, of: 0 })), None);
+    }
+}

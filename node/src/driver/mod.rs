@@ -1,0 +1,370 @@
+//! The one task that owns the swarm. It sequences and forwards: what a group's handles want
+//! is in `groups`, who is connected in `peers`, what is remembered in `keeper`.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures::StreamExt;
+use libp2p::core::transport::ListenerId;
+use libp2p::swarm::SwarmEvent;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::{Multiaddr, PeerId, Swarm, identify, mdns, ping};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use treecast_overlay::NodeId;
+use treecast_overlay::behaviour::{self, Behaviour};
+
+use self::groups::Groups;
+use self::keeper::{Keeper, Saved};
+use self::peers::Peers;
+use crate::discovery;
+use crate::discovery::addresses::useful;
+use crate::discovery::mdns::Patience;
+use crate::discovery::redial::{Due, Redial};
+use crate::handle::Command;
+use crate::state::State;
+use crate::swarm::{Behaviours, BehavioursEvent};
+
+mod enter;
+mod goodbye;
+mod groups;
+mod keeper;
+mod peers;
+mod views;
+
+/// Between looks at the clock: redials, saves.
+const BEAT: Duration = Duration::from_millis(250);
+
+/// Between saves of what may as well be lost (addresses of others), in beats.
+const SAVE_EVERY: u64 = 8;
+
+/// While nobody is connected, the core hears again of all nodes that are known, in beats.
+const REMIND_EVERY: u64 = 12;
+
+/// Commands taken in a row before the swarm has its turn.
+const COMMANDS_IN_A_ROW: usize = 256;
+
+/// Nodes found by mDNS that are remembered while they answer. As the core's `max_candidates`.
+const MAX_FOUND: usize = 1_024;
+
+/// What the driver needs to know of the node's configuration.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    pub(crate) event_bytes: usize,
+    pub(crate) publish_bytes: usize,
+    pub(crate) max_message: usize,
+    pub(crate) max_groups: usize,
+}
+
+/// Owns the swarm.
+pub(crate) struct Driver {
+    swarm: Swarm<Behaviours>,
+    me: NodeId,
+    nick: String,
+    started: Instant,
+    limits: Limits,
+    commands: mpsc::UnboundedReceiver<Command>,
+    groups: Groups,
+    peers: Peers,
+    keeper: Keeper,
+    redial: Redial,
+    patience: Patience,
+    /// Nodes that answer on the LAN, and where.
+    found: HashMap<PeerId, Vec<Multiaddr>>,
+    listens: Vec<(ListenerId, Multiaddr)>,
+    beats: u64,
+    /// All goodbyes are said.
+    goodbye_said: bool,
+}
+
+/// What a driver is made of.
+pub(crate) struct Parts {
+    pub(crate) swarm: Swarm<Behaviours>,
+    pub(crate) me: NodeId,
+    pub(crate) nick: String,
+    pub(crate) limits: Limits,
+    pub(crate) commands: mpsc::UnboundedReceiver<Command>,
+    pub(crate) data_dir: std::path::PathBuf,
+    pub(crate) state: State,
+    pub(crate) explicit_peers: Vec<Multiaddr>,
+}
+
+impl Driver {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let now = Instant::now();
+        let mut driver = Self {
+            swarm: parts.swarm,
+            me: parts.me,
+            nick: String::new(),
+            started: now,
+            limits: parts.limits,
+            commands: parts.commands,
+            groups: Groups::default(),
+            peers: Peers::default(),
+            keeper: Keeper::new(parts.data_dir, parts.state),
+            redial: Redial::new(parts.explicit_peers, now),
+            patience: Patience::new(now),
+            found: HashMap::new(),
+            listens: Vec::new(),
+            beats: 0,
+            goodbye_said: false,
+        };
+        driver.take_nick(parts.nick);
+        driver.remind();
+        driver
+    }
+
+    /// Serves until it is told to stop or nobody holds the node any longer; then says goodbye.
+    pub(crate) async fn run(mut self) {
+        let mut beat = tokio::time::interval(BEAT);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                event = self.swarm.select_next_some() => self.on_swarm_event(event),
+                command = self.commands.recv() => {
+                    if self.on_commands(command).is_break() {
+                        break;
+                    }
+                }
+                saved = self.keeper.saved() => self.on_saved(saved),
+                _ = beat.tick() => self.on_beat(),
+            }
+            self.pump();
+        }
+        self.say_goodbye().await;
+    }
+
+    /// Waits until the listeners have addresses; not longer than it takes on a machine whose
+    /// network is down.
+    pub(crate) async fn await_addresses(&mut self, listeners: usize, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        let have = |driver: &Self| {
+            let mut ids: Vec<_> = driver.listens.iter().map(|(id, _)| *id).collect();
+            ids.dedup();
+            ids.len()
+        };
+        while have(self) < listeners {
+            match tokio::time::timeout_at(deadline, self.swarm.select_next_some()).await {
+                Ok(event) => self.on_swarm_event(event),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn overlay(&mut self) -> &mut Behaviour {
+        &mut self.swarm.behaviour_mut().overlay
+    }
+
+    fn on_commands(&mut self, first: Option<Command>) -> std::ops::ControlFlow<()> {
+        let mut next = first;
+        for _ in 0..COMMANDS_IN_A_ROW {
+            match next {
+                None | Some(Command::Shutdown) => return std::ops::ControlFlow::Break(()),
+                Some(command) => self.on_command(command),
+            }
+            match self.commands.try_recv() {
+                Ok(command) => next = Some(command),
+                // That nobody is left shows at the next `recv`.
+                Err(_) => break,
+            }
+        }
+        std::ops::ControlFlow::Continue(())
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Ask(question) => question(self),
+            Command::Publish { group, payload, room, placed } => {
+                self.groups.enqueue(group, payload, room, placed)
+            }
+            Command::Release(group, stay) => self.release(group, stay),
+            Command::Shutdown => {}
+        }
+    }
+
+    /// Gives the core what waits, as far as it has room.
+    fn pump(&mut self) {
+        let overlay = std::cell::RefCell::new(&mut self.swarm.behaviour_mut().overlay);
+        self.groups.pump(
+            |group| overlay.borrow().publish_room(group),
+            |group, id, payload| overlay.borrow_mut().publish(group, id, payload),
+        );
+    }
+
+    fn on_saved(&mut self, saved: Saved) {
+        if let Err(error) = &saved.result {
+            tracing::error!(%error, "the state file could not be written");
+        }
+        for token in saved.tokens {
+            match &saved.result {
+                Ok(()) => self.overlay().persisted(token),
+                Err(_) => self.overlay().persist_failed(token),
+            }
+        }
+    }
+
+    fn on_beat(&mut self) {
+        let now = Instant::now();
+        self.beats += 1;
+        if self.beats.is_multiple_of(SAVE_EVERY) {
+            self.keeper.save();
+        }
+        let alone = self.peers.len() == 0;
+        if alone && self.beats.is_multiple_of(REMIND_EVERY) {
+            self.remind();
+        }
+        for due in self.redial.due(now, |peer| self.peers.is_connected(peer)) {
+            self.dial_due(due, now);
+        }
+        if self.swarm.behaviour().mdns.is_enabled() && self.patience.is_over(now, alone) {
+            self.renew_mdns();
+        }
+    }
+
+    fn dial_due(&mut self, due: Due, now: Instant) {
+        let opts = match due.peer {
+            Some(peer) => DialOpts::peer_id(peer)
+                .condition(PeerCondition::DisconnectedAndNotDialing)
+                .addresses(vec![due.address])
+                .build(),
+            None => DialOpts::unknown_peer_id().address(due.address).build(),
+        };
+        let connection = opts.connection_id();
+        // The swarm may report the failure of a dial while it is asked for.
+        self.redial.started(due.target, connection);
+        if let Err(error) = self.swarm.dial(opts) {
+            tracing::debug!(%error, "a dial did not start");
+            self.redial.on_failed(connection, now);
+        }
+    }
+
+    /// Tells the core of all nodes that are known from elsewhere.
+    fn remind(&mut self) {
+        let found = self.found.iter().map(|(peer, addresses)| (*peer, addresses.clone()));
+        let kept = self.keeper.state().peers.iter();
+        let kept = kept.filter_map(|kept| Some((peers::peer_of(&kept.node)?, kept.addresses.clone())));
+        let known: Vec<_> = found.chain(kept).collect();
+        for (peer, addresses) in known {
+            self.overlay().discovered(peer, useful(addresses));
+        }
+    }
+
+    fn renew_mdns(&mut self) {
+        let me = *self.swarm.local_peer_id();
+        match discovery::mdns::fresh(me, &self.listens) {
+            Ok(fresh) => self.swarm.behaviour_mut().mdns = Some(fresh).into(),
+            Err(error) => tracing::warn!(%error, "mDNS could not be made anew"),
+        }
+    }
+
+    fn on_swarm_event(&mut self, event: SwarmEvent<BehavioursEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.on_behaviour_event(event),
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                tracing::debug!(peer = %peer_id, address = %endpoint.get_remote_address(), "connected");
+                self.peers.on_connected(peer_id, connection_id, &endpoint);
+                self.redial.on_connected(connection_id, peer_id);
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
+                tracing::debug!(peer = %peer_id, ?cause, "connection closed");
+                self.peers.on_closed(&peer_id, connection_id);
+            }
+            SwarmEvent::OutgoingConnectionError { peer_id, connection_id, error } => {
+                tracing::debug!(peer = ?peer_id, %error, "no connection");
+                self.redial.on_failed(connection_id, Instant::now());
+            }
+            SwarmEvent::NewListenAddr { listener_id, address } => {
+                tracing::debug!(%address, "listening");
+                self.listens.push((listener_id, address));
+                self.on_addresses_changed();
+            }
+            SwarmEvent::ExpiredListenAddr { listener_id, address } => {
+                self.listens.retain(|listen| *listen != (listener_id, address.clone()));
+                self.on_addresses_changed();
+            }
+            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
+                tracing::warn!(?addresses, ?reason, "no longer listening");
+                self.listens.retain(|(_, address)| !addresses.contains(address));
+                self.on_addresses_changed();
+            }
+            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener failed"),
+            _ => {}
+        }
+    }
+
+    fn on_addresses_changed(&mut self) {
+        let own = useful(self.listens.iter().map(|(_, address)| address.clone()));
+        self.overlay().set_own_addresses(own);
+    }
+
+    fn on_behaviour_event(&mut self, event: BehavioursEvent) {
+        match event {
+            BehavioursEvent::Overlay(behaviour::Event::Overlay(event)) => self.on_overlay_event(event),
+            BehavioursEvent::Overlay(behaviour::Event::Persist { token, writes }) => {
+                if self.keeper.write(token, &writes) {
+                    self.overlay().persisted(token);
+                }
+            }
+            BehavioursEvent::Overlay(behaviour::Event::LinkClosed { node, reason, .. }) => {
+                tracing::debug!(%node, %reason, "link closed");
+            }
+            BehavioursEvent::Mdns(mdns::Event::Discovered(list)) => self.on_found(list),
+            BehavioursEvent::Mdns(mdns::Event::Expired(list)) => self.on_expired(&list),
+            BehavioursEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+                self.peers.on_identified(&peer_id, info.listen_addrs);
+                self.remember(&peer_id);
+            }
+            BehavioursEvent::Ping(ping::Event { peer, result: Ok(rtt), .. }) => self.peers.on_rtt(&peer, rtt),
+            _ => {}
+        }
+    }
+
+    fn on_overlay_event(&mut self, event: treecast_overlay::Event) {
+        if event == treecast_overlay::Event::ShutdownComplete {
+            self.goodbye_said = true;
+            return;
+        }
+        self.groups.on_event(event);
+    }
+
+    /// So that the next start finds its way back in.
+    fn remember(&mut self, peer: &PeerId) {
+        let (Some(node), Some(addresses)) =
+            (peers::node_of(peer), self.peers.of(peer).map(peers::Peer::addresses))
+        else {
+            return;
+        };
+        if !addresses.is_empty() {
+            self.keeper.remember(node, addresses);
+        }
+    }
+
+    fn on_found(&mut self, list: Vec<(PeerId, Multiaddr)>) {
+        let mut fresh: HashMap<PeerId, Vec<Multiaddr>> = HashMap::new();
+        for (peer, address) in list {
+            fresh.entry(peer).or_default().push(address);
+        }
+        for (peer, addresses) in fresh {
+            if !self.found.contains_key(&peer) && self.found.len() >= MAX_FOUND {
+                continue;
+            }
+            let known = self.found.entry(peer).or_default();
+            let all = useful(known.drain(..).chain(addresses));
+            known.clone_from(&all);
+            tracing::debug!(%peer, addresses = ?all, "found on the LAN");
+            self.overlay().discovered(peer, all);
+        }
+    }
+
+    fn on_expired(&mut self, list: &[(PeerId, Multiaddr)]) {
+        for (peer, address) in list {
+            let address = discovery::addresses::without_peer(address.clone());
+            if let Some(known) = self.found.get_mut(peer) {
+                known.retain(|other| *other != address);
+                if known.is_empty() {
+                    self.found.remove(peer);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What the node says about itself when asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use libp2p::Multiaddr;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use treecast_overlay::io::{GroupView, MemberState};
+use treecast_overlay::{GroupId, NodeId};
+
+use super::Driver;
+use super::peers::{Peer, peer_of};
+use crate::discovery::addresses::{is_direct, transport_of, useful};
+use crate::error::{PingError, UnknownGroup};
+use crate::view::{GroupInfo, NodeStatus, PeerView, PingReport};
+
+impl Driver {
+    pub(crate) fn nick(&self) -> &str {
+        &self.nick
+    }
+
+    pub(crate) fn addresses(&self) -> Vec<Multiaddr> {
+        let mut addresses: Vec<_> = self.listens.iter().map(|(_, address)| address.clone()).collect();
+        addresses.dedup();
+        addresses
+    }
+
+    pub(crate) fn status(&self) -> NodeStatus {
+        let behaviours = self.swarm.behaviour();
+        NodeStatus {
+            node: self.me,
+            nick: self.nick.clone(),
+            uptime: self.started.elapsed(),
+            addresses: self.addresses(),
+            peers: self.peers.len(),
+            groups: self.groups.slots.values().map(|slot| slot.label.clone()).collect(),
+            collections: behaviours.overlay.engine().collections(),
+            mdns: behaviours.mdns.is_enabled(),
+        }
+    }
+
+    fn view(&self, group: GroupId) -> Option<GroupView> {
+        let overlay = &self.swarm.behaviour().overlay;
+        overlay.engine().group(overlay.now(), group)
+    }
+
+    fn views(&self) -> impl Iterator<Item = (&str, GroupView)> {
+        self.groups.slots.iter().filter_map(|(id, slot)| Some((slot.label.as_str(), self.view(*id)?)))
+    }
+
+    fn rtt(&self, node: NodeId, peer: &Peer) -> Option<Duration> {
+        self.swarm.behaviour().overlay.engine().rtt(node).or(peer.rtt)
+    }
+
+    fn info(&self, label: &str, view: GroupView) -> GroupInfo {
+        let nodes = self.peers.nodes();
+        let rtts = view
+            .members
+            .iter()
+            .filter_map(|member| Some((member.node, self.rtt(member.node, nodes.get(&member.node)?)?)))
+            .collect();
+        GroupInfo { label: label.to_owned(), view, rtts }
+    }
+
+    pub(crate) fn groups(&self) -> Vec<GroupInfo> {
+        let mut groups: Vec<_> = self.views().map(|(label, view)| self.info(label, view)).collect();
+        groups.sort_by(|one, two| one.label.cmp(&two.label));
+        groups
+    }
+
+    pub(crate) fn group_info(&self, name: &str) -> Result<GroupInfo, UnknownGroup> {
+        let found =
+            self.groups.find(name).and_then(|id| Some((&self.groups.slots[&id].label, self.view(id)?)));
+        let (label, view) = found.ok_or_else(|| UnknownGroup(name.to_owned()))?;
+        Ok(self.info(label, view))
+    }
+
+    pub(crate) fn peers(&self, group: Option<&str>) -> Result<Vec<PeerView>, UnknownGroup> {
+        let only = match group {
+            Some(name) => Some(self.groups.find(name).ok_or_else(|| UnknownGroup(name.to_owned()))?),
+            None => None,
+        };
+        let mut shared: BTreeMap<NodeId, (String, Vec<String>)> = BTreeMap::new();
+        let mut wanted: BTreeSet<NodeId> = BTreeSet::new();
+        for (label, view) in self.views() {
+            for member in &view.members {
+                let entry = shared.entry(member.node).or_default();
+                entry.0.clone_from(&member.nick);
+                if member.state != MemberState::Left {
+                    entry.1.push(label.to_owned());
+                    if only == Some(view.id) {
+                        wanted.insert(member.node);
+                    }
+                }
+            }
+        }
+        let nodes = self.peers.nodes().into_iter();
+        let peers =
+            nodes.filter(|(node, _)| only.is_none() || wanted.contains(node)).filter_map(|(node, peer)| {
+                let remote = peer.remote()?;
+                let (nick, groups) = shared.remove(&node).unwrap_or_default();
+                let addresses = peer.addresses();
+                Some(PeerView {
+                    node,
+                    nick,
+                    addresses: if addresses.is_empty() { vec![remote.clone()] } else { addresses },
+                    transport: transport_of(remote),
+                    direct: is_direct(remote),
+                    rtt: self.rtt(node, peer),
+                    groups,
+                })
+            });
+        Ok(peers.collect())
+    }
+
+    /// The node of this id or nick.
+    pub(crate) fn find_node(&self, name: &str) -> Result<NodeId, PingError> {
+        let unknown = || PingError::Unknown(name.to_owned());
+        if let Ok(node) = name.parse::<NodeId>() {
+            let known = node == self.me
+                || self.peers.nodes().contains_key(&node)
+                || !self.known_addresses(node).is_empty();
+            return if known { Ok(node) } else { Err(unknown()) };
+        }
+        let mut called: BTreeSet<NodeId> = BTreeSet::new();
+        if name == self.nick {
+            called.insert(self.me);
+        }
+        for (_, view) in self.views() {
+            called.extend(view.members.iter().filter(|member| member.nick == name).map(|member| member.node));
+        }
+        match called.len() {
+            0 => Err(unknown()),
+            1 => called.pop_first().ok_or_else(unknown),
+            count => Err(PingError::Ambiguous { name: name.to_owned(), count }),
+        }
+    }
+
+    fn known_addresses(&self, node: NodeId) -> Vec<Multiaddr> {
+        let peer = peer_of(&node);
+        let found = peer.and_then(|peer| self.found.get(&peer)).cloned().unwrap_or_default();
+        let kept = self.keeper.state().peers.iter().find(|kept| kept.node == node);
+        let told = self.views().flat_map(|(_, view)| view.members).filter(|member| member.node == node);
+        let told = told.flat_map(|member| member.addresses);
+        let told = told.filter_map(|address| Multiaddr::try_from(address.as_bytes().to_vec()).ok());
+        useful(found.into_iter().chain(kept.into_iter().flat_map(|kept| kept.addresses.clone())).chain(told))
+    }
+
+    /// The last round trip to a node, or `None` while there is none; dials it then.
+    pub(crate) fn ping(&mut self, node: NodeId) -> Option<PingReport> {
+        if node == self.me {
+            return Some(PingReport { node, rtt: Duration::ZERO, transport: "local", direct: true });
+        }
+        let peer = peer_of(&node)?;
+        if let Some(connected) = self.peers.of(&peer) {
+            let remote = connected.remote()?;
+            let (transport, direct) = (transport_of(remote), is_direct(remote));
+            let rtt = self.rtt(node, connected)?;
+            return Some(PingReport { node, rtt, transport, direct });
+        }
+        let addresses = self.known_addresses(node);
+        let opts =
+            DialOpts::peer_id(peer).condition(PeerCondition::DisconnectedAndNotDialing).addresses(addresses);
+        // Already dialling, or nowhere to dial: the caller asks again or gives up.
+        let _ = self.swarm.dial(opts.build());
+        None
+    }
+}

@@ -1,0 +1,395 @@
+//! What can fail, an enum an operation, each with its three parts for people.
+
+use std::io;
+use std::path::PathBuf;
+
+use libp2p::Multiaddr;
+use treecast_overlay::{ConfigError, DescriptorError};
+
+use crate::failure::{Failure, exit};
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// No data directory was given.
+    #[error("no data directory was given")]
+    NoDataDir,
+    /// A node runs for this data directory.
+    #[error("a node already runs for {} (process {})", .data_dir.display(), pid_text(.pid))]
+    AlreadyRunning {
+        /// Whose.
+        data_dir: PathBuf,
+        /// Its process, if it has said so.
+        pid: Option<u32>,
+    },
+    /// The data directory, or something in it, cannot be written.
+    #[error("cannot write {}: {source}", .path.display())]
+    DataDirUnwritable {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The key file is damaged.
+    #[error("the key file {} cannot be used: {why}", .path.display())]
+    BadKey {
+        /// Which.
+        path: PathBuf,
+        /// How.
+        why: String,
+    },
+    /// The state file is damaged.
+    #[error("the state file {} cannot be used: {why}", .path.display())]
+    BadState {
+        /// Which.
+        path: PathBuf,
+        /// How.
+        why: String,
+    },
+    /// Somebody else listens there.
+    #[error("the port of {address} is taken")]
+    PortTaken {
+        /// What was asked for.
+        address: Multiaddr,
+    },
+    /// It is not possible to listen there.
+    #[error("cannot listen on {address}: {why}")]
+    CannotListen {
+        /// What was asked for.
+        address: Multiaddr,
+        /// Why.
+        why: String,
+    },
+    /// A group to join has an impossible name.
+    #[error("group {name:?}: {source}")]
+    BadGroup {
+        /// What was asked for.
+        name: String,
+        /// Why.
+        source: DescriptorError,
+    },
+    /// The nick is not allowed.
+    #[error(transparent)]
+    BadNick(#[from] NickError),
+    /// An overlay setting is out of range.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The system refused something that a node needs.
+    #[error("cannot set up {what}: {source}")]
+    System {
+        /// What.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+fn pid_text(pid: &Option<u32>) -> String {
+    pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string())
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        let refused = |code: &str, status: u8, why: String, fix: String| {
+            Self::new(code, status, "The node did not start.", why, fix)
+        };
+        match error {
+            StartError::NoDataDir => refused(
+                "no-data-dir",
+                exit::USAGE,
+                "No data directory was given.".into(),
+                "Give one with `--data-dir DIR`.".into(),
+            ),
+            StartError::AlreadyRunning { data_dir, pid } => refused(
+                "already-running",
+                exit::NO_NODE,
+                format!("A node runs for {} already: process {}.", data_dir.display(), pid_text(&pid)),
+                "Use it as it is, stop it with `treecast down`, or choose another directory with `--data-dir`.".into(),
+            ),
+            StartError::DataDirUnwritable { path, source } => refused(
+                "data-dir",
+                exit::USAGE,
+                format!("{} cannot be written: {source}.", path.display()),
+                "Mend its permissions or free some space, or choose another directory with `--data-dir`.".into(),
+            ),
+            StartError::BadKey { path, why } => refused(
+                "bad-key",
+                exit::USAGE,
+                format!("The key file {} cannot be used: {why}.", path.display()),
+                "Put back a copy of it; or move it away, and the node starts with a new identity.".into(),
+            ),
+            StartError::BadState { path, why } => refused(
+                "bad-state",
+                exit::USAGE,
+                format!("The state file {} cannot be read: {why}.", path.display()),
+                "Move it away: the identity stays; nick, port and joined groups start anew.".into(),
+            ),
+            StartError::PortTaken { address } => refused(
+                "port-taken",
+                exit::USAGE,
+                format!("Somebody else listens on the port of {address}."),
+                "Stop that program, or choose another port with `--listen` (port 0 takes a free one).".into(),
+            ),
+            StartError::CannotListen { address, why } => refused(
+                "cannot-listen",
+                exit::USAGE,
+                format!("It is not possible to listen on {address}: {why}."),
+                "Give an address of this machine with `--listen`, such as /ip4/0.0.0.0/tcp/0.".into(),
+            ),
+            StartError::BadGroup { name, source } => refused(
+                "bad-group",
+                exit::USAGE,
+                format!("{name:?} is no group: {source}."),
+                "Choose another name.".into(),
+            ),
+            StartError::BadNick(source) => source.into(),
+            StartError::Config(source) => {
+                refused("bad-config", exit::USAGE, format!("{source}."), "Correct the setting.".into())
+            }
+            StartError::System { what, source } => refused(
+                "system",
+                exit::BUG,
+                format!("The system refused {what}: {source}."),
+                "Look at the limits of this account (open files, sockets).".into(),
+            ),
+        }
+    }
+}
+
+/// The nick is not allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a nick has 1 to 32 characters, none of them a control character, and no space at its ends")]
+pub struct NickError;
+
+impl From<NickError> for Failure {
+    fn from(error: NickError) -> Self {
+        Self::new(
+            "bad-nick",
+            exit::USAGE,
+            "The nick was not taken.",
+            format!("{error}.").replacen('a', "A", 1),
+            "Choose another with `treecast nick NAME`.",
+        )
+    }
+}
+
+/// Checks a nick: 1 to 32 characters, no control characters, no space at its ends.
+///
+/// # Errors
+/// When it is not allowed.
+pub fn check_nick(nick: &str) -> Result<(), NickError> {
+    let length = nick.chars().count();
+    let fine = (1..=32).contains(&length) && !nick.chars().any(is_invisible_control) && nick.trim() == nick;
+    if fine { Ok(()) } else { Err(NickError) }
+}
+
+/// Control characters, and those that turn the direction of text around them.
+fn is_invisible_control(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Why a group was not entered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// The name or descriptor is not allowed.
+    #[error(transparent)]
+    Descriptor(#[from] DescriptorError),
+    /// The group asks for what is not built yet.
+    #[error("{0} is not built yet")]
+    NotBuilt(&'static str),
+    /// The group lists its members, and this node is not among them.
+    #[error("this node is not on the group's list of members")]
+    NotAdmitted,
+    /// The node is in as many groups as it may be.
+    #[error("this node is in as many groups as it may be ({0})")]
+    TooMany(usize),
+    /// That the node is in the group could not be saved.
+    #[error("the group could not be saved: {0}")]
+    NotSaved(String),
+    /// The node has stopped.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+impl From<JoinError> for Failure {
+    fn from(error: JoinError) -> Self {
+        let (code, status, fix) = match &error {
+            JoinError::Descriptor(_) => ("bad-group", exit::USAGE, "Choose another name."),
+            JoinError::NotBuilt(_) => ("not-built", exit::USAGE, "Choose another order."),
+            JoinError::NotAdmitted => ("not-admitted", exit::REFUSED, "Ask the founder of the group."),
+            JoinError::TooMany(_) => {
+                ("too-many-groups", exit::REFUSED, "Leave one with `treecast group leave`.")
+            }
+            JoinError::NotSaved(_) => {
+                ("data-dir", exit::USAGE, "Look at the data directory's disk and permissions.")
+            }
+            JoinError::Stopped(stopped) => return stopped.clone().into(),
+        };
+        Self::new(code, status, "The group was not joined.", sentence(&error), fix)
+    }
+}
+
+/// Why a message was not published.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The core refused it.
+    #[error(transparent)]
+    Refused(#[from] treecast_overlay::PublishError),
+    /// The node has stopped.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+impl From<PublishError> for Failure {
+    fn from(error: PublishError) -> Self {
+        use treecast_overlay::PublishError as Core;
+        let (code, status, fix) = match &error {
+            PublishError::Refused(Core::TooLarge { .. }) => ("too-large", exit::USAGE, "Send it in parts."),
+            PublishError::Refused(Core::UnknownGroup | Core::Leaving) => {
+                ("not-in-group", exit::NOT_FOUND, "Join the group again.")
+            }
+            PublishError::Refused(Core::NotDurable) => {
+                ("not-durable", exit::BUG, "Look at the data directory's disk and permissions.")
+            }
+            PublishError::Refused(_) => ("refused", exit::REFUSED, "Try again in a moment."),
+            PublishError::Stopped(stopped) => return stopped.clone().into(),
+        };
+        Self::new(code, status, "A message was not published.", sentence(&error), fix)
+    }
+}
+
+/// Why nobody answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PingError {
+    /// No node of that id or nick is known.
+    #[error("no node called {0:?} is known here")]
+    Unknown(String),
+    /// Several nodes have that nick.
+    #[error("{count} nodes are called {name:?}")]
+    Ambiguous {
+        /// The nick.
+        name: String,
+        /// How many have it.
+        count: usize,
+    },
+    /// There is no way to it, or it does not answer.
+    #[error("{0} cannot be reached")]
+    Unreachable(String),
+    /// The node has stopped.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+impl From<PingError> for Failure {
+    fn from(error: PingError) -> Self {
+        let (code, status, fix) = match &error {
+            PingError::Unknown(_) => {
+                ("unknown-node", exit::NOT_FOUND, "See `treecast peers` for those that are.")
+            }
+            PingError::Ambiguous { .. } => {
+                ("ambiguous", exit::USAGE, "Give the node's id instead (see `treecast peers`).")
+            }
+            PingError::Unreachable(_) => {
+                ("unreachable", exit::TIMEOUT, "See whether it runs, and whether a firewall lies between.")
+            }
+            PingError::Stopped(stopped) => return stopped.clone().into(),
+        };
+        Self::new(code, status, "No answer.", sentence(&error), fix)
+    }
+}
+
+/// No group of this node has that name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this node is in no group called {0:?}")]
+pub struct UnknownGroup(pub String);
+
+impl From<UnknownGroup> for Failure {
+    fn from(error: UnknownGroup) -> Self {
+        Self::new(
+            "unknown-group",
+            exit::NOT_FOUND,
+            "The group was not found.",
+            sentence(&error),
+            "See `treecast group ls` for those it is in; `treecast chat NAME` joins one.",
+        )
+    }
+}
+
+/// Why something was not found out or changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GroupError {
+    /// No group of this node has that name.
+    #[error(transparent)]
+    Unknown(#[from] UnknownGroup),
+    /// The node has stopped.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+impl From<GroupError> for Failure {
+    fn from(error: GroupError) -> Self {
+        match error {
+            GroupError::Unknown(unknown) => unknown.into(),
+            GroupError::Stopped(stopped) => stopped.into(),
+        }
+    }
+}
+
+/// The node has stopped.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the node has stopped")]
+pub struct Stopped;
+
+impl From<Stopped> for Failure {
+    fn from(_: Stopped) -> Self {
+        Self::new(
+            "node-gone",
+            exit::NO_NODE,
+            "The node went away before it had answered.",
+            "It is being stopped.",
+            "Start it again with `treecast up`.",
+        )
+    }
+}
+
+/// The error's text as a sentence.
+fn sentence(error: &impl std::fmt::Display) -> String {
+    let text = error.to_string();
+    let mut chars = text.chars();
+    let first: String = chars.next().map(|c| c.to_uppercase().collect()).unwrap_or_default();
+    format!("{first}{}.", chars.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nicks_are_short_and_visible() {
+        assert!(check_nick("ada").is_ok());
+        assert!(check_nick("名前 2").is_ok());
+        assert!(check_nick(&"é".repeat(32)).is_ok());
+        for bad in ["", " ada", "a\nb", "a\u{202e}b", &"x".repeat(33)] {
+            assert_eq!(check_nick(bad), Err(NickError), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_second_node_is_told_which_process_is_the_first() {
+        let failure = Failure::from(StartError::AlreadyRunning { data_dir: "/d".into(), pid: Some(42) });
+        assert_eq!((failure.code.as_str(), failure.exit), ("already-running", 3));
+        assert!(failure.why.contains("process 42"), "{}", failure.why);
+    }
+
+    #[test]
+    fn parts_are_sentences() {
+        let failure = Failure::from(UnknownGroup("x".into()));
+        assert_eq!(failure.why, "This node is in no group called \"x\".");
+        assert_eq!(Failure::from(NickError).why.chars().next(), Some('A'));
+    }
+}

@@ -1,0 +1,392 @@
+//! The node as a program holds it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use libp2p::Multiaddr;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use treecast_overlay::{BatchId, Descriptor, GroupId, NodeId};
+
+use crate::config::{GroupRef, NodeBuilder};
+use crate::driver::Driver;
+use crate::error::{GroupError, JoinError, NickError, PingError, PublishError, Stopped, check_nick};
+use crate::event::{Event, EventQueue};
+use crate::view::{GroupInfo, NodeStatus, PeerView, PingReport};
+
+/// Counted for each message that waits, beside its payload.
+const MESSAGE_BYTES: usize = 64;
+
+/// What handles ask of the driver.
+pub(crate) enum Command {
+    /// Do something quick with the driver.
+    Ask(Box<dyn FnOnce(&mut Driver) + Send>),
+    /// Publish a message.
+    Publish {
+        group: GroupId,
+        payload: Bytes,
+        /// Given back when the core has taken the message.
+        room: OwnedSemaphorePermit,
+        placed: oneshot::Sender<Result<Published, PublishError>>,
+    },
+    /// A hold on a group was dropped; and which of the group's stays it belonged to.
+    Release(GroupId, u64),
+    /// Say goodbye and end.
+    Shutdown,
+}
+
+/// A running node. Clones are the same node; when all are dropped, and all senders and
+/// receivers with them, the node says goodbye and ends.
+#[derive(Clone)]
+pub struct Node {
+    pub(crate) commands: mpsc::UnboundedSender<Command>,
+    pub(crate) id: NodeId,
+    pub(crate) ended: watch::Receiver<bool>,
+    pub(crate) notices: Arc<[String]>,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Node").field(&self.id).finish()
+    }
+}
+
+/// Where a message was placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// In which batch.
+    pub batch: BatchId,
+    /// Which message of it.
+    pub n: u32,
+}
+
+/// How many others have a batch, and all before it of its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// Other members that said so, signed.
+    pub have: usize,
+    /// Other members that are online.
+    pub of: usize,
+}
+
+/// What a receipt is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReceiptGoal {
+    /// A neighbour has taken it.
+    Sent,
+    /// So many other members have it.
+    Members(usize),
+    /// All other members that are online, and at least one.
+    All,
+}
+
+impl Node {
+    /// A builder with the defaults.
+    pub fn builder() -> NodeBuilder {
+        NodeBuilder::new()
+    }
+
+    /// Who this node is.
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// What a person should know about the start: a port that changed, say.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// Asks the driver something; it answers between two events.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Driver) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        let ask = Command::Ask(Box::new(move |driver| {
+            // Who asked may have gone.
+            let _ = reply.send(question(driver));
+        }));
+        self.commands.send(ask).map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// What the node calls itself.
+    ///
+    /// # Errors
+    /// When the node has stopped.
+    pub async fn nick(&self) -> Result<String, Stopped> {
+        self.ask(|driver| driver.nick().to_owned()).await
+    }
+
+    /// Takes another nick, and tells the members of its groups.
+    ///
+    /// # Errors
+    /// When the nick is not allowed. (A node that has stopped takes none either.)
+    pub async fn set_nick(&self, nick: &str) -> Result<(), NickError> {
+        check_nick(nick)?;
+        let nick = nick.to_owned();
+        // A node that has stopped calls itself nothing.
+        let _ = self.ask(move |driver| driver.set_nick(nick)).await;
+        Ok(())
+    }
+
+    /// Where the node listens.
+    ///
+    /// # Errors
+    /// When the node has stopped.
+    pub async fn addresses(&self) -> Result<Vec<Multiaddr>, Stopped> {
+        self.ask(|driver| driver.addresses()).await
+    }
+
+    /// Enters a group, or takes part again in one that the node is in. When both halves are
+    /// dropped, the node goes offline in the group unless something else holds it.
+    ///
+    /// # Errors
+    /// See [`JoinError`].
+    pub async fn join(&self, group: impl Into<GroupRef>) -> Result<(Sender, Receiver), JoinError> {
+        self.enter(group.into(), false).await
+    }
+
+    /// As [`Node::join`]; with `keep` the node stays in the group until [`Node::leave`], and
+    /// goes on with it at its next start.
+    ///
+    /// # Errors
+    /// See [`JoinError`].
+    pub async fn enter(&self, group: GroupRef, keep: bool) -> Result<(Sender, Receiver), JoinError> {
+        let entered = self.ask(move |driver| driver.enter(group, keep)).await??;
+        let hold = Arc::new(Hold { node: self.clone(), group: entered.group, stay: entered.stay });
+        let receiver = Receiver { queue: entered.queue, hold: hold.clone() };
+        let sender =
+            Sender { hold, descriptor: entered.descriptor, room: entered.room, max: entered.max_message };
+        Ok((sender, receiver))
+    }
+
+    /// Leaves a group for good, with a signed record that all members see. Returns the
+    /// group as it was.
+    ///
+    /// # Errors
+    /// When the node is in no such group, or has stopped.
+    pub async fn leave(&self, group: &str) -> Result<GroupInfo, GroupError> {
+        let group = group.to_owned();
+        let (info, left) = self.ask(move |driver| driver.leave(&group)).await??;
+        left.await.map_err(|_| Stopped)?;
+        Ok(info)
+    }
+
+    /// How the node is.
+    ///
+    /// # Errors
+    /// When the node has stopped.
+    pub async fn status(&self) -> Result<NodeStatus, Stopped> {
+        self.ask(|driver| driver.status()).await
+    }
+
+    /// The connected peers; of one group if named.
+    ///
+    /// # Errors
+    /// When the node is in no such group, or has stopped.
+    pub async fn peers(&self, group: Option<&str>) -> Result<Vec<PeerView>, GroupError> {
+        let group = group.map(str::to_owned);
+        Ok(self.ask(move |driver| driver.peers(group.as_deref())).await??)
+    }
+
+    /// All groups of the node, by name.
+    ///
+    /// # Errors
+    /// When the node has stopped.
+    pub async fn groups(&self) -> Result<Vec<GroupInfo>, Stopped> {
+        self.ask(|driver| driver.groups()).await
+    }
+
+    /// One group: its members, its trees.
+    ///
+    /// # Errors
+    /// When the node is in no such group, or has stopped.
+    pub async fn group_view(&self, group: &str) -> Result<GroupInfo, GroupError> {
+        let group = group.to_owned();
+        Ok(self.ask(move |driver| driver.group_info(&group)).await??)
+    }
+
+    /// The round trip to a node, named by its id or nick; connects to it if need be.
+    ///
+    /// # Errors
+    /// See [`PingError`].
+    pub async fn ping(&self, node: &str, patience: Duration) -> Result<PingReport, PingError> {
+        let name = node.to_owned();
+        let target = self.ask(move |driver| driver.find_node(&name)).await??;
+        let deadline = tokio::time::Instant::now() + patience;
+        loop {
+            if let Some(report) = self.ask(move |driver| driver.ping(target)).await? {
+                return Ok(report);
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return Err(PingError::Unreachable(node.to_owned()));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Says goodbye in every group, waits (bounded) until neighbours hold this node's
+    /// messages, and ends. Returns when it has ended.
+    pub async fn shutdown(&self) {
+        // If the driver is gone, it has ended.
+        let _ = self.commands.send(Command::Shutdown);
+        self.ended().await;
+    }
+
+    /// As [`Node::shutdown`], but returns once all goodbyes are said.
+    pub(crate) async fn shutdown_begins(&self) {
+        let _ = self.commands.send(Command::Shutdown);
+        // The driver's end closes the channel; the lock is given back a moment later.
+        self.commands.closed().await;
+    }
+
+    /// Returns when the node has ended, for whatever reason.
+    pub async fn ended(&self) {
+        let mut ended = self.ended.clone();
+        // An error says that the driver is gone, which is an end as well.
+        let _ = ended.wait_for(|ended| *ended).await;
+    }
+}
+
+/// Keeps the node online in a group.
+struct Hold {
+    node: Node,
+    group: GroupId,
+    stay: u64,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // A driver that is gone holds nothing.
+        let _ = self.node.commands.send(Command::Release(self.group, self.stay));
+    }
+}
+
+/// Publishes to a group. Clones share one bound on what waits.
+#[derive(Clone)]
+pub struct Sender {
+    hold: Arc<Hold>,
+    descriptor: Arc<Descriptor>,
+    room: Arc<Semaphore>,
+    max: usize,
+}
+
+impl std::fmt::Debug for Sender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Sender").field(&self.hold.group).finish()
+    }
+}
+
+impl Sender {
+    /// The group's id.
+    pub fn group(&self) -> GroupId {
+        self.hold.group
+    }
+
+    /// What the group is.
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    /// Publishes a message: waits until there is room for it, and until it has its place.
+    ///
+    /// # Errors
+    /// See [`PublishError`]; nothing was sent then.
+    pub async fn publish(&self, payload: impl Into<Bytes>) -> Result<Published, PublishError> {
+        self.submit(payload).await?.await
+    }
+
+    /// Waits until there is room and hands the message over; the result is a future that is
+    /// done when the message has its place. Messages are placed in the order of these calls.
+    ///
+    /// # Errors
+    /// See [`PublishError`]; nothing was sent then.
+    pub async fn submit(&self, payload: impl Into<Bytes>) -> Result<Placement, PublishError> {
+        let payload: Bytes = payload.into();
+        if payload.len() > self.max {
+            let (len, max) = (payload.len(), self.max);
+            return Err(treecast_overlay::PublishError::TooLarge { len, max }.into());
+        }
+        let cost = u32::try_from(payload.len() + MESSAGE_BYTES).expect("a message has at most 1 MiB");
+        let room = self.room.clone().acquire_many_owned(cost).await.map_err(|_| Stopped)?;
+        let (placed, placement) = oneshot::channel();
+        let publish = Command::Publish { group: self.hold.group, payload, room, placed };
+        self.hold.node.commands.send(publish).map_err(|_| Stopped)?;
+        Ok(Placement(placement))
+    }
+
+    /// Waits until this batch of ours (and so all before it) has come that far. There is no
+    /// bound: put a timeout around it. Nothing is lost by giving up.
+    ///
+    /// # Errors
+    /// When the node has stopped or left the group.
+    pub async fn receipt(&self, batch: BatchId, goal: ReceiptGoal) -> Result<Receipt, Stopped> {
+        let group = self.hold.group;
+        let receipt = self.hold.node.ask(move |driver| driver.await_receipt(group, batch, goal)).await?;
+        receipt.await.map_err(|_| Stopped)
+    }
+}
+
+/// A message on its way to its place; see [`Sender::submit`].
+#[derive(Debug)]
+pub struct Placement(oneshot::Receiver<Result<Published, PublishError>>);
+
+impl Future for Placement {
+    type Output = Result<Published, PublishError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map(|result| result.unwrap_or(Err(Stopped.into())))
+    }
+}
+
+/// The events of a group, from the moment of joining.
+pub struct Receiver {
+    queue: Arc<EventQueue>,
+    hold: Arc<Hold>,
+}
+
+impl std::fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Receiver").field(&self.hold.group).finish()
+    }
+}
+
+impl Receiver {
+    /// The next event; `None` once the node has stopped or left the group. A call that is
+    /// dropped loses nothing.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.queue.next().await
+    }
+
+    /// Waits until the group has a neighbour. Swallows no event: they are still there for
+    /// [`Receiver::next`].
+    ///
+    /// # Errors
+    /// When the node has stopped or left the group.
+    pub async fn ready(&self) -> Result<(), Stopped> {
+        let group = self.hold.group;
+        let ready = self.hold.node.ask(move |driver| driver.await_ready(group)).await?;
+        ready.await.map_err(|_| Stopped)
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        // Its queue takes no more; the driver forgets it at its next event.
+        self.queue.close();
+    }
+}
+
+/// What [`Node::enter`] gets from the driver.
+pub(crate) struct Entered {
+    pub(crate) group: GroupId,
+    pub(crate) stay: u64,
+    pub(crate) descriptor: Arc<Descriptor>,
+    pub(crate) queue: Arc<EventQueue>,
+    pub(crate) room: Arc<Semaphore>,
+    pub(crate) max_message: usize,
+}

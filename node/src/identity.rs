@@ -1,0 +1,102 @@
+//! The node's Ed25519 key, in a file of its own.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use data_encoding::BASE64;
+use libp2p::identity::Keypair;
+
+use crate::files;
+
+/// Its name in the data directory.
+const FILE: &str = "identity.key";
+
+/// What stands before the base64 of the key's libp2p protobuf, which has the public half
+/// as well, so that damage shows.
+const PREFIX: &str = "treecast-key-1 ";
+
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeyError {
+    #[error("{}: {why}", .path.display())]
+    Bad { path: PathBuf, why: String },
+    #[error("{}: {source}", .path.display())]
+    Io { path: PathBuf, source: io::Error },
+}
+
+/// Reads the data directory's key; makes one if there is none.
+pub(crate) fn load_or_create(data_dir: &Path) -> Result<Keypair, KeyError> {
+    let path = data_dir.join(FILE);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            close_to_others(&path).map_err(|source| KeyError::Io { path: path.clone(), source })?;
+            decode(text.trim_end()).map_err(|why| KeyError::Bad { path, why })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let key = Keypair::generate_ed25519();
+            files::replace(data_dir, FILE, encode(&key).as_bytes())
+                .map_err(|source| KeyError::Io { path, source })?;
+            Ok(key)
+        }
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(KeyError::Bad { path, why: "it is not text".to_owned() })
+        }
+        Err(source) => Err(KeyError::Io { path, source }),
+    }
+}
+
+fn close_to_others(path: &Path) -> io::Result<()> {
+    if std::fs::metadata(path)?.permissions().mode() & 0o077 != 0 {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(())
+}
+
+fn encode(key: &Keypair) -> String {
+    let bytes = key.to_protobuf_encoding().expect("an Ed25519 key can be encoded");
+    format!("{PREFIX}{}\n", BASE64.encode(&bytes))
+}
+
+fn decode(text: &str) -> Result<Keypair, String> {
+    let encoded = text.strip_prefix(PREFIX).ok_or_else(|| format!("it does not begin with `{PREFIX}`"))?;
+    let bytes = BASE64.decode(encoded.as_bytes()).map_err(|error| format!("it is damaged ({error})"))?;
+    let key = Keypair::from_protobuf_encoding(&bytes).map_err(|_| "it is damaged".to_owned())?;
+    key.try_into_ed25519().map(Keypair::from).map_err(|_| "it is no Ed25519 key".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::tests::Scratch;
+
+    #[test]
+    fn the_key_is_made_once_and_private() {
+        let scratch = Scratch::new();
+        let first = load_or_create(scratch.path()).expect("made");
+        let path = scratch.path().join(FILE);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("opened");
+        let second = load_or_create(scratch.path()).expect("read");
+        assert_eq!(first.public(), second.public());
+        assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_damaged_key_is_named_and_left_alone() {
+        let scratch = Scratch::new();
+        load_or_create(scratch.path()).expect("made");
+        let path = scratch.path().join(FILE);
+        let good = std::fs::read_to_string(&path).expect("there");
+        let flipped = good.replacen(&good[30..31], if &good[30..31] == "A" { "B" } else { "A" }, 1);
+        for bad in ["", "hello", "treecast-key-1 !!!", "treecast-key-1 AAAA", &good[..40], &flipped] {
+            std::fs::write(&path, bad).expect("damaged");
+            match load_or_create(scratch.path()) {
+                Err(KeyError::Bad { path: named, .. }) => assert_eq!(named, path),
+                other => panic!("{bad:?} gave {:?}", other.map(|key| key.public())),
+            }
+            assert_eq!(std::fs::read_to_string(&path).expect("still there"), bad);
+        }
+        std::fs::write(&path, [0xff, 0xfe]).expect("damaged");
+        assert!(matches!(load_or_create(scratch.path()), Err(KeyError::Bad { .. })));
+    }
+}

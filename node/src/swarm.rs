@@ -1,0 +1,99 @@
+//! The swarm: transports and behaviours put together.
+
+use std::num::NonZeroU8;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use libp2p::identity::Keypair;
+use libp2p::swarm::NetworkBehaviour;
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::{Swarm, connection_limits, identify, mdns, ping};
+use treecast_overlay::Config;
+use treecast_overlay::behaviour::{self, NewError, Start};
+
+use crate::discovery;
+use crate::error::StartError;
+use crate::transport;
+
+/// All that a node does on its connections.
+#[derive(NetworkBehaviour)]
+pub(crate) struct Behaviours {
+    /// First, so that a connection over the limit costs the others nothing.
+    pub(crate) limits: connection_limits::Behaviour,
+    pub(crate) overlay: behaviour::Behaviour,
+    pub(crate) mdns: Toggle<mdns::tokio::Behaviour>,
+    pub(crate) identify: identify::Behaviour,
+    pub(crate) ping: ping::Behaviour,
+}
+
+/// Two nodes that dial each other at once have two connections for a while; a third lets a
+/// node that was killed come back before its old connection is known to be dead.
+const CONNECTIONS_PER_PEER: u32 = 3;
+
+/// Handshakes under way. Guess.
+const PENDING_INCOMING: u32 = 128;
+
+/// Addresses of one node that are dialled at the same time: all of them.
+const DIALS_AT_ONCE: NonZeroU8 = NonZeroU8::new(16).expect("it is not zero");
+
+/// Connections that nothing uses are closed after so long.
+const IDLE: Duration = Duration::from_secs(20);
+
+/// Makes the swarm; it does not listen yet.
+pub(crate) fn build(
+    key: &Keypair,
+    mdns: bool,
+    overlay: Config,
+    last_life: u64,
+) -> Result<Swarm<Behaviours>, StartError> {
+    let me = key.public().to_peer_id();
+    let transport =
+        transport::build(key).map_err(|source| StartError::System { what: "transports", source })?;
+    let max_links = u32::try_from(overlay.max_links).unwrap_or(u32::MAX);
+    let limits = connection_limits::ConnectionLimits::default()
+        .with_max_pending_incoming(Some(PENDING_INCOMING))
+        .with_max_established_per_peer(Some(CONNECTIONS_PER_PEER))
+        .with_max_established(Some(max_links.saturating_mul(2)));
+    let mdns = if mdns {
+        Some(discovery::mdns::fresh(me, &[]).map_err(|source| StartError::System { what: "mDNS", source })?)
+    } else {
+        None
+    };
+    let behaviours = Behaviours {
+        limits: connection_limits::Behaviour::new(limits),
+        overlay: overlay_behaviour(key, overlay, last_life)?,
+        mdns: mdns.into(),
+        identify: identify::Behaviour::new(
+            identify::Config::new("/treecast/1.0.0".to_owned(), key.public())
+                .with_agent_version(concat!("treecast/", env!("CARGO_PKG_VERSION")).to_owned())
+                .with_push_listen_addr_updates(true),
+        ),
+        ping: ping::Behaviour::default(),
+    };
+    let config = libp2p::swarm::Config::with_tokio_executor()
+        .with_dial_concurrency_factor(DIALS_AT_ONCE)
+        .with_idle_connection_timeout(IDLE);
+    Ok(Swarm::new(transport, behaviours, me, config))
+}
+
+fn overlay_behaviour(
+    key: &Keypair,
+    config: Config,
+    last_life: u64,
+) -> Result<behaviour::Behaviour, StartError> {
+    let seed = seed().map_err(|source| StartError::System { what: "randomness", source })?;
+    // A clock before 1970 counts as 1970: lives then rest on the remembered one.
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let unix_ms = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
+    match behaviour::Behaviour::new(key, config, Start { seed, unix_ms, last_life }) {
+        Ok(behaviour) => Ok(behaviour.with_store()),
+        Err(NewError::Config(error)) => Err(error.into()),
+        Err(other) => Err(StartError::System { what: "the overlay", source: std::io::Error::other(other) }),
+    }
+}
+
+/// From the system's entropy.
+fn seed() -> std::io::Result<u64> {
+    let mut bytes = [0; 8];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
+}

@@ -1,0 +1,72 @@
+//! What a node says about itself.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use libp2p::Multiaddr;
+use treecast_overlay::NodeId;
+use treecast_overlay::io::{CollectionView, GroupView};
+
+/// How a node is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeStatus {
+    /// Who.
+    pub node: NodeId,
+    /// What it calls itself.
+    pub nick: String,
+    /// Since its start.
+    pub uptime: Duration,
+    /// Where it listens.
+    pub addresses: Vec<Multiaddr>,
+    /// Connected peers.
+    pub peers: usize,
+    /// Names of its groups.
+    pub groups: Vec<String>,
+    /// How full each bounded collection is.
+    pub collections: Vec<CollectionView>,
+    /// mDNS is on.
+    pub mdns: bool,
+}
+
+/// A connected peer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PeerView {
+    /// Who.
+    pub node: NodeId,
+    /// What it calls itself; empty if not known.
+    pub nick: String,
+    /// Where it can be reached.
+    pub addresses: Vec<Multiaddr>,
+    /// `tcp` or `quic`.
+    pub transport: &'static str,
+    /// No relay lies between.
+    pub direct: bool,
+    /// Round trip; `None` before the first ping.
+    pub rtt: Option<Duration>,
+    /// Names of the groups it shares with this node.
+    pub groups: Vec<String>,
+}
+
+/// A group, as this node sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupInfo {
+    /// What it is called here.
+    pub label: String,
+    /// The core's view.
+    pub view: GroupView,
+    /// Round trips to neighbours, measured here.
+    pub rtts: BTreeMap<NodeId, Duration>,
+}
+
+/// A ping's answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PingReport {
+    /// Who answered.
+    pub node: NodeId,
+    /// Round trip.
+    pub rtt: Duration,
+    /// `tcp` or `quic`.
+    pub transport: &'static str,
+    /// No relay lies between.
+    pub direct: bool,
+}
