@@ -27,6 +27,8 @@ use crate::wire::frame::{self, Channel, Channels, Frame, Hello, Ping};
 const UNUSED_FOR: Duration = Duration::from_secs(15);
 /// Between looks at links and found nodes.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
+/// The round trip of a busy link is measured this often.
+const RTT_EVERY: Duration = Duration::from_secs(5);
 /// A nick has at most so many bytes; longer ones are cut at a character.
 const MAX_NICK: usize = 64;
 
@@ -394,7 +396,9 @@ impl Engine {
         for link in self.links.ids() {
             let shared = self.links.shares_any(link);
             let Some(state) = self.links.get_mut(link) else { continue };
-            let (node, ping) = (state.node, state.next_ping <= now);
+            let node = state.node;
+            let quiet = now.since(state.last_heard) >= self.config.ping_every || state.rtt.is_none();
+            let ping = state.next_ping <= now && (quiet || now.since(state.next_ping) >= RTT_EVERY);
             if now.since(state.last_heard) > self.config.ping_timeout {
                 self.close(link, CloseReason::Silent, out);
                 continue;

@@ -157,16 +157,18 @@ impl Driver {
 
     fn on_commands(&mut self, first: Option<Command>) -> std::ops::ControlFlow<()> {
         let mut next = first;
-        for left in (0..COMMANDS_IN_A_ROW).rev() {
+        for taken in 1.. {
             match next {
                 None | Some(Command::Shutdown) => return std::ops::ControlFlow::Break(()),
                 Some(command) => self.on_command(command),
             }
-            // One that is taken must be carried out: none is taken in the last round. That nobody
-            // is left shows at the next `recv`.
-            match (left > 0).then(|| self.commands.try_recv()) {
-                Some(Ok(command)) => next = Some(command),
-                Some(Err(_)) | None => break,
+            if taken == COMMANDS_IN_A_ROW {
+                break;
+            }
+            match self.commands.try_recv() {
+                Ok(command) => next = Some(command),
+                // That nobody is left shows at the next `recv`.
+                Err(_) => break,
             }
         }
         std::ops::ControlFlow::Continue(())
@@ -306,6 +308,9 @@ impl Driver {
                     self.overlay().persisted(token);
                 }
             }
+            BehavioursEvent::Overlay(behaviour::Event::LinkOpened { node, .. }) => {
+                tracing::debug!(%node, "link opened");
+            }
             BehavioursEvent::Overlay(behaviour::Event::LinkClosed { node, reason, .. }) => {
                 tracing::debug!(%node, %reason, "link closed");
             }
@@ -325,6 +330,7 @@ impl Driver {
             self.goodbye_said = true;
             return;
         }
+        tracing::trace!(?event, "from the core");
         self.groups.on_event(event);
     }
 

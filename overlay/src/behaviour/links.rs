@@ -39,6 +39,8 @@ struct Connection {
 enum State {
     Opening,
     Link(LinkId),
+    /// The core has closed it; it only sends what waits.
+    Finishing(LinkId),
     NoLink,
 }
 
@@ -48,7 +50,7 @@ struct Link {
     queue: Arc<LinkQueue>,
     /// Frames were queued in this round: wake the handler at its end.
     written: bool,
-    /// The core has closed it; it only sends what waits.
+    /// Why the core has closed it.
     finishing: Option<LinkClosed>,
 }
 
@@ -108,15 +110,17 @@ impl Links {
 
     pub(super) fn link_of(&self, connection: ConnectionId) -> Option<LinkId> {
         match self.connections.get(&connection)?.state {
-            State::Link(link) => Some(link),
+            State::Link(link) | State::Finishing(link) => Some(link),
             State::Opening | State::NoLink => None,
         }
     }
 
     /// The link, unless the core has closed it.
     pub(super) fn open_link_of(&self, connection: ConnectionId) -> Option<LinkId> {
-        let link = self.link_of(connection)?;
-        self.links.get(&link)?.finishing.is_none().then_some(link)
+        match self.connections.get(&connection)?.state {
+            State::Link(link) => Some(link),
+            State::Opening | State::Finishing(_) | State::NoLink => None,
+        }
     }
 
     /// Queues a frame. One for a link that is over or closing goes nowhere, as on a cut cable.
@@ -156,6 +160,9 @@ impl Links {
         if let Some(it) = self.links.get_mut(&link) {
             it.finishing.get_or_insert(reason);
             it.queue.wish(Wish::Finish);
+            if let Some(connection) = self.connections.get_mut(&it.connection) {
+                connection.state = State::Finishing(link);
+            }
         }
     }
 
@@ -216,7 +223,7 @@ impl Links {
     /// Ends the wait for a dialled peer if its connections came to nothing.
     fn is_hopeless(&mut self, peer: PeerId) -> bool {
         self.dials.contains_key(&peer)
-            && self.states_of(peer).all(|state| state == State::NoLink)
+            && self.states_of(peer).all(|state| matches!(state, State::Finishing(_) | State::NoLink))
             && self.dials.remove(&peer).is_some()
     }
 

@@ -316,7 +316,11 @@ impl Behaviour {
                     }
                 }
                 Output::Dial { node, addresses } => self.dial(node, addresses),
-                Output::Close { link, reason } => self.links.finish(link, LinkClosed::Core(reason)),
+                Output::Close { link, reason } => {
+                    self.links.finish(link, LinkClosed::Core(reason));
+                    // It only sends what waits; to the core it is gone.
+                    self.handle(Input::LinkDown { link });
+                }
                 Output::Persist { token, writes } if self.has_store => {
                     self.pending.push_back(ToSwarm::GenerateEvent(Event::Persist { token, writes }));
                 }
@@ -353,7 +357,9 @@ impl Behaviour {
         tracing::debug!(node = %over.node, %reason, "link closed");
         let event = Event::LinkClosed { node: over.node, connection: over.connection, reason };
         self.pending.push_back(ToSwarm::GenerateEvent(event));
-        self.handle(Input::LinkDown { link });
+        if over.reason.is_none() {
+            self.handle(Input::LinkDown { link });
+        }
     }
 
     fn close_connection(&mut self, peer: PeerId, connection: ConnectionId) {

@@ -107,6 +107,15 @@ async fn two_swarms_become_one_link() {
     }
 }
 
+/// A frame of this length that the core ignores: of a kind it does not know.
+fn unknown_frame(length: usize) -> Bytes {
+    let body = u32::try_from(length - 9).expect("short").to_be_bytes();
+    let mut frame = vec![0x83, 0x18, 200, 0x07, 0x5a];
+    frame.extend(body);
+    frame.resize(length, 0);
+    frame.into()
+}
+
 /// The link's bytes as the test sees them: what the core would ask to send.
 fn send(swarm: &mut Swarm<Behaviour>, connection: ConnectionId, lane: Lane, frame: Bytes) -> bool {
     let behaviour = swarm.behaviour_mut();
@@ -159,7 +168,7 @@ async fn a_peer_that_never_reads_is_cut_off_and_slows_nobody() {
     let (mut one, at, kept) = node_with_good_peer().await;
     let stuck = attack(&at, &[Step::Open(&[0]), Step::Open(&[1])]);
     let bad = until(&mut one, opened).await;
-    let frame = Bytes::from(vec![7; MAX_FRAME]);
+    let frame = unknown_frame(MAX_FRAME);
     let mut sent = 0;
     while send(&mut one, bad, Lane::Live, frame.clone()) {
         sent += 1;
@@ -185,7 +194,7 @@ async fn a_closed_link_sends_what_waits_first() {
         let at = address(&mut one, over).await;
         two.dial(at).expect("an address");
         let (connection, _) = futures::join!(until(&mut one, opened), until(&mut two, opened));
-        let frame = Bytes::from(vec![1; 100_000]);
+        let frame = unknown_frame(100_000);
         for lane in [Lane::Live, Lane::Bulk] {
             for _ in 0..10 {
                 assert!(send(&mut one, connection, lane, frame.clone()));

@@ -79,8 +79,8 @@ impl Flow {
         config: &Config,
     ) -> BTreeSet<LifeId> {
         let Some(peer) = self.peers.get_mut(node) else { return BTreeSet::new() };
-        let paused = peer.paused_until.is_some_and(|until| now < until);
-        if paused || links.queued(node, Lane::Live) > config.link_low_water {
+        peer.paused_until = peer.paused_until.filter(|until| now < *until);
+        if peer.paused_until.is_some() || links.queued(node, Lane::Live) > config.link_low_water {
             return BTreeSet::new();
         }
         std::mem::take(&mut peer.skipped)
@@ -108,6 +108,9 @@ impl Flow {
         config: &Config,
     ) -> Vec<(NodeId, bool)> {
         let mut asks = Vec::new();
+        for (_, peer) in self.peers.iter_mut().filter(|(node, _)| !edges.contains(node)) {
+            peer.told_pause = None;
+        }
         for node in edges {
             let blocked = self.blocked(now, Some(node), links, config);
             let told = self.peers.get(node).and_then(|it| it.told_pause);

@@ -90,6 +90,8 @@ pub(crate) struct Group {
     frontier_number: u64,
     next_anti_entropy: Time,
     next_eviction: Time,
+    /// When to try again to make a batch of what waits.
+    next_try: Time,
     /// Own batches that no neighbour is known to hold: (seq, bytes).
     untaken: VecDeque<(Seq, usize)>,
     untaken_bytes: usize,
@@ -139,6 +141,7 @@ impl Group {
             frontier_number: 0,
             next_anti_entropy: now + ctx.rng.jitter(ctx.config.anti_entropy_every),
             next_eviction: now + EVICT_EVERY,
+            next_try: now,
             untaken: VecDeque::new(),
             untaken_bytes: 0,
             overloaded: BTreeMap::new(),
@@ -233,7 +236,7 @@ impl Group {
     fn act(&mut self, ctx: &mut Ctx<'_>, act: Act) {
         match act {
             Act::Advertise(advert) => ctx.send_all(&self.views.active(), &Frame::Advert(advert)),
-            Act::AdvertiseTo(node, advert) => ctx.send(&node, &Frame::Advert(advert)),
+            Act::AdvertiseTo(nodes, advert) => ctx.send_all(&nodes, &Frame::Advert(advert)),
             Act::Graft(node, graft) => ctx.send(&node, &Frame::Graft(graft)),
             Act::GraftReply(node, reply) => ctx.send(&node, &Frame::GraftReply(reply)),
             Act::Prune(node) => ctx.send(&node, &Frame::Prune(crate::wire::frame::Empty::default())),
@@ -282,7 +285,7 @@ impl Group {
             self.repair.deadline(),
             Some(self.next_anti_entropy),
             self.flow.deadline(),
-            self.publisher.deadline(config),
+            self.publisher.has_waiting().then_some(self.next_try),
             self.receipts.deadline(),
             (!self.news.is_empty()).then_some(self.next_news),
             Some(self.next_eviction),

@@ -105,8 +105,8 @@ impl Publisher {
     }
 
     /// When what gathers is ripe.
-    pub(crate) fn deadline(&self, config: &Config) -> Option<Time> {
-        (!self.queue.is_empty() && self.unwritten.is_none()).then(|| self.since + config.batch_age)
+    pub(crate) fn ripe_at(&self, config: &Config) -> Time {
+        self.since + config.batch_age
     }
 
     pub(crate) fn has_waiting(&self) -> bool {

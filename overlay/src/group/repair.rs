@@ -3,7 +3,7 @@
 //! A seq that a lazy link tells of is pulled after the learned lag; a second miss says that
 //! the parent is silent (Plumtree §3.4, SRM §3 for the timing).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::ranges::{Range, Ranges, take};
@@ -13,11 +13,20 @@ use crate::id::{NodeId, Seq};
 use crate::links::Links;
 use crate::time::Time;
 
+/// Heads of one life that ripen one after the other, at most.
+const MAX_HEADS: usize = 64;
+/// A sample of the lag that takes longer is none: the tree did not bring it.
+const SAMPLE_TTL: Duration = Duration::from_secs(2);
+
 /// Something known to exist that is not here.
 #[derive(Debug)]
 struct Want {
     since: Time,
     deadline: Time,
+    /// What is missing below this is due; above it the tree still has time…
+    ripe: Seq,
+    /// …each up to here until then.
+    heads: VecDeque<(Seq, Time)>,
     /// Whom we asked last, for what, and when it counts as unanswered.
     asked: Option<(NodeId, Vec<Range>)>,
     /// Who did not have it, or did not answer, since the last progress.
@@ -25,6 +34,34 @@ struct Want {
     pulls: u32,
     /// The gap that the application was told of.
     told: Option<Range>,
+}
+
+impl Want {
+    fn begin_anew(&mut self, now: Time) {
+        self.asked = None;
+        self.pulls = 0;
+        self.since = now;
+    }
+
+    /// What of the missing is due by now.
+    fn due(&mut self, now: Time, missing: &[Range]) -> Vec<Range> {
+        while let Some((end, _)) = self.heads.pop_front_if_due(now) {
+            self.ripe = self.ripe.max(end);
+        }
+        let below = missing.iter().map(|(from, to)| (*from, (*to).min(self.ripe)));
+        below.filter(|(from, to)| from < to).collect()
+    }
+}
+
+/// Takes the oldest head if its time has come.
+trait PopDue {
+    fn pop_front_if_due(&mut self, now: Time) -> Option<(Seq, Time)>;
+}
+
+impl PopDue for VecDeque<(Seq, Time)> {
+    fn pop_front_if_due(&mut self, now: Time) -> Option<(Seq, Time)> {
+        if self.front().is_some_and(|head| head.1 <= now) { self.pop_front() } else { None }
+    }
 }
 
 /// What to do about one (source, life).
@@ -95,26 +132,37 @@ impl Repair {
         }
     }
 
-    /// Something of this life is missing; `patient` when the tree should bring it.
-    pub(crate) fn want(&mut self, now: Time, life: LifeId, patient: bool, config: &Config) {
-        let lag = if patient { self.learned_lag(config) } else { Duration::ZERO };
+    /// Something of this life below `end` is missing; `patient` when the tree should bring it.
+    pub(crate) fn want(&mut self, now: Time, life: LifeId, end: Seq, patient: bool, config: &Config) {
+        let ripe_at = if patient { now + self.learned_lag(config) } else { now };
         let want = self.wants.entry(life).or_insert_with(|| Want {
             since: now,
-            deadline: now + lag,
+            deadline: ripe_at,
+            ripe: 0,
+            heads: VecDeque::new(),
             asked: None,
             tried: BTreeSet::new(),
             pulls: 0,
             told: None,
         });
-        if !patient && want.asked.is_none() {
-            want.deadline = want.deadline.min(now);
+        if !patient {
+            want.ripe = want.ripe.max(end);
+            if want.asked.is_none() {
+                want.deadline = want.deadline.min(now);
+            }
+        } else if want.heads.back().map_or(want.ripe, |head| head.0) < end {
+            if want.heads.len() >= MAX_HEADS {
+                want.heads.pop_back();
+            }
+            want.heads.push_back((end, ripe_at));
         }
     }
 
     /// A lazy link told of a head that we do not have yet.
     pub(crate) fn on_news(&mut self, now: Time, life: LifeId, next: Seq) {
-        let known = self.told_at.get(&life).is_some_and(|(told, _)| *told >= next);
-        if !known {
+        // One sample at a time: the first that is open, unless the tree never brought it.
+        let open = self.told_at.get(&life).is_some_and(|(_, at)| now.since(*at) < SAMPLE_TTL);
+        if !open {
             self.told_at.insert(life, (next, now));
         }
     }
@@ -129,13 +177,8 @@ impl Repair {
         pushed: bool,
         sources: &Sources,
     ) -> Option<Range> {
-        if let Some((next, at)) = self.told_at.get(&life).copied() {
-            if seq + 1 >= next {
-                self.told_at.remove(&life);
-                if pushed {
-                    self.learn(now.since(at));
-                }
-            }
+        if pushed {
+            self.on_pushed(now, life, seq);
         }
         let want = self.wants.get_mut(&life)?;
         want.tried.clear();
@@ -144,16 +187,29 @@ impl Repair {
         if told.is_some() {
             want.told = None;
         }
-        if state.missing().is_empty() {
+        let missing = state.missing();
+        if missing.is_empty() {
             self.wants.remove(&life);
+        } else if missing[0].0 >= want.ripe {
+            // What was due is here; the next is not due yet.
+            want.begin_anew(now);
+            want.deadline = want.heads.front().map_or(now, |head| head.1);
         } else if want.asked.as_ref().is_some_and(|(_, ranges)| all_held(&state.held, ranges)) {
             // The answer is complete: ask for the next piece at once.
-            want.asked = None;
+            want.begin_anew(now);
             want.deadline = now;
-            want.pulls = 0;
-            want.since = now;
         }
         told
+    }
+
+    /// The tree brought a batch, for the first time or again: how late behind the lazy links?
+    pub(crate) fn on_pushed(&mut self, now: Time, life: LifeId, seq: Seq) {
+        if let Some((next, at)) = self.told_at.get(&life).copied() {
+            if seq + 1 >= next {
+                self.told_at.remove(&life);
+                self.learn(now.since(at));
+            }
+        }
     }
 
     fn learn(&mut self, late: Duration) {
@@ -167,7 +223,8 @@ impl Repair {
     }
 
     fn learned_lag(&self, config: &Config) -> Duration {
-        let (mean, deviation) = self.lag.unwrap_or((config.lag_min, Duration::ZERO));
+        // Nothing learned yet: rather late than twice.
+        let (mean, deviation) = self.lag.unwrap_or((config.lag_max, Duration::ZERO));
         (mean + deviation * 4).clamp(config.lag_min, config.lag_max)
     }
 
@@ -215,7 +272,20 @@ impl Repair {
                 self.wants.remove(&life);
                 continue;
             }
-            self.step(now, life, &missing, parent, neighbours, links, config, &mut steps);
+            let want = self.wants.get_mut(&life).expect("due");
+            let missing = want.due(now, &missing);
+            if missing.is_empty() {
+                want.asked = None;
+                match want.heads.front() {
+                    Some(head) => want.deadline = head.1,
+                    None => {
+                        self.wants.remove(&life);
+                    }
+                }
+                continue;
+            }
+            let proven = sources.life(life).is_some_and(|it| it.held.end() >= missing[0].1);
+            self.step(now, life, &missing, proven, parent, neighbours, links, config, &mut steps);
         }
         steps
     }
@@ -229,6 +299,7 @@ impl Repair {
         now: Time,
         life: LifeId,
         missing: &[Range],
+        proven: bool,
         parent: Option<NodeId>,
         neighbours: &[NodeId],
         links: &Links,
@@ -262,7 +333,8 @@ impl Repair {
             want.deadline = now + backoff(config.pull_timeout, want.pulls);
             return;
         };
-        if want.told.is_none() {
+        // Later batches are here, and the first that was asked did not help.
+        if want.told.is_none() && proven && want.pulls > 0 {
             want.told = Some(first);
             steps.push(Step::Gap(life, first));
         }

@@ -47,6 +47,14 @@ pub(crate) struct Source {
     pub(crate) forked: bool,
 }
 
+impl Source {
+    /// Whether something of a later life was delivered: a life before it that is not known
+    /// comes too late.
+    fn has_begun_after(&self, life: Life) -> bool {
+        self.lives.range(life..).any(|(_, later)| later.delivered > 0)
+    }
+}
+
 /// Where a batch stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -113,7 +121,7 @@ impl Sources {
         }
         if !entry.lives.contains_key(&life) {
             // A later life has begun: an older one that nobody had heard of is too late.
-            if entry.lives.range(life..).any(|(_, later)| later.delivered > 0) {
+            if entry.has_begun_after(life) {
                 return Err("");
             }
             if entry.lives.len() >= config.max_lives && !entry.forget_rumour() {
@@ -138,7 +146,7 @@ impl Sources {
             return Place::Closed;
         }
         let Some(life) = source.lives.get(&id.life) else {
-            if source.lives.range(id.life..).any(|(_, later)| later.delivered > 0) {
+            if source.has_begun_after(id.life) {
                 return Place::Closed;
             }
             return if source.lives.len() >= config.max_lives {
@@ -177,7 +185,11 @@ impl Sources {
         let Some(source) = self.map.get(&dependency.source) else { return false };
         dependency.life < source.floor
             || source.forked
-            || source.lives.get(&dependency.life).is_some_and(|life| life.delivered > dependency.seq)
+            || source.lives.get(&dependency.life).map_or_else(
+                // Of a life that came before one we have begun with: it will never come.
+                || source.has_begun_after(dependency.life),
+                |life| life.delivered > dependency.seq,
+            )
     }
 
     /// A hash over all that is held, order-independent of arrival: two nodes with the same

@@ -1,5 +1,7 @@
 //! A batch's way through a member: taken in once, passed on, kept, ordered, delivered.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::ctx::Ctx;
@@ -18,6 +20,8 @@ use crate::wire::frame::{Fork, Frame, Pull, PullEnd};
 
 /// An answer of more batches than this is history: it takes the bulk lane.
 const LIVE_ANSWER: u64 = 16;
+/// When links are full, whether they have stalled is looked at this often.
+const TRY_AGAIN: Duration = Duration::from_millis(50);
 /// Ranges that one pull may name.
 const MAX_PULL_RANGES: usize = 256;
 
@@ -41,6 +45,9 @@ impl Group {
             Place::New => {}
             Place::Held => {
                 self.repair.on_has(from, (id.source, id.life), id.seq);
+                if self.tree.is_edge(&from) {
+                    self.repair.on_pushed(ctx.now, (id.source, id.life), id.seq);
+                }
                 return self.on_duplicate(ctx, from, batch);
             }
             Place::Closed => return Ok(()),
@@ -197,8 +204,9 @@ impl Group {
 
     /// Starts or keeps a search for what is known to exist and is not here.
     pub(super) fn want_missing(&mut self, ctx: &Ctx<'_>, life: LifeId, patient: bool) {
-        if self.sources.life(life).is_some_and(|it| !it.missing().is_empty()) {
-            self.repair.want(ctx.now, life, patient, ctx.config);
+        let missing = self.sources.life(life).map(|it| it.missing()).unwrap_or_default();
+        if let Some((_, end)) = missing.last() {
+            self.repair.want(ctx.now, life, *end, patient, ctx.config);
         }
     }
 
@@ -206,8 +214,16 @@ impl Group {
     fn forward(&mut self, ctx: &mut Ctx<'_>, id: &BatchId, bytes: &Bytes, from: Option<NodeId>) {
         let life = (id.source, id.life);
         let mut frame = None;
+        // What had to be pulled goes down only: the parent has ways of its own, and by when it
+        // comes from there the lag is learned.
+        let pulled = from.is_some_and(|from| !self.tree.is_edge(&from));
+        let parent = self.tree.parent().filter(|_| pulled);
         for node in self.tree.edges() {
-            if Some(node) == from || node == id.source || self.repair.has(&node, life, id.seq) {
+            if Some(node) == from
+                || Some(node) == parent
+                || node == id.source
+                || self.repair.has(&node, life, id.seq)
+            {
                 continue;
             }
             if self.flow.can_push(ctx.now, &node, ctx.links, ctx.config) {
@@ -274,6 +290,9 @@ impl Group {
             let token = ctx.persist(writes);
             self.publisher.unwritten = Some(Unwritten { token, batch, publications });
         }
+        // A full link says when it is free; whether it has stalled is seen by looking again.
+        let ripe = self.publisher.is_ripe(ctx.now, ctx.config);
+        self.next_try = if ripe { ctx.now + TRY_AGAIN } else { self.publisher.ripe_at(ctx.config) };
     }
 
     /// Idle: at once. Busy: when a batch is full or 5 ms old. Never while a tree neighbour

@@ -11,15 +11,16 @@ use crate::wire::record::{Standing, Suspicion};
 impl Group {
     /// A link to this node is gone; there may be another.
     pub(crate) fn on_link_down(&mut self, ctx: &mut Ctx<'_>, node: NodeId) {
-        let was_active = self.views.is_active(&node);
-        self.views.forget(&node);
+        // One that we were about to win back over another link counts as well.
+        let asked = self.views.forget(&node);
+        let wanted = asked || self.views.is_active(&node);
         self.neighbour_down(ctx, &node);
         if matches!(self.phase, Phase::Going(_)) {
             return;
         }
         if ctx.links.shares(&node, &self.id) {
             self.on_shared(ctx, node);
-        } else if was_active {
+        } else if wanted {
             self.look_for(ctx, node);
         }
     }

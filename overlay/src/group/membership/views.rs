@@ -87,10 +87,11 @@ impl Views {
         self.active.remove(node).is_some()
     }
 
-    /// Forgets a node altogether: it left, or does not answer.
-    pub(crate) fn forget(&mut self, node: &NodeId) {
+    /// Forgets a node altogether: it left, or does not answer. Whether we had asked it for
+    /// something.
+    pub(crate) fn forget(&mut self, node: &NodeId) -> bool {
         self.passive.remove(node);
-        self.requests.remove(node);
+        self.requests.remove(node).is_some()
     }
 
     /// A neighbour to let go when there are too many: anyone, but rather not one of `keep`.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{MAX_PATH, Sight, Tree};
+use super::{MAX_PATH, Sight, TO_ALL_EVERY, Tree};
 use crate::id::NodeId;
 use crate::links::Links;
 use crate::time::Time;
@@ -43,8 +43,9 @@ impl Heard {
         now.since(self.at)
     }
 
+    /// Others than children hear of the root's number more seldom.
     pub(super) fn is_fresh(&self, sight: &Sight<'_>) -> bool {
-        sight.now.since(self.progress) < sight.config.root_timeout
+        sight.now.since(self.progress) < sight.config.root_timeout + sight.config.advert_every * TO_ALL_EVERY
     }
 }
 

@@ -32,6 +32,8 @@ const GRAFT_RENEWAL: Duration = Duration::from_secs(2);
 const CHILD_TTL: Duration = Duration::from_secs(7);
 /// Adverts that changed go out at most this often.
 const ADVERT_GAP: Duration = Duration::from_millis(20);
+/// Children hear every advert, for the root's number; others every so many.
+const TO_ALL_EVERY: u32 = 5;
 /// A node without a parent says so after this long: most find another sooner.
 const POISON_AFTER: Duration = Duration::from_millis(500);
 /// A parent is kept at least this long against one that is merely nearer.
@@ -42,8 +44,9 @@ const REFUSED_FOR: Duration = Duration::from_secs(2);
 /// What the tree wants sent or told.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Act {
+    /// To all neighbours.
     Advertise(Advert),
-    AdvertiseTo(NodeId, Advert),
+    AdvertiseTo(Vec<NodeId>, Advert),
     Graft(NodeId, Graft),
     GraftReply(NodeId, GraftReply),
     Prune(NodeId),
@@ -90,6 +93,7 @@ pub(crate) struct Tree {
     refused: BTreeMap<NodeId, Time>,
     next_advert: Time,
     last_advert: Time,
+    last_to_all: Time,
     changed: bool,
     poisoned: bool,
 }
@@ -111,6 +115,7 @@ impl Tree {
             refused: BTreeMap::new(),
             next_advert: now,
             last_advert: Time::ZERO,
+            last_to_all: Time::ZERO,
             changed: false,
             poisoned: false,
         }
@@ -149,7 +154,7 @@ impl Tree {
     /// A neighbour is new: tell it our place.
     pub(crate) fn on_neighbour(&mut self, sight: &Sight<'_>, node: NodeId, acts: &mut Vec<Act>) {
         if let Some(advert) = self.advert(sight) {
-            acts.push(Act::AdvertiseTo(node, advert));
+            acts.push(Act::AdvertiseTo(vec![node], advert));
         }
     }
 
@@ -217,7 +222,6 @@ impl Tree {
         acts.push(Act::GraftReply(from, GraftReply { accepted: true, candidates: Vec::new() }));
         if !known {
             self.root.on_child(sight.now, from);
-            self.changed = true;
             acts.push(Act::Edge(from));
         }
         self.reconsider(sight, acts);
@@ -250,7 +254,7 @@ impl Tree {
 
     /// A neighbour no longer takes part in our edge.
     pub(crate) fn handle_prune(&mut self, sight: &Sight<'_>, from: &NodeId, acts: &mut Vec<Act>) {
-        self.changed |= self.children.remove(from).is_some();
+        self.children.remove(from);
         if self.parent.as_ref() == Some(from) {
             self.refused.insert(*from, sight.now + REFUSED_FOR);
             self.orphan(sight.now, ParentReason::Released, acts);
@@ -288,9 +292,7 @@ impl Tree {
     /// What is due by now.
     pub(crate) fn poll(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) {
         let now = sight.now;
-        let before = self.children.len();
         self.children.retain(|_, heard| now.since(*heard) < CHILD_TTL);
-        self.changed |= self.children.len() != before;
         self.refused.retain(|_, until| now < *until);
         if let Some(late) = self.grafting.take_if(|it| it.until <= now) {
             self.refused.insert(late.to, now + REFUSED_FOR);
@@ -446,10 +448,18 @@ impl Tree {
             return;
         }
         self.poisoned |= poison;
+        let to_all =
+            self.changed || poison || now.since(self.last_to_all) >= sight.config.advert_every * TO_ALL_EVERY;
         self.changed = false;
         self.last_advert = now;
         self.next_advert = now + sight.config.advert_every;
         let Some(advert) = self.advert(sight) else { return };
+        if !to_all {
+            let children = self.children.keys().copied().collect();
+            acts.push(Act::AdvertiseTo(children, advert));
+            return;
+        }
+        self.last_to_all = now;
         acts.push(Act::Advertise(advert));
     }
 

@@ -78,9 +78,11 @@ impl Root {
         Advert { root: node, epoch, number, delay_us, path, free, heir }
     }
 
-    /// Our advert under a parent: its word on the root, our place.
+    /// Our advert under a parent: its word on the root, our place. The heir concerns the
+    /// root's children only.
     pub(super) fn relay(&self, parent: &Advert, path: Vec<u64>, delay_us: u64, free: u32) -> Advert {
-        Advert { path, delay_us, free, ..parent.clone() }
+        let Advert { root, epoch, number, .. } = *parent;
+        Advert { root, epoch, number, delay_us, path, free, heir: None }
     }
 
     /// Takes the best root heard of; whether it is another than before.
@@ -95,7 +97,7 @@ impl Root {
                 return true;
             }
             if claim == ours && !self.is(me) {
-                self.heir = best.heir;
+                self.heir = best.heir.or(self.heir);
                 if best.number > self.number {
                     self.number = best.number;
                     self.progress = now;
@@ -130,7 +132,7 @@ impl Root {
         self.heir.get_or_insert(child);
     }
 
-    /// As root: count on, settle, name the heir. Whether something is to be told.
+    /// As root: count on, settle, name the heir. Whether all are to hear of it.
     pub(super) fn poll(&mut self, now: Time, children: &BTreeMap<NodeId, Time>, sight: &Sight<'_>) -> bool {
         if self.next_number > now {
             return false;
@@ -146,9 +148,10 @@ impl Root {
             let since = *self.had_child_since.get_or_insert(now);
             if self.epoch == 0 && now.since(since) >= SETTLED_AFTER {
                 self.epoch = 1;
+                return true;
             }
         }
-        true
+        false
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
