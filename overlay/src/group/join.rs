@@ -30,7 +30,7 @@ impl Group {
     }
 
     /// Asks a linked node to let us in, or to be a neighbour.
-    fn approach(&mut self, ctx: &mut Ctx<'_>, node: NodeId) {
+    pub(super) fn approach(&mut self, ctx: &mut Ctx<'_>, node: NodeId) {
         let record = self.roster.own().bytes.clone();
         let fresh = matches!(self.phase, Phase::Fresh);
         let alone = self.views.active_len() == 0;
@@ -309,6 +309,9 @@ impl Group {
         let failed: Vec<_> = failed.collect();
         if let Some(node) = ctx.rng.pick(&failed).copied() {
             self.meet(ctx, node);
+        }
+        if let Some(node) = self.detector.doubted(ctx.rng) {
+            self.look_for(ctx, node);
         }
     }
 
