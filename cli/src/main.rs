@@ -1,1 +1,93 @@
-fn main() {}
+//! `treecast`: talk on your own network, from the command line.
+
+mod alone;
+mod args;
+mod chat;
+mod cmd;
+mod failure;
+mod feed;
+mod follow;
+mod host;
+mod input;
+mod logs;
+mod output;
+mod settings;
+mod signals;
+mod stdio;
+mod usage;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use treecast_node::exit;
+
+use crate::args::Typed;
+use crate::failure::{Stop, bug};
+use crate::output::Screen;
+use crate::settings::Settings;
+
+/// How long background work may take to end when the command is done.
+const WINDING_DOWN: Duration = Duration::from_millis(500);
+
+fn main() -> ExitCode {
+    let typed: Vec<OsString> = std::env::args_os().collect();
+    let early = Screen::early(wants_json(&typed));
+    // A panic is a bug, and bugs have their own exit code.
+    let code = std::panic::catch_unwind(|| run(&typed, &early)).unwrap_or(exit::BUG);
+    ExitCode::from(code)
+}
+
+/// Whether errors are to be JSON, however wrong the rest of the command line is.
+fn wants_json(typed: &[OsString]) -> bool {
+    let flag = typed.iter().skip(1).take_while(|word| *word != "--").any(|word| word == "--json");
+    let env = std::env::var("TREECAST_JSON")
+        .is_ok_and(|value| matches!(value.as_str(), "1" | "true" | "yes" | "on"));
+    flag || env
+}
+
+fn run(words: &[OsString], early: &Screen) -> u8 {
+    let typed = match Typed::try_parse_from(words) {
+        Ok(typed) => typed,
+        Err(error) => return answer_or_refuse(&error, early),
+    };
+    let settings = match Settings::resolve(&typed.global, &cmd::local_flags(&typed.verb)) {
+        Ok(settings) => settings,
+        Err(failure) => {
+            early.failure(&failure);
+            return failure.exit;
+        }
+    };
+    logs::start(&settings, &typed.verb);
+    let screen = Screen::new(&settings);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            early.failure(&bug(format!("No threads can be started: {error}.")));
+            return exit::BUG;
+        }
+    };
+    let done = runtime.block_on(cmd::run(typed, &settings, &screen));
+    runtime.shutdown_timeout(WINDING_DOWN);
+    match done {
+        Ok(code) => code,
+        Err(Stop::PipeClosed) => 0,
+        Err(Stop::Failed(failure)) => {
+            screen.failure(&failure);
+            failure.exit
+        }
+    }
+}
+
+/// Help and version are answers; the rest are errors.
+fn answer_or_refuse(error: &clap::Error, early: &Screen) -> u8 {
+    if usage::is_answer(error) {
+        // Ignored: whoever closed the pipe has read enough.
+        let _ = error.print();
+        return 0;
+    }
+    let failure = usage::failure(error);
+    early.failure(&failure);
+    failure.exit
+}

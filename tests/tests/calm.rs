@@ -110,7 +110,7 @@ fn calm(network: NetworkModel, nodes: usize, default_seeds: u64, latest: Duratio
 
         calm.demand_all();
         assert_eq!(report.deliveries, report.messages * nodes, "all have all");
-        assert!(redundancy < 0.05, "redundancy {redundancy}");
+        assert!(redundancy < 0.10, "redundancy {redundancy}");
         assert!(report.latency.max <= latest, "{report:?}");
         assert!(calm.alarms(started).is_empty(), "{:?}", calm.alarms(started));
     }

@@ -1,0 +1,318 @@
+//! What was typed, as typed. What is meant is worked out in [`settings`](crate::settings).
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use treecast_node::control::protocol::Wait;
+
+use crate::input::{GroupName, Since, duration, wait};
+use crate::output::ColorChoice;
+
+/// Talk on your own network: no server, nothing to set up.
+#[derive(Debug, Parser)]
+#[command(name = "treecast", version, max_term_width = 100)]
+#[command(after_help = "\
+Examples:
+  treecast chat lobby             talk with everybody on this LAN who types the same
+  treecast up &                   keep a node running; other commands use it
+  treecast pub lobby 'it works'   say one thing
+  treecast COMMAND --help         more about a command")]
+pub(crate) struct Typed {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    /// The command.
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Flags that every command takes.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Everywhere")]
+pub(crate) struct GlobalArgs {
+    /// Where the node's identity and state are: one directory, one node.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Read settings from this TOML file.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print one JSON object a line, errors too.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say less: results and errors only.
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Say more; -vv and -vvv for the curious.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// When to use colours.
+    #[arg(long, global = true, value_name = "auto|always|never", value_enum, hide_possible_values = true)]
+    pub(crate) color: Option<ColorChoice>,
+}
+
+/// How a node starts; for a command that starts one.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Node (when this command starts one)")]
+pub(crate) struct NodeArgs {
+    /// Listen here, /ip4/0.0.0.0/tcp/4001 say; again for more. Default: TCP and QUIC, all
+    /// addresses, a free port that is remembered.
+    #[arg(long, value_name = "MULTIADDR")]
+    pub(crate) listen: Vec<String>,
+    /// Connect to this node, /ip4/192.0.2.7/tcp/4001 say; again for more.
+    #[arg(long, value_name = "MULTIADDR")]
+    pub(crate) peer: Vec<String>,
+    /// Do not look for nodes on the LAN, nor be found there.
+    #[arg(long)]
+    pub(crate) no_mdns: bool,
+}
+
+impl LogFormat {
+    /// Its name, as typed.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+impl NodeArgs {
+    /// The first node option that was typed.
+    pub(crate) fn first_typed(&self) -> Option<&'static str> {
+        if !self.listen.is_empty() {
+            Some("--listen")
+        } else if !self.peer.is_empty() {
+            Some("--peer")
+        } else {
+            self.no_mdns.then_some("--no-mdns")
+        }
+    }
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run a node in the foreground until it is stopped.
+    #[command(after_help = "\
+Examples:
+  treecast up
+  treecast up --group lobby --listen /ip4/0.0.0.0/tcp/4001
+Stop it with Ctrl-C or `treecast down`.")]
+    Up(UpArgs),
+    /// Stop the running node, and wait until it has ended.
+    #[command(after_help = "Example:\n  treecast down")]
+    Down,
+    /// Show how the running node is.
+    #[command(after_help = "Example:\n  treecast status --json")]
+    Status,
+    /// Show who this node is.
+    #[command(after_help = "Example:\n  treecast id")]
+    Id,
+    /// Choose what others see as your name.
+    #[command(after_help = "Example:\n  treecast nick Ada")]
+    Nick(NickArgs),
+    /// Talk in a group; lines from stdin when it is not a terminal.
+    #[command(after_help = "\
+Examples:
+  treecast chat lobby                  on each machine of the LAN
+  uptime | treecast chat lobby         say it and end
+In a chat: /who, /nick NAME, /quit; //text says /text.")]
+    Chat(ChatArgs),
+    /// Publish one message, or one a line from stdin.
+    #[command(after_help = "\
+Examples:
+  treecast pub lobby 'build is green'
+  tail -f log | treecast pub lobby     one message a line
+  treecast pub lobby hi --wait all     until everybody online has it
+
+Lines may be any bytes. One longer than 1 MiB is skipped and named on stderr; the exit code is then 2. If a wait is not \
+met in time, it is 4.")]
+    Pub(PubArgs),
+    /// Print a group's messages as they come.
+    #[command(after_help = "\
+Examples:
+  treecast sub lobby
+  treecast sub lobby --json | jq -r .text
+  treecast sub lobby --count 1 --timeout 30s")]
+    Sub(SubArgs),
+    /// List the nodes that are connected, or a group's.
+    #[command(after_help = "Examples:\n  treecast peers\n  treecast peers lobby")]
+    Peers(PeersArgs),
+    /// Show this node's place in a group's tree.
+    #[command(after_help = "Examples:\n  treecast tree lobby\n  treecast tree lobby --watch")]
+    Tree(TreeArgs),
+    /// Measure the way to a node.
+    #[command(after_help = "Example:\n  treecast ping 12D3KooW… --count 3     (ids: `treecast peers`)")]
+    Ping(PingArgs),
+    /// The groups this node is in.
+    #[command(subcommand, after_help = "Examples:\n  treecast group ls\n  treecast group leave lobby")]
+    Group(GroupVerb),
+    /// Show which settings are in effect, and where each comes from.
+    #[command(after_help = "\
+Example:
+  TREECAST_NO_MDNS=1 treecast config
+A flag wins over TREECAST_… in the environment, that over the TOML file, that over the default.")]
+    Config(ConfigArgs),
+    /// Print what makes a shell complete treecast's commands.
+    #[command(
+        after_help = "Example:\n  treecast completions bash > ~/.local/share/bash-completion/completions/treecast"
+    )]
+    Completions(CompletionsArgs),
+    /// Print the manual page.
+    #[command(after_help = "Example:\n  treecast man | man -l -")]
+    Man,
+}
+
+/// `up`
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    /// How the node starts.
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// Be in this group while running; again for more.
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: Vec<GroupName>,
+    /// How logs are written to stderr.
+    #[arg(long, value_name = "text|json", value_enum, hide_possible_values = true)]
+    pub(crate) log_format: Option<LogFormat>,
+}
+
+/// `nick`
+#[derive(Debug, Args)]
+pub(crate) struct NickArgs {
+    /// The name, at most 64 characters.
+    pub(crate) name: String,
+}
+
+/// `chat`
+#[derive(Debug, Args)]
+pub(crate) struct ChatArgs {
+    /// The group's name.
+    pub(crate) group: GroupName,
+    /// How the node starts.
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+/// `pub`
+#[derive(Debug, Args)]
+pub(crate) struct PubArgs {
+    /// The group's name.
+    pub(crate) group: GroupName,
+    /// What to say; without it, lines from stdin.
+    pub(crate) text: Option<String>,
+    /// Wait for each message until: `sent` (a neighbour has it), a number (so many others
+    /// have it), or `all` (all that are online).
+    #[arg(long, value_name = "sent|N|all", default_value = "sent", value_parser = wait)]
+    pub(crate) wait: Wait,
+    /// How long to wait for each message.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+    /// How the node starts.
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+/// `sub`
+#[derive(Debug, Args)]
+pub(crate) struct SubArgs {
+    /// The group's name.
+    pub(crate) group: GroupName,
+    /// End after so many messages.
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// End after this time, 10s or 500ms say; with --count, exit code 4 if fewer came.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// Where to begin.
+    #[arg(long, value_name = "now", default_value = "now", hide = true)]
+    pub(crate) since: Since,
+    /// Show messages before their order is final.
+    #[arg(long, hide = true)]
+    pub(crate) tentative: bool,
+    /// How the node starts.
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+/// `peers`
+#[derive(Debug, Args)]
+pub(crate) struct PeersArgs {
+    /// Only those in this group.
+    pub(crate) group: Option<GroupName>,
+}
+
+/// `tree`
+#[derive(Debug, Args)]
+pub(crate) struct TreeArgs {
+    /// The group's name.
+    pub(crate) group: GroupName,
+    /// Show it again when it changes, until stopped.
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+/// `ping`
+#[derive(Debug, Args)]
+pub(crate) struct PingArgs {
+    /// The node's id.
+    pub(crate) node: String,
+    /// How often.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) count: u32,
+}
+
+/// What can be done with groups.
+#[derive(Debug, Subcommand)]
+pub(crate) enum GroupVerb {
+    /// List the groups this node is in.
+    #[command(after_help = "Example:\n  treecast group ls --json")]
+    Ls,
+    /// Show a group and its members.
+    #[command(after_help = "Example:\n  treecast group show lobby")]
+    Show(GroupArg),
+    /// Leave a group for good: others see you as gone, not as offline.
+    #[command(after_help = "Example:\n  treecast group leave lobby")]
+    Leave(GroupArg),
+}
+
+/// A group that the node knows.
+#[derive(Debug, Args)]
+pub(crate) struct GroupArg {
+    /// The group's name.
+    pub(crate) group: GroupName,
+}
+
+/// `config`
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    /// How a node would start.
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// Groups a node would be in.
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: Vec<GroupName>,
+    /// How logs would be written.
+    #[arg(long, value_name = "text|json", value_enum, hide_possible_values = true)]
+    pub(crate) log_format: Option<LogFormat>,
+}
+
+/// `completions`
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// Which shell.
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}

@@ -1,0 +1,153 @@
+//! The line at the bottom of the terminal: editing, history, and printing above it.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::mpsc as std_mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use rustyline::error::ReadlineError;
+use rustyline::{Config, DefaultEditor, ExternalPrinter};
+use tokio::sync::mpsc;
+
+/// Lines kept for the arrow keys.
+const HISTORY: usize = 1_000;
+
+/// Messages printed at once when many come.
+const AT_ONCE: usize = 256;
+
+/// What a person did.
+#[derive(Debug)]
+pub(super) enum Entry {
+    /// Typed a line.
+    Line(String),
+    /// Wants to go (Ctrl-C, Ctrl-D).
+    Quit,
+}
+
+/// The prompt: as text, and as painted.
+pub(super) type Prompt = (String, String);
+
+/// The editor, on a thread of its own.
+pub(super) struct Editor {
+    /// What is typed.
+    pub(super) entries: mpsc::Receiver<Entry>,
+    prompt: Arc<Mutex<Prompt>>,
+    print: Option<std_mpsc::Sender<String>>,
+    printing: Option<JoinHandle<()>>,
+    terminal: Saved,
+}
+
+impl Editor {
+    /// Starts it; history is read from and kept in `history` (mode 0600).
+    pub(super) fn start(history: PathBuf, prompt: Prompt) -> rustyline::Result<Self> {
+        let terminal = Saved::take();
+        let config = Config::builder().max_history_size(HISTORY)?.history_ignore_dups(true)?.build();
+        let mut editor = DefaultEditor::with_config(config)?;
+        let printer = editor.create_external_printer()?;
+        let prompt = Arc::new(Mutex::new(prompt));
+        let (tell, entries) = mpsc::channel(16);
+        let (print, lines) = std_mpsc::channel();
+        let shown = Arc::clone(&prompt);
+        std::thread::spawn(move || edit(editor, &history, &shown, &tell));
+        let printing = std::thread::spawn(move || print_all(&lines, printer));
+        Ok(Self { entries, prompt, print: Some(print), printing: Some(printing), terminal })
+    }
+
+    /// Prints a line above the prompt.
+    pub(super) fn print(&self, line: String) {
+        if let Some(print) = &self.print {
+            // Ignored: the thread ends only with us.
+            let _ = print.send(line);
+        }
+    }
+
+    /// The prompt from the next line on.
+    pub(super) fn set_prompt(&self, prompt: Prompt) {
+        *self.prompt.lock().unwrap_or_else(PoisonError::into_inner) = prompt;
+    }
+
+    /// Ends after [`Entry::Quit`]: prints what is left.
+    pub(super) fn finish(mut self) {
+        self.print = None;
+        if let Some(printing) = self.printing.take() {
+            // Ignored: a panic there is shown already.
+            let _ = printing.join();
+        }
+    }
+
+    /// Ends while a line is being typed: gives the terminal back as it was.
+    pub(super) fn abandon(self) {
+        self.terminal.give_back();
+    }
+}
+
+fn edit(mut editor: DefaultEditor, history: &PathBuf, prompt: &Mutex<Prompt>, tell: &mpsc::Sender<Entry>) {
+    // Ignored, here and below: a chat without its history is still a chat.
+    let _ = editor.load_history(history);
+    loop {
+        let prompt = prompt.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let entry = match editor.readline(&prompt) {
+            Ok(line) if line.trim().is_empty() => continue,
+            Ok(line) => {
+                let _ = editor.add_history_entry(&line);
+                let _ = editor.append_history(history);
+                Entry::Line(line)
+            }
+            Err(ReadlineError::Signal(_)) => continue,
+            Err(_) => Entry::Quit,
+        };
+        let last = matches!(entry, Entry::Quit);
+        if tell.blocking_send(entry).is_err() || last {
+            return;
+        }
+    }
+}
+
+fn print_all(lines: &std_mpsc::Receiver<String>, mut printer: impl ExternalPrinter) {
+    while let Ok(first) = lines.recv() {
+        let mut text = first + "\n";
+        for line in lines.try_iter().take(AT_ONCE) {
+            text.push_str(&line);
+            text.push('\n');
+        }
+        if printer.print(text).is_err() {
+            return;
+        }
+    }
+}
+
+/// The terminal's mode before we touched it.
+struct Saved {
+    #[cfg(unix)]
+    mode: Option<nix::sys::termios::Termios>,
+}
+
+impl Saved {
+    #[cfg(unix)]
+    fn take() -> Self {
+        Self { mode: nix::sys::termios::tcgetattr(std::io::stdin()).ok() }
+    }
+
+    #[cfg(unix)]
+    fn give_back(self) {
+        use nix::sys::termios::{SetArg, tcsetattr};
+        let mut out = std::io::stdout();
+        // Bracketed paste off, which the editor had switched on; then a fresh line.
+        let _ = out.write_all(b"\x1b[?2004l\r\n");
+        let _ = out.flush();
+        if let Some(mode) = self.mode {
+            let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, &mode);
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn take() -> Self {
+        Self {}
+    }
+
+    #[cfg(not(unix))]
+    fn give_back(self) {
+        let _ = std::io::stdout().write_all(b"\r\n");
+    }
+}

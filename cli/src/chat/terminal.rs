@@ -1,0 +1,230 @@
+//! Chat on a terminal: what is said scrolls above the line being typed.
+
+use tokio::sync::mpsc;
+use treecast_node::Failure;
+use treecast_node::control::protocol::{Line, Members, Request, Wait};
+use treecast_node::control::{Client, ClientError, ClientReader};
+
+use super::editor::{Editor, Entry, Prompt};
+use super::room::{Command, HELP, Room};
+use super::{LAST_LINES, Told, not_sent, piped};
+use crate::alone;
+use crate::failure::Stop;
+use crate::feed;
+use crate::host::Host;
+use crate::output::{Screen, Style, clean_line, paint, style_of};
+use crate::settings::Settings;
+use crate::signals::Signals;
+use crate::stdio::{MAX_LINE, Typed};
+
+/// Typed lines that may wait for the node.
+const QUEUE: usize = 256;
+
+/// Talks until the person goes, or a signal.
+pub(crate) async fn talk(
+    group: &str,
+    host: &Host<'_>,
+    settings: &Settings,
+    screen: &Screen,
+    signals: &Signals,
+) -> Result<u8, Stop> {
+    let (me, nick) = whoami(host).await?;
+    let history = settings.data_dir.value.join("chat_history");
+    let request = Request::Sub { group: group.to_owned(), verbose: screen.verbose > 0 };
+    let listening = host.ask(&request).await?;
+    let Ok(editor) = Editor::start(history, prompt(&me, &nick, screen)) else {
+        // No terminal that can be drawn on (TERM=dumb).
+        drop(listening);
+        return piped::talk(group, host, settings, screen, signals).await;
+    };
+    editor.print(paint(
+        screen.color,
+        Style::Bold,
+        &format!("{} · you are {}", clean_line(group), clean_line(&nick)),
+    ));
+    editor.print(paint(screen.color, Style::Dim, HELP));
+    let (receipts, to) = feed::open(host, group, Wait::Sent, None).await?;
+    let (say, said) = mpsc::channel(QUEUE);
+    let feeding = tokio::spawn(feed::all(said, to, screen.clone()));
+    let room = Room::new(screen, &me);
+    let mut chat =
+        Chat { group, host, screen, editor, room, me, say: Some(say), told: Told::default(), sent: 0 };
+    let mut sources = Sources { listening, receipts };
+    let done = {
+        let (alone_send, mut alone_told) = mpsc::channel(1);
+        let watch = alone::watch(settings, group, host, move |alone| {
+            let _ = alone_send.try_send(alone);
+        });
+        tokio::select! {
+            done = chat.run(&mut sources, &mut alone_told) => Some(done),
+            () = signals.asked() => None,
+            never = watch => match never {},
+        }
+    };
+    let result = match done {
+        Some(Ok(())) => chat.leave(&mut sources, signals).await,
+        Some(Err(stop)) => {
+            chat.editor.abandon();
+            Err(stop)
+        }
+        None => {
+            chat.editor.abandon();
+            Ok(0)
+        }
+    };
+    feeding.abort();
+    result
+}
+
+/// This node's id and nick.
+async fn whoami(host: &Host<'_>) -> Result<(String, String), Stop> {
+    match host.ask(&Request::Id).await?.next().await? {
+        Line::Id { node, nick } => Ok((node, nick)),
+        Line::Error(failure) => Err(failure.into()),
+        _ => Err(ClientError::Malformed("no id".to_owned()).into()),
+    }
+}
+
+/// `Ada: `, below the names of those who speak (their lines begin with the time).
+fn prompt(me: &str, nick: &str, screen: &Screen) -> Prompt {
+    let nick = clean_line(nick);
+    let painted = paint(screen.color, style_of(me), &nick);
+    (format!("      {nick}: "), format!("      {painted}: "))
+}
+
+struct Sources {
+    listening: Client,
+    receipts: ClientReader,
+}
+
+struct Chat<'a> {
+    group: &'a str,
+    host: &'a Host<'a>,
+    screen: &'a Screen,
+    editor: Editor,
+    room: Room<'a>,
+    me: String,
+    /// Until the person goes.
+    say: Option<mpsc::Sender<Typed>>,
+    told: Told,
+    sent: u64,
+}
+
+impl Chat<'_> {
+    /// Until the person wants to go.
+    async fn run(&mut self, from: &mut Sources, alone: &mut mpsc::Receiver<Failure>) -> Result<(), Stop> {
+        loop {
+            tokio::select! {
+                entry = self.editor.entries.recv() => match entry {
+                    Some(Entry::Line(line)) => {
+                        if self.obey(Command::read(&line)).await? {
+                            return Ok(());
+                        }
+                    }
+                    Some(Entry::Quit) | None => return Ok(()),
+                },
+                line = from.listening.next() => self.hear(&line?)?,
+                line = from.receipts.next() => self.account(line?)?,
+                Some(failure) = alone.recv() => self.complain(&failure),
+            }
+        }
+    }
+
+    /// Whether the person wants to go.
+    async fn obey(&mut self, command: Command) -> Result<bool, Stop> {
+        match command {
+            Command::Say(text) => self.say(text).await,
+            Command::Who => self.who().await?,
+            Command::Nick(name) => self.rename(name).await?,
+            Command::Help => self.editor.print(self.room.dim(HELP)),
+            Command::Quit => return Ok(true),
+            Command::Unknown(word) => {
+                let text =
+                    format!("! /{} is no command here; /help shows them, //{0} says it", clean_line(&word));
+                self.editor.print(self.room.dim(&text));
+            }
+        }
+        Ok(false)
+    }
+
+    async fn say(&mut self, text: String) {
+        if text.len() > MAX_LINE {
+            return self.complain(&feed::too_long("Your line"));
+        }
+        self.room.say(&text);
+        self.sent += 1;
+        if let Some(say) = &self.say {
+            // Ignored: a node that went away shows on the other connections.
+            let _ = say.send(Typed::Line(text.into_bytes())).await;
+        }
+    }
+
+    async fn who(&mut self) -> Result<(), Stop> {
+        let request = Request::GroupShow { group: self.group.to_owned() };
+        if let Line::Group(group) = self.host.ask(&request).await?.next().await?
+            && let Members::List(members) = &group.members
+        {
+            let text = self.room.who_else(members);
+            self.editor.print(self.room.dim(&text));
+        }
+        Ok(())
+    }
+
+    async fn rename(&mut self, name: String) -> Result<(), Stop> {
+        match self.host.ask(&Request::Nick { name }).await?.next().await? {
+            Line::Id { nick, .. } => {
+                self.editor.set_prompt(prompt(&self.me, &nick, self.screen));
+                self.editor
+                    .print(self.room.dim(&format!("* you are {} from the next line on", clean_line(&nick))));
+            }
+            Line::Error(failure) => self.complain(&failure),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, line: &Line) -> Result<(), Stop> {
+        match line {
+            Line::Error(failure) => return Err(failure.clone().into()),
+            Line::Done { .. } => return Err(ClientError::Gone.into()),
+            line => self.room.lines(line).into_iter().for_each(|text| self.editor.print(text)),
+        }
+        Ok(())
+    }
+
+    fn account(&mut self, line: Line) -> Result<(), Stop> {
+        let (editor, screen) = (&self.editor, self.screen);
+        let complain = |failure: &Failure| editor.print(screen.three_parts(failure, Style::Red));
+        if self.told.take(line, complain)? {
+            return Err(ClientError::Gone.into());
+        }
+        Ok(())
+    }
+
+    fn complain(&self, failure: &Failure) {
+        self.editor.print(self.screen.three_parts(failure, Style::Bold));
+    }
+
+    /// Sends what is still waiting, bounded; a signal ends that.
+    async fn leave(mut self, from: &mut Sources, signals: &Signals) -> Result<u8, Stop> {
+        self.say = None;
+        self.editor.finish();
+        let waiting = self.sent.saturating_sub(self.told.receipts);
+        if waiting > 0 {
+            self.screen.note("Sending your last lines… (Ctrl-C to end without)");
+        }
+        let mut told = self.told;
+        let screen = self.screen;
+        let all = async {
+            while !told.take(from.receipts.next().await?, |failure| screen.failure(failure))? {}
+            Ok::<_, Stop>(())
+        };
+        tokio::select! {
+            sent = tokio::time::timeout(LAST_LINES, all) => match sent {
+                Ok(done) => done.map(|()| 0),
+                Err(_) => Err(not_sent(waiting).into()),
+            },
+            () = signals.asked() => Ok(0),
+        }
+    }
+}

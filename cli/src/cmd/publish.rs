@@ -1,0 +1,123 @@
+//! `pub`: one message, or one a line from stdin.
+
+use tokio::sync::mpsc;
+use treecast_node::control::ClientReader;
+use treecast_node::control::protocol::{Line, Wait};
+
+use crate::alone;
+use crate::args::PubArgs;
+use crate::failure::{Stop, interrupted};
+use crate::feed::{self, Fed};
+use crate::host::Host;
+use crate::output::Screen;
+use crate::settings::Settings;
+use crate::signals::Signals;
+use crate::stdio::{self, MAX_LINE, Typed, stdout_closed};
+
+pub(super) async fn run(
+    args: PubArgs,
+    settings: &Settings,
+    screen: &Screen,
+    signals: &Signals,
+) -> Result<u8, Stop> {
+    if args.text.as_ref().is_some_and(|text| text.len() > MAX_LINE) {
+        return Err(feed::too_long("The message").into());
+    }
+    let host = tokio::select! {
+        host = Host::attach_or_start(settings, &args.node) => host?,
+        () = signals.asked() => return Err(interrupted("Nothing was published.").into()),
+    };
+    let single = args.text.is_some();
+    let mut tally = Tally { screen, single, wait: args.wait, receipts: 0, exit: 0 };
+    let done = tokio::select! {
+        done = publish(&args, &host, &mut tally) => done,
+        () = signals.asked() => Err(interrupted(format!("Interrupted after {} receipts.", tally.receipts)).into()),
+        () = stdout_closed() => Err(Stop::PipeClosed),
+        never = alone::watch(settings, args.group.as_str(), &host, |alone| screen.warn(&alone)) => match never {},
+    };
+    host.close().await;
+    done
+}
+
+async fn publish(args: &PubArgs, host: &Host<'_>, tally: &mut Tally<'_>) -> Result<u8, Stop> {
+    let (receipts, to) = feed::open(host, args.group.as_str(), args.wait, Some(args.timeout)).await?;
+    let lines = match &args.text {
+        Some(text) => once(text.clone().into_bytes()),
+        None => stdio::lines(),
+    };
+    let feeding = tokio::spawn(feed::all(lines, to, tally.screen.clone()));
+    let done = tally.count(receipts).await;
+    // The node answers its last line only after ours, unless it failed.
+    let fed = if done.is_ok() { feeding.await.unwrap_or_default() } else { Fed::default() };
+    let exit = done?;
+    if !tally.single {
+        let screen = tally.screen;
+        screen.note(&format!("{} of {} messages {}.", tally.receipts, fed.sent, goal(args.wait)));
+    }
+    Ok(if fed.exit != 0 {
+        fed.exit
+    } else if tally.exit != 0 {
+        tally.exit
+    } else {
+        exit
+    })
+}
+
+/// A queue with one message.
+fn once(message: Vec<u8>) -> mpsc::Receiver<Typed> {
+    let (send, receive) = mpsc::channel(1);
+    // The queue is new: there is room.
+    let _ = send.try_send(Typed::Line(message));
+    receive
+}
+
+/// What a receipt says, in words.
+fn goal(wait: Wait) -> String {
+    match wait {
+        Wait::All => "are with everybody who is online".to_owned(),
+        Wait::Members(count) => format!("are with at least {count} others"),
+        _ => "are on their way".to_owned(),
+    }
+}
+
+struct Tally<'a> {
+    screen: &'a Screen,
+    single: bool,
+    wait: Wait,
+    receipts: u64,
+    /// The worst refusal so far.
+    exit: u8,
+}
+
+impl Tally<'_> {
+    /// Until the node says that all is done.
+    async fn count(&mut self, mut from: ClientReader) -> Result<u8, Stop> {
+        loop {
+            match from.next().await? {
+                Line::Done { exit } => return Ok(exit),
+                Line::Error(failure) => return Err(failure.into()),
+                Line::Refused { failure, .. } => {
+                    self.screen.failure(&failure);
+                    self.exit = if self.exit == 0 { failure.exit } else { self.exit.min(failure.exit) };
+                }
+                line @ Line::Receipt { .. } => self.take(&line)?,
+                _ => {}
+            }
+        }
+    }
+
+    fn take(&mut self, line: &Line) -> Result<(), Stop> {
+        self.receipts += 1;
+        match line {
+            _ if self.screen.json => self.screen.show(line),
+            Line::Receipt { have, of, .. } if self.single => {
+                self.screen.note(&match self.wait {
+                    Wait::Sent => "Sent.".to_owned(),
+                    _ => format!("{have} of {of} others have it."),
+                });
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}

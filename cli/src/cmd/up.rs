@@ -1,0 +1,56 @@
+//! `up`: a node in the foreground.
+
+use treecast_node::Failure;
+use treecast_node::control::protocol::Line;
+
+use crate::failure::Stop;
+use crate::host::{Addresses, builder};
+use crate::input::GroupName;
+use crate::output::Screen;
+use crate::settings::Settings;
+use crate::signals::Signals;
+
+pub(super) async fn run(settings: &Settings, screen: &Screen, signals: &Signals) -> Result<u8, Stop> {
+    let addresses = Addresses::read(settings)?;
+    let mut builder = builder(settings, &addresses);
+    for group in groups(settings)? {
+        builder = builder.group(group.as_str());
+    }
+    let node = tokio::select! {
+        started = builder.spawn() => started.map_err(Failure::from)?,
+        () = signals.asked() => return Ok(0),
+    };
+    let told = tell(&node, screen).await;
+    if told.is_ok() {
+        tokio::select! {
+            () = signals.asked() => screen.note("Saying goodbye…"),
+            () = node.ended() => {}
+        }
+    }
+    node.shutdown().await;
+    // Whoever started us may close our stdout once it has read that we are ready.
+    match told {
+        Err(Stop::PipeClosed) | Ok(()) => Ok(0),
+        Err(stop) => Err(stop),
+    }
+}
+
+/// The groups to be in: those of the flags are checked already, those of the file are not.
+fn groups(settings: &Settings) -> Result<Vec<GroupName>, Failure> {
+    let read = |name: &String| {
+        name.parse().map_err(|why: String| {
+            let place = settings.group.from.detail().unwrap_or_else(|| "--group".to_owned());
+            let why = format!("{}.", crate::settings::capital(&why));
+            crate::failure::usage(format!("{place}: `{name}` cannot be a group."), why, "Correct it there.")
+        })
+    };
+    settings.group.value.iter().map(read).collect()
+}
+
+async fn tell(node: &treecast_node::Node, screen: &Screen) -> Result<(), Stop> {
+    let gone = |_| Stop::from(crate::failure::bug("The node ended as soon as it had started."));
+    let nick = node.nick().await.map_err(gone)?;
+    let addresses = node.addresses().await.map_err(gone)?;
+    let addresses = addresses.iter().map(ToString::to_string).collect();
+    screen.show(&Line::Ready { node: node.id().to_string(), nick, addresses })
+}

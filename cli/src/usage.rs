@@ -1,0 +1,87 @@
+//! What clap says of a command line, in treecast's own way.
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use treecast_node::Failure;
+
+use crate::failure::usage;
+use crate::settings::capital;
+
+/// Whether the person asked for help or the version instead.
+pub(crate) fn is_answer(error: &clap::Error) -> bool {
+    matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion)
+}
+
+/// The three parts of a usage error.
+pub(crate) fn failure(error: &clap::Error) -> Failure {
+    let text = error.render().to_string();
+    match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            usage("A command is missing.", "treecast does one thing at a time.", fix(&[], &text))
+        }
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue => bad_value(error, &text),
+        _ => other(error, &text),
+    }
+}
+
+/// A value that cannot be used, and why.
+fn bad_value(error: &clap::Error, text: &str) -> Failure {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        _ => String::new(),
+    };
+    let (arg, value) = (context(ContextKind::InvalidArg), context(ContextKind::InvalidValue));
+    // `--wait <sent|N|all>` → `--wait`; `<GROUP>` → `GROUP`
+    let arg =
+        arg.split_whitespace().next().unwrap_or_default().trim_matches(['<', '>', '[', ']', '.']).to_owned();
+    let what = match value.is_empty() {
+        true => format!("{arg} needs a value."),
+        false => format!("`{value}` cannot be used for {arg}."),
+    };
+    let names = match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(names)) if !names.is_empty() => {
+            Some(format!("It can be {}.", names.join(", ")))
+        }
+        _ => None,
+    };
+    let inner = std::error::Error::source(error).map(|inner| sentence(&inner.to_string()));
+    usage(
+        what,
+        names.or(inner).unwrap_or_else(|| "It is not what is expected there.".to_owned()),
+        fix(&[], text),
+    )
+}
+
+fn other(error: &clap::Error, text: &str) -> Failure {
+    let text = text.trim().strip_prefix("error: ").unwrap_or(text.trim());
+    let mut parts = text.split("\n\n");
+    let what = sentence(parts.next().unwrap_or("The command line cannot be read"));
+    let tips: Vec<String> = parts.flat_map(str::lines).filter_map(tip).collect();
+    let why = match error.kind() {
+        ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand => "There is no such thing.",
+        ErrorKind::MissingRequiredArgument => "Without it, there is nothing to do.",
+        ErrorKind::ArgumentConflict => "They exclude each other.",
+        _ => "That is not how it is typed.",
+    };
+    usage(what, why, fix(&tips, text))
+}
+
+/// One line that ends as a sentence.
+fn sentence(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = capital(line.trim_end_matches(['.', ':']));
+    format!("{line}.")
+}
+
+fn tip(line: &str) -> Option<String> {
+    line.trim().strip_prefix("tip: ").map(sentence)
+}
+
+/// The tips, and how to learn more.
+fn fix(tips: &[String], text: &str) -> String {
+    let usage = text.lines().find_map(|line| line.trim().strip_prefix("Usage: "));
+    let words =
+        usage.map(|usage| usage.split_whitespace().take_while(|word| word.starts_with(char::is_lowercase)));
+    let command = words.map_or("treecast".to_owned(), |words| words.collect::<Vec<_>>().join(" "));
+    let more = format!("`{command} --help` shows how it is typed.");
+    tips.iter().cloned().chain([more]).collect::<Vec<_>>().join(" ")
+}

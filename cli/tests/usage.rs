@@ -1,0 +1,239 @@
+//! What the binary says without a node: help, usage errors, settings, the missing node.
+
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// A directory of this test's own, gone afterwards.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("treecast-usage-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("the temporary folder can be written");
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn treecast(scratch: &Scratch, words: &[&str], env: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_treecast"));
+    command.env_clear().env("HOME", &scratch.0).env("TREECAST_DATA_DIR", scratch.0.join("data"));
+    command.envs(env.iter().copied()).args(words).stdin(Stdio::null());
+    command.output().expect("the binary runs")
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("it ended by itself")
+}
+
+fn stderr_json(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(text.lines().count(), 1, "one line: {text}");
+    let value: Value = serde_json::from_str(&text).expect("JSON");
+    for key in ["code", "what", "why", "fix"] {
+        assert!(value[key].is_string(), "{key} in {text}");
+    }
+    assert_eq!(value["type"], "error");
+    value
+}
+
+#[test]
+fn help_offers_what_is_built_and_nothing_else() {
+    let scratch = Scratch::new("help");
+    let output = treecast(&scratch, &["--help"], &[]);
+    assert_eq!(code(&output), 0);
+    let text = String::from_utf8_lossy(&output.stdout);
+    for verb in [
+        "up", "down", "status", "id", "nick", "chat", "pub", "sub", "peers", "tree", "ping", "group",
+        "config",
+    ] {
+        assert!(
+            text.lines().any(|line| line.trim_start().starts_with(&format!("{verb} "))),
+            "{verb} in {text}"
+        );
+    }
+    for verb in ["invite", "history", "search", "file", "sim", "doctor"] {
+        assert!(
+            !text.lines().any(|line| line.trim_start().starts_with(&format!("{verb} "))),
+            "{verb} in {text}"
+        );
+        assert_eq!(code(&treecast(&scratch, &[verb], &[])), 2, "{verb}");
+    }
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let scratch = Scratch::new("examples");
+    let verbs = [
+        "up",
+        "down",
+        "status",
+        "id",
+        "nick",
+        "chat",
+        "pub",
+        "sub",
+        "peers",
+        "tree",
+        "ping",
+        "group ls",
+        "group show",
+        "group leave",
+        "config",
+        "completions",
+        "man",
+    ];
+    for verb in verbs {
+        let words: Vec<&str> = verb.split(' ').chain(["--help"]).collect();
+        let output = treecast(&scratch, &words, &[]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(code(&output), 0, "{verb}");
+        assert!(text.contains("Example") && text.contains(&format!("treecast {verb}")), "{verb}: {text}");
+    }
+}
+
+#[test]
+fn usage_errors_have_three_parts_and_exit_2() {
+    let scratch = Scratch::new("wrong");
+    let wrong: [&[&str]; 22] = [
+        &[],
+        &["nonsense"],
+        &["chat"],
+        &["chat", ""],
+        &["chat", "-"],
+        &["chat", "treecast1abc"],
+        &["chat", "lobby", "--nonsense"],
+        &["pub", "lobby", "x", "--wait", "stored"],
+        &["pub", "lobby", "x", "--wait", "0"],
+        &["pub", "lobby", "x", "--timeout", "soon"],
+        &["sub", "lobby", "--since", "start"],
+        &["sub", "lobby", "--since", "5m"],
+        &["sub", "lobby", "--tentative"],
+        &["sub", "lobby", "--count", "many"],
+        &["up", "--no-kad"],
+        &["up", "--metrics", "127.0.0.1:1"],
+        &["up", "--listen", "nowhere"],
+        &["chat", "lobby", "--peer", "nowhere"],
+        &["group", "create", "x"],
+        &["group", "join", "x"],
+        &["ping", "x", "--count", "0"],
+        &["--color", "pink", "id"],
+    ];
+    for words in wrong {
+        let output = treecast(&scratch, words, &[]);
+        assert_eq!(code(&output), 2, "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.stdout.is_empty(), "{words:?}");
+        let words: Vec<&str> = words.iter().copied().chain(["--json"]).collect();
+        let output = treecast(&scratch, &words, &[]);
+        assert_eq!(code(&output), 2, "{words:?}");
+        stderr_json(&output);
+    }
+}
+
+#[test]
+fn no_node_is_exit_3_and_says_what_to_do() {
+    let scratch = Scratch::new("no-node");
+    let commands: [&[&str]; 11] = [
+        &["down"],
+        &["status"],
+        &["id"],
+        &["nick", "ada"],
+        &["peers"],
+        &["peers", "lobby"],
+        &["tree", "lobby"],
+        &["ping", "12D3KooW"],
+        &["group", "ls"],
+        &["group", "show", "lobby"],
+        &["group", "leave", "lobby"],
+    ];
+    for words in commands {
+        let output = treecast(&scratch, words, &[]);
+        assert_eq!(code(&output), 3, "{words:?}");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains("No treecast node runs for this data directory."), "{words:?}: {text}");
+        assert!(text.contains("Start one with `treecast up`."), "{words:?}: {text}");
+        let json: Vec<&str> = ["--json"].iter().chain(words).copied().collect();
+        let error = stderr_json(&treecast(&scratch, &json, &[]));
+        assert_eq!(error["code"], "no-node");
+    }
+    assert!(!scratch.0.join("data").exists(), "asking makes no data directory");
+}
+
+#[test]
+fn settings_say_where_they_come_from() {
+    let scratch = Scratch::new("settings");
+    let file = scratch.0.join("c.toml");
+    std::fs::write(&file, "no-mdns = true\npeer = [\"/ip4/192.0.2.1/tcp/1\"]\ncolor = \"never\"\n")
+        .expect("written");
+    let file = file.to_str().expect("UTF-8");
+    let words = ["config", "--json", "--config", file, "--listen", "/ip4/127.0.0.1/tcp/0"];
+    let output = treecast(
+        &scratch,
+        &words,
+        &[("TREECAST_PEER", "/ip4/192.0.2.2/tcp/2"), ("TREECAST_LISTEN", "/ip4/1.2.3.4/tcp/5")],
+    );
+    assert_eq!(code(&output), 0, "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let row =
+        |key: &str| rows.iter().find(|row| row["key"] == key).unwrap_or_else(|| panic!("{key} in {text}"));
+    assert!(rows.iter().all(|row| row["type"] == "config"));
+    assert_eq!(
+        (&row("listen")["source"], &row("listen")["value"][0]),
+        (&"flag".into(), &"/ip4/127.0.0.1/tcp/0".into())
+    );
+    assert_eq!((&row("peer")["source"], &row("peer")["origin"]), (&"env".into(), &"TREECAST_PEER".into()));
+    assert_eq!((&row("no-mdns")["source"], &row("no-mdns")["value"]), (&"file".into(), &true.into()));
+    assert_eq!(row("group")["source"], "default");
+    assert_eq!(row("data-dir")["source"], "env");
+    let people = treecast(&scratch, &["config", "--config", file], &[]);
+    let text = String::from_utf8_lossy(&people.stdout);
+    assert!(text.lines().any(|line| line.starts_with("no-mdns") && line.contains("file")), "{text}");
+}
+
+#[test]
+fn a_settings_file_that_is_wrong_is_named() {
+    let scratch = Scratch::new("badfile");
+    let missing = treecast(&scratch, &["--json", "--config", "/nonexistent/x.toml", "config"], &[]);
+    assert_eq!(code(&missing), 2);
+    assert!(stderr_json(&missing)["what"].as_str().is_some_and(|what| what.contains("/nonexistent/x.toml")));
+    let unknown = scratch.0.join("u.toml");
+    std::fs::write(&unknown, "colour = \"never\"").expect("written");
+    let output = treecast(&scratch, &["--json", "--config", unknown.to_str().expect("UTF-8"), "status"], &[]);
+    assert_eq!(code(&output), 2);
+    let bad = treecast(&scratch, &["--json", "config"], &[("TREECAST_NO_MDNS", "perhaps")]);
+    assert_eq!(code(&bad), 2);
+    assert!(stderr_json(&bad)["what"].as_str().is_some_and(|what| what.contains("TREECAST_NO_MDNS")));
+}
+
+#[test]
+fn colours_only_where_wanted() {
+    let scratch = Scratch::new("colour");
+    let plain = treecast(&scratch, &["status"], &[]);
+    assert!(!plain.stderr.contains(&0x1b));
+    let always = treecast(&scratch, &["--color", "always", "status"], &[]);
+    assert!(always.stderr.contains(&0x1b));
+    let no_color = treecast(&scratch, &["status"], &[("NO_COLOR", "1")]);
+    assert!(!no_color.stderr.contains(&0x1b));
+}
+
+#[test]
+fn completions_and_the_manual_are_there() {
+    let scratch = Scratch::new("man");
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = treecast(&scratch, &["completions", shell], &[]);
+        assert_eq!(code(&output), 0);
+        assert!(String::from_utf8_lossy(&output.stdout).contains("treecast"), "{shell}");
+    }
+    let man = treecast(&scratch, &["man"], &[]);
+    let text = String::from_utf8_lossy(&man.stdout);
+    assert!(text.contains(".TH") && text.contains("TREECAST GROUP LEAVE"), "{text}");
+    assert_eq!(code(&treecast(&scratch, &["--version"], &[])), 0);
+}
