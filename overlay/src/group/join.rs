@@ -100,7 +100,7 @@ impl Group {
     fn baseline(&self, ctx: &Ctx<'_>, cutoff: crate::time::Time) -> Vec<(NodeId, Life, Seq)> {
         let untaken = self.untaken.front().map(|it| it.0);
         let first = |(id, state): (super::LifeId, &super::sources::LifeState)| {
-            let mut first = self.store.first_since(id, cutoff).unwrap_or(Seq::MAX).min(state.held.next());
+            let mut first = self.store.first_since(id, cutoff).unwrap_or(Seq::MAX).min(state.delivered);
             if id.0 == ctx.me() && self.publisher.life() == Some(id.1) {
                 first = first.min(untaken.unwrap_or(first));
             }
