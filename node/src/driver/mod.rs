@@ -157,19 +157,14 @@ impl Driver {
 
     fn on_commands(&mut self, first: Option<Command>) -> std::ops::ControlFlow<()> {
         let mut next = first;
-        for taken in 1.. {
+        for left in (0..COMMANDS_IN_A_ROW).rev() {
             match next {
                 None | Some(Command::Shutdown) => return std::ops::ControlFlow::Break(()),
                 Some(command) => self.on_command(command),
             }
-            if taken == COMMANDS_IN_A_ROW {
-                break;
-            }
-            match self.commands.try_recv() {
-                Ok(command) => next = Some(command),
-                // That nobody is left shows at the next `recv`.
-                Err(_) => break,
-            }
+            // What is taken out must be carried out: the last turn takes nothing.
+            let Some(command) = (left > 0).then(|| self.commands.try_recv().ok()).flatten() else { break };
+            next = Some(command);
         }
         std::ops::ControlFlow::Continue(())
     }
@@ -308,9 +303,6 @@ impl Driver {
                     self.overlay().persisted(token);
                 }
             }
-            BehavioursEvent::Overlay(behaviour::Event::LinkOpened { node, .. }) => {
-                tracing::debug!(%node, "link opened");
-            }
             BehavioursEvent::Overlay(behaviour::Event::LinkClosed { node, reason, .. }) => {
                 tracing::debug!(%node, %reason, "link closed");
             }
@@ -330,7 +322,6 @@ impl Driver {
             self.goodbye_said = true;
             return;
         }
-        tracing::trace!(?event, "from the core");
         self.groups.on_event(event);
     }
 
