@@ -157,16 +157,14 @@ impl Driver {
 
     fn on_commands(&mut self, first: Option<Command>) -> std::ops::ControlFlow<()> {
         let mut next = first;
-        for _ in 0..COMMANDS_IN_A_ROW {
+        for left in (0..COMMANDS_IN_A_ROW).rev() {
             match next {
                 None | Some(Command::Shutdown) => return std::ops::ControlFlow::Break(()),
                 Some(command) => self.on_command(command),
             }
-            match self.commands.try_recv() {
-                Ok(command) => next = Some(command),
-                // That nobody is left shows at the next `recv`.
-                Err(_) => break,
-            }
+            // What is taken out must be carried out: the last turn takes nothing.
+            let Some(command) = (left > 0).then(|| self.commands.try_recv().ok()).flatten() else { break };
+            next = Some(command);
         }
         std::ops::ControlFlow::Continue(())
     }
