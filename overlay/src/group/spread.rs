@@ -146,10 +146,15 @@ impl Group {
         if !same_life || !(same_place || broken) {
             return Err(Violation("a fork proof that proves nothing"));
         }
-        if self.sources.get(&one.source).is_none_or(|it| it.forked) || one.source == ctx.me() {
+        let settled = self.sources.get(&one.source).is_some_and(|it| it.forked);
+        if settled || one.source == ctx.me() || !self.descriptor.admits(&one.source) {
             return Ok(());
         }
         self.check(&first).and_then(|()| self.check(&second)).map_err(|_| Violation("bad signature"))?;
+        // Also of a source that we have heard nothing of yet.
+        if let Err(cap) = self.sources.open((one.source, one.life), ctx.config) {
+            self.overload(ctx, cap);
+        }
         self.set_aside(ctx, one.source, &first.bytes, &second.bytes);
         Ok(())
     }
