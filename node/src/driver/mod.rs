@@ -331,7 +331,9 @@ impl Driver {
             return;
         }
         tracing::trace!(?event, "from the core");
-        self.groups.on_event(event);
+        if let Some(again) = self.groups.on_event(event) {
+            self.overlay().join(again);
+        }
     }
 
     /// So that the next start finds its way back in.

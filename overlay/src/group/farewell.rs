@@ -56,9 +56,10 @@ impl Group {
         for id in self.publisher.drain() {
             ctx.event(Event::Rejected { group: self.id, id, error: crate::io::PublishError::Leaving });
         }
-        if standing == Standing::Left {
-            ctx.event(Event::LeftGroup { group: self.id });
-        }
+        ctx.event(match standing {
+            Standing::Left => Event::LeftGroup { group: self.id },
+            _ => Event::WentOffline { group: self.id },
+        });
         if let Phase::Going(farewell) = &mut self.phase {
             farewell.done = true;
         }
