@@ -136,14 +136,9 @@ impl Driver {
 
     /// Waits until the listeners have addresses; not longer than it takes on a machine whose
     /// network is down.
-    pub(crate) async fn await_addresses(&mut self, listeners: usize, patience: Duration) {
+    pub(crate) async fn await_addresses(&mut self, listeners: &[ListenerId], patience: Duration) {
         let deadline = Instant::now() + patience;
-        let have = |driver: &Self| {
-            let mut ids: Vec<_> = driver.listens.iter().map(|(id, _)| *id).collect();
-            ids.dedup();
-            ids.len()
-        };
-        while have(self) < listeners {
+        while !listeners.iter().all(|listener| self.listens.iter().any(|(id, _)| id == listener)) {
             match tokio::time::timeout_at(deadline, self.swarm.select_next_some()).await {
                 Ok(event) => self.on_swarm_event(event),
                 Err(_) => return,

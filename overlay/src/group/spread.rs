@@ -240,6 +240,7 @@ impl Group {
         let advance = self.sequencer.advance(source, &mut self.sources, &mut self.store);
         let me = ctx.me();
         for batch in advance.delivered {
+            self.store.on_delivered(ctx.now, &batch);
             if batch.source != me {
                 let heads = self.store.get(&batch).map_or(&[][..], |it| &it.header.dependencies);
                 self.causes.delivered(&batch, heads);
