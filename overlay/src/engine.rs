@@ -165,6 +165,10 @@ impl Engine {
                 self.with_group(now, group, out, |group, ctx| group.begin_farewell(ctx, true));
                 self.reap(now, out);
             }
+            Input::GoOffline(group) => {
+                self.with_group(now, group, out, |group, ctx| group.begin_farewell(ctx, false));
+                self.reap(now, out);
+            }
             Input::RequestReceipt { group, batch } => {
                 self.with_group(now, group, out, |group, ctx| group.request_receipt(ctx, &batch));
             }

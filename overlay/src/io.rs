@@ -73,6 +73,9 @@ pub enum Input {
     Join(Box<Descriptor>),
     /// Leave a group for good, with a signed record. Told by [`Event::LeftGroup`].
     Leave(GroupId),
+    /// Go offline in one group: goodbye, keeping the membership, while the node goes on with
+    /// its other groups. Told by [`Event::WentOffline`].
+    GoOffline(GroupId),
     /// Publish one message. Answered by [`Event::Published`] or [`Event::Rejected`].
     Publish {
         /// Where.
@@ -390,6 +393,11 @@ pub enum Event {
     },
     /// We are out of the group; its state is gone.
     LeftGroup {
+        /// Which group.
+        group: GroupId,
+    },
+    /// The goodbye that [`Input::GoOffline`] asked for is said; the group's state is gone.
+    WentOffline {
         /// Which group.
         group: GroupId,
     },

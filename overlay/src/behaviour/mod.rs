@@ -245,6 +245,11 @@ impl Behaviour {
         self.input(Input::Leave(group));
     }
 
+    /// See [`Input::GoOffline`].
+    pub fn go_offline(&mut self, group: GroupId) {
+        self.input(Input::GoOffline(group));
+    }
+
     /// See [`Input::Publish`]. Ask [`Behaviour::publish_room`] first.
     pub fn publish(&mut self, group: GroupId, id: PublishId, payload: Bytes) {
         self.input(Input::Publish { group, id, payload });
