@@ -382,9 +382,10 @@ impl Engine {
     fn handle_shutdown(&mut self, now: Time, out: &mut Out) {
         self.shutting_down = true;
         self.each_group(now, out, |group, ctx| group.begin_farewell(ctx, false));
-        self.reap(now, out);
         if self.groups.is_empty() {
             out.event(Event::ShutdownComplete);
+        } else {
+            self.reap(now, out);
         }
     }
 

@@ -170,6 +170,7 @@ impl Publisher {
     /// Everything that waits is refused.
     pub(crate) fn drain(&mut self) -> Vec<PublishId> {
         self.queued = 0;
-        self.queue.drain(..).map(|(id, _)| id).collect()
+        let unwritten = self.unwritten.take().map(|it| it.publications).unwrap_or_default();
+        unwritten.into_iter().chain(self.queue.drain(..).map(|(id, _)| id)).collect()
     }
 }

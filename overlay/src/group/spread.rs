@@ -342,6 +342,7 @@ impl Group {
         self.untaken_bytes += batch.bytes.len();
         self.take(ctx, batch, None);
         self.maybe_make_batch(ctx);
+        self.poll_farewell(ctx);
     }
 
     pub(crate) fn on_persist_failed(&mut self, ctx: &mut Ctx<'_>, token: Token) {
