@@ -287,7 +287,7 @@ impl Group {
 
     /// Makes batches of what waits, as fast as the tree takes them.
     pub(super) fn maybe_make_batch(&mut self, ctx: &mut Ctx<'_>) {
-        while self.publisher.has_waiting() && self.may_make_batch(ctx) {
+        while self.publisher.has_waiting() && self.may_make_batch(ctx) && !self.is_too_fresh(ctx) {
             let dependencies = self.causes.take(MAX_DEPENDENCIES);
             let making = Making {
                 group: &self.id,
@@ -298,7 +298,8 @@ impl Group {
             };
             let (batch, publications) = self.publisher.make(ctx.now, dependencies, &making, ctx.config);
             let id = batch.header.id;
-            let mut writes = vec![Write::Batch { group: self.id, id, bytes: batch.bytes.clone() }];
+            let mut writes =
+                vec![Write::Batch { group: self.id, id, bytes: batch.bytes.clone(), digest: batch.digest }];
             if id.seq == 0 {
                 *ctx.last_life = (*ctx.last_life).max(id.life);
                 writes.insert(0, Write::Life { group: self.id, life: id.life });
@@ -327,6 +328,14 @@ impl Group {
         idle || going || self.publisher.is_ripe(ctx.now, ctx.config)
     }
 
+    /// Who has a past here says where it ended: neighbours know, unless the store does. So the
+    /// first batch waits for a welcome, but not for long.
+    fn is_too_fresh(&self, ctx: &Ctx<'_>) -> bool {
+        matches!(self.phase, Phase::Fresh)
+            && self.publisher.life().is_none()
+            && ctx.now.since(self.entered) < ctx.config.fresh_wait
+    }
+
     fn is_blocked(&self, ctx: &Ctx<'_>) -> bool {
         Flow::blocked(&self.flow, ctx.now, None, ctx.links, ctx.config)
     }
@@ -343,6 +352,7 @@ impl Group {
         self.untaken_bytes += batch.bytes.len();
         self.take(ctx, batch, None);
         self.maybe_make_batch(ctx);
+        self.poll_farewell(ctx);
     }
 
     pub(crate) fn on_persist_failed(&mut self, ctx: &mut Ctx<'_>, token: Token) {

@@ -183,6 +183,7 @@ impl World {
             seed: self.rng.next_u64(),
             unix_ms,
             last_life: node.disk.last_life,
+            ends: node.disk.ends.values().copied().collect(),
         };
         node.engine = Some(Engine::new(start).expect("the world's configuration is in range"));
         node.host = Host::Up;
