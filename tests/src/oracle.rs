@@ -129,10 +129,17 @@ pub struct History {
 }
 
 impl History {
-    /// The nodes that left the group for good.
+    /// The nodes that left the group for good, and have not been started again since.
     pub fn left(&self) -> BTreeSet<NodeIx> {
-        let left = self.entries.iter().filter(|entry| entry.fact == Fact::LeftGroup);
-        left.map(|entry| entry.node).collect()
+        let mut left = BTreeSet::new();
+        for entry in &self.entries {
+            match entry.fact {
+                Fact::LeftGroup => left.insert(entry.node),
+                Fact::Started => left.remove(&entry.node),
+                _ => false,
+            };
+        }
+        left
     }
 }
 

@@ -30,7 +30,7 @@ impl Group {
     }
 
     /// Asks a linked node to let us in, or to be a neighbour.
-    fn approach(&mut self, ctx: &mut Ctx<'_>, node: NodeId) {
+    pub(super) fn approach(&mut self, ctx: &mut Ctx<'_>, node: NodeId) {
         let record = self.roster.own().bytes.clone();
         let fresh = matches!(self.phase, Phase::Fresh);
         let alone = self.views.active_len() == 0;
@@ -100,7 +100,7 @@ impl Group {
     fn baseline(&self, ctx: &Ctx<'_>, cutoff: crate::time::Time) -> Vec<(NodeId, Life, Seq)> {
         let untaken = self.untaken.front().map(|it| it.0);
         let first = |(id, state): (super::LifeId, &super::sources::LifeState)| {
-            let mut first = self.store.first_since(id, cutoff).unwrap_or(Seq::MAX).min(state.held.next());
+            let mut first = self.store.first_since(id, cutoff).unwrap_or(Seq::MAX).min(state.delivered);
             if id.0 == ctx.me() && self.publisher.life() == Some(id.1) {
                 first = first.min(untaken.unwrap_or(first));
             }
@@ -309,6 +309,9 @@ impl Group {
         let failed: Vec<_> = failed.collect();
         if let Some(node) = ctx.rng.pick(&failed).copied() {
             self.meet(ctx, node);
+        }
+        if let Some(node) = self.detector.doubted(ctx.rng) {
+            self.look_for(ctx, node);
         }
     }
 

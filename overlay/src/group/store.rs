@@ -19,6 +19,8 @@ pub(crate) struct Stored {
     pub(crate) time_unix_ms: u64,
     pub(crate) received: Time,
     pub(crate) delivered: bool,
+    /// When it was, for the application.
+    delivered_at: Option<Time>,
 }
 
 /// Recent batches of all sources.
@@ -43,8 +45,16 @@ impl Store {
         let Batch { header, digest, bytes, messages, .. } = batch;
         self.bytes += bytes.len();
         self.pending += bytes.len();
-        let stored =
-            Stored { header, digest, bytes, messages, time_unix_ms, received: now, delivered: false };
+        let stored = Stored {
+            header,
+            digest,
+            bytes,
+            messages,
+            time_unix_ms,
+            received: now,
+            delivered: false,
+            delivered_at: None,
+        };
         self.batches.insert(id, stored);
         self.arrivals.push_back(id);
     }
@@ -59,6 +69,13 @@ impl Store {
         self.pending -= stored.bytes.len();
         let messages = std::mem::take(&mut stored.messages);
         Some((messages, stored))
+    }
+
+    /// Notes when a batch was delivered.
+    pub(crate) fn on_delivered(&mut self, now: Time, id: &BatchId) {
+        if let Some(stored) = self.batches.get_mut(id) {
+            stored.delivered_at = Some(now);
+        }
     }
 
     /// Drops what is too old or too much, oldest first; never what waits for order or what
@@ -107,10 +124,16 @@ impl Store {
         }
     }
 
-    /// The first batch of this life that came at `cutoff` or later.
+    /// The first batch of this life that was delivered at `cutoff` or later, or waits.
+    ///
+    /// By delivery, not by arrival: what is delivered has its causes before it, so a newcomer
+    /// that starts here lacks no cause of what it lacks.
     pub(crate) fn first_since(&self, (source, life): (NodeId, Life), cutoff: Time) -> Option<Seq> {
         let range = BatchId { source, life, seq: 0 }..=BatchId { source, life, seq: Seq::MAX };
-        self.batches.range(range).find(|(_, it)| it.received >= cutoff).map(|(id, _)| id.seq)
+        self.batches
+            .range(range)
+            .find(|(_, it)| it.delivered_at.is_none_or(|at| at >= cutoff))
+            .map(|(id, _)| id.seq)
     }
 
     /// The next batch of the same life that is held.

@@ -230,6 +230,7 @@ impl Group {
                     && ack.check(&self.id, bytes).is_ok()
                 {
                     self.receipts.on_ack(&ack);
+                    self.on_taken(ctx, (ack.source, ack.life), ack.next);
                 }
             } else if let Some(via) = self.receipts.via(&ack.source).filter(|via| *via != from) {
                 let frame = Frame::Acks(Acks { acks: vec![bytes.clone()] });

@@ -19,7 +19,7 @@ impl Group {
             return;
         }
         if ctx.links.shares(&node, &self.id) {
-            self.on_shared(ctx, node);
+            if wanted { self.approach(ctx, node) } else { self.on_shared(ctx, node) }
         } else if wanted {
             self.look_for(ctx, node);
         }
@@ -143,6 +143,7 @@ impl Group {
         let verdict = self.detector.verdict(&ctx.me(), &suspect, member.record.incarnation, &witnesses);
         let Some(proofs) = verdict.filter(|_| !ctx.links.shares(&suspect, &self.id)) else { return };
         self.views.forget(&suspect);
+        self.detector.on_settled(&suspect);
         if let Some(event) = self.roster.fail(&suspect, proofs) {
             ctx.event(event);
         }

@@ -78,7 +78,9 @@ impl Plan {
             1 => Contacts::First,
             _ => Contacts::Random(3),
         };
-        let mut draft = Draft { rng, nodes, storm, acts: Vec::new() };
+        // Whoever knows one address only depends on it.
+        let spared = if contacts == Contacts::First { 1 } else { 0 };
+        let mut draft = Draft { rng, nodes, storm, spared, acts: Vec::new() };
         draft.starts();
         draft.talk();
         for _ in 0..faults {
@@ -117,6 +119,8 @@ struct Draft {
     rng: Rng,
     nodes: usize,
     storm: u64,
+    /// The first so many do not go.
+    spared: usize,
     acts: Vec<(Duration, Act)>,
 }
 
@@ -131,6 +135,11 @@ impl Draft {
 
     fn node(&mut self) -> NodeIx {
         NodeIx(self.rng.below(self.nodes))
+    }
+
+    /// One that may go.
+    fn victim(&mut self) -> NodeIx {
+        NodeIx(self.spared + self.rng.below(self.nodes - self.spared))
     }
 
     /// A moment in the storm.
@@ -178,12 +187,12 @@ impl Draft {
         match self.rng.below(12) {
             0..4 => self.crash(at),
             4 => {
-                let (node, back) = (self.node(), at + 3_000 + self.up_to(5_000));
+                let (node, back) = (self.victim(), at + 3_000 + self.up_to(5_000));
                 self.step(at, Step::Shutdown(node));
                 self.step(back, Step::Start { node, with_disk: true });
             }
             5 if self.nodes > 3 => {
-                let node = self.node();
+                let node = self.victim();
                 self.step(at, Step::Leave(node));
             }
             5..9 => self.cut(at),
@@ -204,7 +213,7 @@ impl Draft {
 
     fn crash(&mut self, at: u64) {
         let how = if self.rng.below(2) == 0 { Crash::Process } else { Crash::Host };
-        let (node, back) = (self.node(), at + 100 + self.up_to(8_000));
+        let (node, back) = (self.victim(), at + 100 + self.up_to(8_000));
         let with_disk = self.rng.below(5) > 0;
         // Sometimes in the middle of a word.
         if self.rng.below(2) == 0 {
@@ -218,9 +227,9 @@ impl Draft {
     }
 
     fn cut(&mut self, at: u64) {
-        let share = 1 + self.rng.below(99);
-        let nodes = (0..self.nodes).map(NodeIx);
-        let (a, mut b): (Vec<_>, Vec<_>) = nodes.partition(|_| self.rng.below(100) < share);
+        let mut a: Vec<_> = (0..self.nodes).map(NodeIx).collect();
+        self.rng.shuffle(&mut a);
+        let mut b = a.split_off(1 + self.rng.below(self.nodes - 1));
         if self.rng.below(3) == 0 {
             // Partial: some of the other side still see everybody.
             b.retain(|_| self.rng.below(2) == 0);

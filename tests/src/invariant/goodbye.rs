@@ -2,7 +2,7 @@
 //! [`Config::goodbye_wait`](treecast_overlay::Config) (and a second), whatever its
 //! neighbours do. (The design's §3.7: "both wait (bounded)".)
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use treecast_overlay::Time;
@@ -15,12 +15,16 @@ use crate::oracle::{Fact, History};
 /// goes on past it until `end`.
 pub fn check(history: &History, bound: Duration, end: Time) -> Result<(), Violation> {
     let mut asked = BTreeMap::new();
+    let mut gone = BTreeSet::new();
     for entry in &history.entries {
         match entry.fact {
+            // Who has left is out already.
+            Fact::LeaveAsked if gone.contains(&(entry.node, entry.run)) => {}
             Fact::ShutdownAsked | Fact::LeaveAsked => {
                 asked.entry((entry.node, entry.run)).or_insert(entry.time);
             }
             Fact::Stopped(_) | Fact::LeftGroup => {
+                gone.insert((entry.node, entry.run));
                 if let Some(at) = asked.remove(&(entry.node, entry.run))
                     && entry.time.since(at) > bound
                 {

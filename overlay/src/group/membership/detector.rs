@@ -10,6 +10,7 @@ use serde_bytes::ByteBuf;
 
 use crate::config::Config;
 use crate::id::NodeId;
+use crate::rng::Rng;
 use crate::time::{Time, soonest};
 use crate::wire::record::Suspicion;
 
@@ -38,6 +39,8 @@ pub(crate) struct Detector {
     checks: BTreeMap<NodeId, Check>,
     errands: Vec<Errand>,
     accusers: BTreeMap<NodeId, BTreeMap<NodeId, (Suspicion, Time)>>,
+    /// Not reached in time by us, and since then neither back nor agreed to have failed.
+    doubts: BTreeSet<NodeId>,
     nonces: u64,
 }
 
@@ -56,12 +59,14 @@ impl Detector {
     /// Somebody reached it, or it came back.
     pub(crate) fn on_alive(&mut self, node: &NodeId) {
         self.checks.remove(node);
+        self.doubts.remove(node);
         self.accusers.remove(node);
     }
 
     pub(crate) fn on_reply(&mut self, target: &NodeId, nonce: u64, alive: bool) {
         if alive && self.checks.get(target).is_some_and(|it| it.nonce == nonce) {
             self.checks.remove(target);
+            self.doubts.remove(target);
         }
     }
 
@@ -71,8 +76,22 @@ impl Detector {
             self.checks.iter().filter(|(_, it)| it.until <= now).map(|(node, _)| *node).collect();
         for node in &late {
             self.checks.remove(node);
+            if self.doubts.len() < MAX_SUSPECTS {
+                self.doubts.insert(*node);
+            }
         }
         late
+    }
+
+    /// Others agree that it has failed.
+    pub(crate) fn on_settled(&mut self, node: &NodeId) {
+        self.doubts.remove(node);
+    }
+
+    /// One that we accused in vain so far: nobody heard it, or could second it in time.
+    pub(crate) fn doubted(&self, rng: &mut Rng) -> Option<NodeId> {
+        let doubts: Vec<_> = self.doubts.iter().copied().collect();
+        rng.pick(&doubts).copied()
     }
 
     /// Whether we have accused it ourselves.
@@ -145,7 +164,10 @@ impl Detector {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.checks.len() + self.errands.len() + self.accusers.values().map(BTreeMap::len).sum::<usize>()
+        self.checks.len()
+            + self.doubts.len()
+            + self.errands.len()
+            + self.accusers.values().map(BTreeMap::len).sum::<usize>()
     }
 }
 
