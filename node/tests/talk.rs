@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use treecast_node::{Event, Multiaddr, Node, NodeBuilder, ReceiptGoal, Receiver};
+use treecast_node::{Event, MemberChange, Multiaddr, Node, NodeBuilder, ReceiptGoal, Receiver};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -108,7 +108,10 @@ async fn a_burst_comes_whole_and_in_order() {
     }
     assert_eq!(messages(&mut hear, lines.len()).await, lines);
     let last = last.expect("there were some").await.expect("placed");
-    tokio::time::timeout(PATIENCE, say.receipt(last.batch, ReceiptGoal::All)).await.expect("in time").expect("runs");
+    tokio::time::timeout(PATIENCE, say.receipt(last.batch, ReceiptGoal::All))
+        .await
+        .expect("in time")
+        .expect("runs");
     one.shutdown().await;
     two.shutdown().await;
 }
@@ -126,9 +129,12 @@ async fn a_group_of_two_goes_on_when_either_comes_back() {
         assert_eq!(messages(&mut hear_two, 1).await, [text.clone()], "round {round}");
         assert_eq!(messages(&mut hear_one, 1).await, [text], "its own");
         let answer = format!("answer {round}");
-        say_two.publish(answer.clone()).await.expect("published");
+        let answered = say_two.publish(answer.clone()).await.expect("published");
         assert_eq!(messages(&mut hear_one, 1).await, [answer.clone()], "round {round}");
         assert_eq!(messages(&mut hear_two, 1).await, [answer]);
+        // What it has not acknowledged it gets again.
+        let acknowledged = say_two.receipt(answered.batch, ReceiptGoal::All);
+        tokio::time::timeout(PATIENCE, acknowledged).await.expect("in time").expect("it runs");
         drop((say_one, hear_one));
         one.shutdown().await;
         one = local(&scratch.of("one"), "tcp").listen(there.clone()).spawn().await.expect("starts again");
@@ -143,7 +149,9 @@ async fn a_node_is_one_a_directory_and_goes_when_nobody_holds_it() {
     let dir = scratch.of("one");
     let one = local(&dir, "tcp").spawn().await.expect("starts");
     match local(&dir, "tcp").spawn().await {
-        Err(treecast_node::StartError::AlreadyRunning { pid, .. }) => assert_eq!(pid, Some(std::process::id())),
+        Err(treecast_node::StartError::AlreadyRunning { pid, .. }) => {
+            assert_eq!(pid, Some(std::process::id()))
+        }
         other => panic!("{other:?}"),
     }
     drop(one);
@@ -163,7 +171,9 @@ async fn a_taken_port_and_an_unwritable_directory_are_errors() {
     one.shutdown().await;
     std::fs::write(scratch.of("file"), "").expect("written");
     match local(&scratch.of("file").join("dir"), "tcp").spawn().await {
-        Err(treecast_node::StartError::DataDirUnwritable { path, .. }) => assert!(path.starts_with(&scratch.0)),
+        Err(treecast_node::StartError::DataDirUnwritable { path, .. }) => {
+            assert!(path.starts_with(&scratch.0))
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -188,4 +198,44 @@ async fn the_default_ports_are_kept_across_restarts() {
     assert_ne!(ports(node.addresses().await.expect("it runs")), first);
     assert_eq!(node.notices().len(), 1);
     node.shutdown().await;
+}
+
+/// Waits for a change of a member.
+async fn member(receiver: &mut Receiver, wanted: MemberChange) {
+    let seen = async {
+        loop {
+            match receiver.next().await.expect("the node runs") {
+                Event::Member { change, .. } if change == wanted => return,
+                _ => {}
+            }
+        }
+    };
+    let done = tokio::time::timeout(PATIENCE, seen).await.is_ok();
+    assert!(done, "no {wanted:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropping_both_halves_is_going_offline_and_leaving_is_final() {
+    let scratch = Scratch::new("drop");
+    let (one, two) = pair(&scratch, "tcp").await;
+    let (_say_one, mut hear_one) = one.join("lobby").await.expect("joined");
+    let (say_two, hear_two) = two.join("lobby").await.expect("joined");
+    hear_two.ready().await.expect("it runs");
+    member(&mut hear_one, MemberChange::Joined).await;
+    drop(hear_two);
+    assert_eq!(two.groups().await.expect("it runs").len(), 1, "one half holds");
+    drop(say_two);
+    member(&mut hear_one, MemberChange::Offline).await;
+    let (say_two, mut hear_two) = two.join("lobby").await.expect("joined again");
+    member(&mut hear_one, MemberChange::Online).await;
+    say_two.publish("back").await.expect("published");
+    assert_eq!(messages(&mut hear_one, 1).await, ["back"]);
+    assert_eq!(messages(&mut hear_two, 1).await, ["back"]);
+    two.leave("lobby").await.expect("left");
+    member(&mut hear_one, MemberChange::Left).await;
+    assert_eq!(hear_two.next().await, Some(Event::Left));
+    assert_eq!(hear_two.next().await, None);
+    assert!(two.groups().await.expect("it runs").is_empty());
+    one.shutdown().await;
+    two.shutdown().await;
 }

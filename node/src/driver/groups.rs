@@ -37,6 +37,8 @@ pub(super) struct Slot {
     pub(super) descriptor: Arc<Descriptor>,
     /// The node stays in it without anybody's hold.
     pub(super) kept: bool,
+    /// The core says goodbye in it: if somebody comes back meanwhile, it is joined again then.
+    pub(super) stepping_out: bool,
     /// Handles that stand.
     pub(super) holds: usize,
     pub(super) room: Arc<Semaphore>,
@@ -59,6 +61,7 @@ impl Slot {
             stay,
             descriptor: Arc::new(descriptor),
             kept: false,
+            stepping_out: false,
             holds: 0,
             room: Arc::new(Semaphore::new(publish_bytes)),
             ready: false,
@@ -199,7 +202,7 @@ impl Slot {
     /// The next message if it fits into `room`; its share of the waiting room is given back.
     fn next_that_fits(&mut self, room: usize) -> Option<(Bytes, PlacedReply)> {
         let next = self.waiting.front()?;
-        if next.payload.len() > room {
+        if next.payload.len() > room || self.stepping_out {
             return None;
         }
         let Waiting { payload, room, placed } = self.waiting.pop_front()?;
@@ -358,10 +361,11 @@ impl Groups {
         }
     }
 
-    /// What the group's subscribers learn from a core event.
-    pub(super) fn on_event(&mut self, event: treecast_overlay::Event) {
+    /// What the group's subscribers learn from a core event. Returns a group to be joined again.
+    pub(super) fn on_event(&mut self, event: treecast_overlay::Event) -> Option<Descriptor> {
         use treecast_overlay::Event as Core;
         match event {
+            Core::WentOffline { group } => return self.on_went_offline(group),
             Core::Published { id, batch, n, .. } => self.on_placed(id, Ok(Published { batch, n })),
             Core::Rejected { id, error, .. } => self.on_placed(id, Err(error.into())),
             Core::LeftGroup { group } => {
@@ -376,6 +380,20 @@ impl Groups {
                 }
             }
         }
+        None
+    }
+
+    /// Forgets the group, unless somebody wants to be in it by now (or it is the node that ends).
+    fn on_went_offline(&mut self, group: GroupId) -> Option<Descriptor> {
+        let slot = self.slots.get_mut(&group).filter(|slot| slot.stepping_out)?;
+        if slot.holds > 0 || slot.kept {
+            slot.stepping_out = false;
+            slot.ready = false;
+            return Some((*slot.descriptor).clone());
+        }
+        slot.close();
+        self.slots.remove(&group);
+        None
     }
 }
 
