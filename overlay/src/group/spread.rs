@@ -183,7 +183,9 @@ impl Group {
         if fresh {
             self.undefined.insert(life);
         }
-        if begins {
+        if begins && from.is_none() {
+            self.close_own_past(life);
+        } else if begins {
             self.close_lives_before(ctx, life, opening);
         }
         self.want_missing(ctx, life, true);
@@ -193,6 +195,14 @@ impl Group {
         self.poll_news(ctx);
         if self.store.bytes() > ctx.config.store_bytes {
             self.evict(ctx);
+        }
+    }
+
+    /// Our application does not wait for what it published in runs before this one.
+    fn close_own_past(&mut self, (me, life): LifeId) {
+        for (older, delivered) in self.sources.close_at_delivered((me, life)) {
+            self.store.abandon(BatchId { source: me, life: older, seq: delivered }, Seq::MAX);
+            self.repair.forget_life((me, older));
         }
     }
 
