@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::descriptor::Descriptor;
-use crate::id::{Address, BatchId, GroupId, Life, LinkId, NodeId, PublishId, Seq, Token};
+use crate::id::{Address, BatchId, Digest, GroupId, Life, LinkId, NodeId, PublishId, Seq, Token};
 
 /// What of a link's two streams a frame travels on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -191,6 +191,8 @@ pub enum Write {
         id: BatchId,
         /// As it travels.
         bytes: Bytes,
+        /// Its digest: with `id`, what [`PastLife`](crate::PastLife) names.
+        digest: Digest,
     },
 }
 

@@ -13,11 +13,8 @@ use crate::handle::Command;
 /// the bound on the core.
 const GOODBYE: Duration = Duration::from_millis(3_000);
 
-/// How long what was said last may take to leave the links' queues.
-const FLUSH: Duration = Duration::from_millis(150);
-
-/// How long connections may take to close in order.
-const CLOSE: Duration = Duration::from_millis(500);
+/// How long what was said may take to leave.
+const FLUSH: Duration = Duration::from_millis(500);
 
 impl Driver {
     /// Nothing holds the group any longer: the node goes offline in it.
@@ -34,14 +31,14 @@ impl Driver {
         self.pump();
         self.overlay().shutdown();
         self.serve_until(GOODBYE, |driver| driver.goodbye_said).await;
-        // What waits on the links goes out first.
+        // The core has closed its links; what waits on them goes out first.
         self.serve_until(FLUSH, |driver| driver.swarm.behaviour().overlay.links().next().is_none()).await;
         let connected: Vec<_> = self.swarm.connected_peers().copied().collect();
         for peer in connected {
             // It may be gone by now.
             let _ = self.swarm.disconnect_peer_id(peer);
         }
-        self.serve_until(CLOSE, |driver| driver.peers.len() == 0).await;
+        self.serve_until(FLUSH, |driver| driver.peers.len() == 0).await;
         self.groups.close();
         if let Err(error) = self.keeper.finish().await {
             tracing::error!(%error, "the state file could not be written");

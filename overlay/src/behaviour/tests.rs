@@ -43,7 +43,7 @@ fn swarm_of<B: NetworkBehaviour>(over: Over, behaviour: impl FnOnce(&Keypair) ->
 }
 
 fn node(over: Over) -> Swarm<Behaviour> {
-    let start = Start { seed: 1, unix_ms: 1_700_000_000_000, last_life: 0 };
+    let start = Start { seed: 1, unix_ms: 1_700_000_000_000, last_life: 0, ends: Vec::new() };
     swarm_of(over, |key| Behaviour::new(key, Config::default(), start).expect("defaults are in range"))
 }
 

@@ -75,7 +75,7 @@ impl Group {
         let others =
             self.roster.iter().any(|(node, it)| *node != ctx.me() && it.state() == MemberState::Online);
         let Some(life) = self.publisher.life().filter(|_| others || self.views.active_len() > 0) else {
-            return self.publisher.is_idle() || self.views.active_len() == 0 && !others;
+            return self.publisher.is_idle();
         };
         let wanted = HOLDERS.min(self.views.active_len().max(1));
         self.publisher.is_idle() && self.repair.holders((ctx.me(), life), self.publisher.next()) >= wanted
