@@ -1,0 +1,229 @@
+//! Hosts: a network namespace each, on one bridge that lies in a namespace of its own.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::process::{Process, Run};
+use super::{PATIENCE, binary, tell, until};
+
+/// What our namespaces' names begin with; then the process id, and the lab's number in it.
+const PREFIX: &str = "treecast";
+
+/// Labs of one test process come one after the other: they would starve each other.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Some hosts on one LAN. Dropping it ends what runs there and removes all of it.
+#[derive(Debug)]
+pub struct Lab {
+    hosts: Vec<Host>,
+    /// The namespace with the bridge.
+    switch: Namespace,
+    folder: PathBuf,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// One host of a [`Lab`].
+#[derive(Debug)]
+pub struct Host {
+    namespace: Namespace,
+    number: usize,
+    folder: PathBuf,
+}
+
+impl Lab {
+    /// So many hosts, 10.77.0.1 and on, which hear each other's multicast. `None`, and a line that
+    /// says so, where that cannot be done.
+    ///
+    /// # Panics
+    /// Instead of `None`, if `TREECAST_HOSTS` is `require`; and if `ip` fails half-way.
+    pub fn new(hosts: usize) -> Option<Self> {
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        sweep();
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{PREFIX}-{}-{number}", std::process::id());
+        let switch = match possible().and_then(|()| Namespace::new(format!("{name}-lan"))) {
+            Ok(switch) => switch,
+            Err(why) => {
+                let required = std::env::var("TREECAST_HOSTS").is_ok_and(|it| it == "require");
+                assert!(!required, "hosts are required, but {why}");
+                tell(&format!("skipped: needs root and `ip` for network namespaces ({why})"));
+                return None;
+            }
+        };
+        switch.ip(&["link", "add", "lan", "type", "bridge", "mcast_snooping", "0"]);
+        switch.ip(&["link", "set", "lan", "up"]);
+        let folder = std::env::temp_dir().join(&name);
+        let mut lab = Self { hosts: Vec::new(), switch, folder, _turn: turn };
+        for number in 1..=hosts {
+            lab.add_host(&name, number);
+        }
+        Some(lab)
+    }
+
+    fn add_host(&mut self, lab: &str, number: usize) {
+        let namespace = Namespace::new(format!("{lab}-h{number}")).expect("a namespace more");
+        let port = port(number);
+        self.switch.ip(&["link", "add", &port, "type", "veth", "peer", "eth0", "netns", &namespace.0]);
+        self.switch.ip(&["link", "set", &port, "master", "lan", "up"]);
+        let address = format!("10.77.{}.{}/16", number / 250, number % 250);
+        namespace.ip(&["link", "set", "lo", "up"]);
+        namespace.ip(&["addr", "add", &address, "dev", "eth0"]);
+        namespace.ip(&["link", "set", "eth0", "up"]);
+        namespace.ip(&["route", "add", "default", "dev", "eth0"]);
+        let folder = self.folder.join(format!("h{number}"));
+        std::fs::create_dir_all(&folder).expect("a temporary folder");
+        self.hosts.push(Host { namespace, number, folder });
+    }
+
+    /// All hosts.
+    pub fn hosts(&self) -> &[Host] {
+        &self.hosts
+    }
+
+    /// Pulls the host's plug, or puts it in again.
+    pub fn plug(&self, host: &Host, plugged: bool) {
+        self.switch.ip(&["link", "set", &port(host.number), if plugged { "up" } else { "down" }]);
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.hosts.clear();
+        // Ignored: what is left is in the system's folder for what may be lost.
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// The bridge's end of a host's cable.
+fn port(host: usize) -> String {
+    format!("port{host}")
+}
+
+impl Host {
+    /// Its number, from 1; its address is 10.77.0.NUMBER (for the first 249).
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// The data directory that [`Host::treecast`] names; nobody has made it yet.
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// A folder of the host's own for whatever a test needs.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Starts `treecast` here, with `--json` and the host's data directory.
+    pub fn treecast(&self, args: &[&str]) -> Process {
+        let data_dir = self.data_dir();
+        let mut all = vec!["--json", "--data-dir", data_dir.to_str().expect("our own path is text")];
+        all.extend_from_slice(args);
+        self.bare(&all)
+    }
+
+    /// Starts `treecast` here with these arguments only.
+    pub fn bare(&self, args: &[&str]) -> Process {
+        let mut command = Command::new("ip");
+        // `ip` becomes what it starts, so signals reach it.
+        command.args(["netns", "exec", &self.namespace.0]).arg(binary::path()).args(args);
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("HOME", &self.folder).env("RUST_BACKTRACE", "1");
+        Process::start(command, format!("h{} {}", self.number, args.join(" ")))
+    }
+
+    /// Starts a shell script here; `$TREECAST` is the binary with `--json` and the data directory.
+    pub fn shell(&self, script: &str) -> Process {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace.0, "sh", "-c", script]);
+        let binary = binary::path().display();
+        command.env("TREECAST", format!("{binary} --json --data-dir {}", self.data_dir().display()));
+        Process::start(command, format!("h{} sh -c {script:?}", self.number))
+    }
+
+    /// The id of the node that runs here, once one does.
+    pub fn node_id(&self) -> String {
+        until(PATIENCE, "a running node", || {
+            let run = self.run(&["id"], b"");
+            run.of_type("id").first().and_then(|line| line["node"].as_str()).map(str::to_owned)
+        })
+    }
+
+    /// Runs a command here to its end, with this on stdin.
+    pub fn run(&self, args: &[&str], stdin: &[u8]) -> Run {
+        self.treecast(args).finish(stdin)
+    }
+}
+
+/// A network namespace; dropping it ends what runs in it.
+#[derive(Debug)]
+struct Namespace(String);
+
+impl Namespace {
+    fn new(name: String) -> Result<Self, String> {
+        ip(&["netns", "add", &name])?;
+        Ok(Self(name))
+    }
+
+    /// Inside.
+    fn ip(&self, args: &[&str]) {
+        let all: Vec<&str> = ["-n", &self.0].iter().chain(args).copied().collect();
+        ip(&all).expect("`ip` does as it did before");
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        remove(&self.0);
+    }
+}
+
+/// Ends the processes of a namespace and removes it.
+fn remove(namespace: &str) {
+    let pids = ip(&["netns", "pids", namespace]).unwrap_or_default();
+    for pid in pids.split_whitespace() {
+        signal("KILL", pid);
+    }
+    if let Err(why) = ip(&["netns", "del", namespace]) {
+        tell(&format!("{namespace} is left behind: {why}"));
+    }
+}
+
+/// Removes what test processes left behind that were killed themselves.
+fn sweep() {
+    let namespaces = ip(&["netns", "list"]).unwrap_or_default();
+    for namespace in namespaces.lines().filter_map(|line| line.split_whitespace().next()) {
+        let mut parts = namespace.split('-');
+        let owner = (parts.next() == Some(PREFIX)).then(|| parts.next()).flatten();
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            remove(namespace);
+        }
+    }
+}
+
+/// Sends a signal, by its name without `SIG`.
+pub(super) fn signal(name: &str, pid: &str) {
+    // Ignored: a process may have ended by itself.
+    let _ =
+        Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, pid]).stderr(Stdio::null()).status();
+}
+
+fn possible() -> Result<(), String> {
+    let me = std::fs::metadata("/proc/self").map_err(|error| error.to_string())?;
+    if me.uid() == 0 { Ok(()) } else { Err(format!("this is user {}", me.uid())) }
+}
+
+/// Runs `ip`; its output, or what it complained of.
+fn ip(args: &[&str]) -> Result<String, String> {
+    let output = Command::new("ip").args(args).stdin(Stdio::null()).output();
+    let output = output.map_err(|error| format!("`ip` does not start: {error}"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(format!("`ip {}`: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim()))
+}
