@@ -31,11 +31,7 @@ impl<'a> Follower<'a> {
         match line {
             Line::Done { exit } => return Ok(Some(*exit)),
             Line::Error(failure) => return Err(failure.clone().into()),
-            Line::Joined { members, .. } => {
-                for member in members {
-                    self.names.call(&member.node, &member.nick);
-                }
-            }
+            Line::Joined { members, .. } => self.names.learn(members),
             Line::GroupReady { .. } => {}
             Line::Message(_) => self.screen.show_with(line, &mut self.names)?,
             Line::Notice { code, what, .. } if self.screen.json => {

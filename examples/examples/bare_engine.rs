@@ -21,6 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         seed: n.into(),
         unix_ms: 1_700_000_000_000,
         last_life: 0,
+        ends: Vec::new(),
     };
     let mut engines = [Engine::new(start(1))?, Engine::new(start(2))?];
     let lobby = Descriptor::open("lobby")?;

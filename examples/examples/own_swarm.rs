@@ -25,7 +25,7 @@ struct Both {
 fn swarm(seed: u64) -> Result<Swarm<Both>, Box<dyn Error>> {
     let unix_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis() as u64;
     // A real node takes its seed from the system's entropy and keeps its key and last life.
-    let start = Start { seed, unix_ms, last_life: 0 };
+    let start = Start { seed, unix_ms, ..Start::default() };
     Ok(SwarmBuilder::with_new_identity()
         .with_tokio()
         .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)?

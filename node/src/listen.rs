@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
+use libp2p::core::transport::ListenerId;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, Swarm};
 
@@ -15,8 +16,8 @@ const ATTEMPTS: usize = 16;
 /// Where the node listens now.
 #[derive(Debug, Default)]
 pub(crate) struct Listening {
-    /// How many listeners there are.
-    pub(crate) listeners: usize,
+    /// Those whose addresses the start waits for.
+    pub(crate) listeners: Vec<ListenerId>,
     /// The ports of the default listeners: TCP and QUIC.
     pub(crate) ports: Option<(u16, u16)>,
     /// What a person should know.
@@ -31,10 +32,8 @@ pub(crate) fn explicit(
     for address in addresses {
         check_free(address)?;
     }
-    for address in addresses {
-        listen(swarm, address)?;
-    }
-    Ok(Listening { listeners: addresses.len(), ..Listening::default() })
+    let listeners = addresses.iter().map(|address| listen(swarm, address)).collect::<Result<_, _>>()?;
+    Ok(Listening { listeners, ..Listening::default() })
 }
 
 /// Listens on all addresses, TCP and QUIC, on the remembered ports if they are free.
@@ -57,8 +56,7 @@ pub(crate) fn default(
         .ok_or_else(|| no_port(quic_address(any, 0)))?;
     note("TCP", remembered.0, tcp);
     note("QUIC", remembered.1, quic);
-    listen(swarm, &tcp_address(any, tcp))?;
-    listen(swarm, &quic_address(any, quic))?;
+    let listeners = vec![listen(swarm, &tcp_address(any, tcp))?, listen(swarm, &quic_address(any, quic))?];
     let any6 = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
     for address in [tcp_address(any6, tcp), quic_address(any6, quic)] {
         // Machines without IPv6 are none the worse.
@@ -66,12 +64,12 @@ pub(crate) fn default(
             tracing::debug!(%error, "no IPv6 listener");
         }
     }
-    Ok(Listening { listeners: 2, ports: Some((tcp, quic)), notices })
+    Ok(Listening { listeners, ports: Some((tcp, quic)), notices })
 }
 
-fn listen(swarm: &mut Swarm<Behaviours>, address: &Multiaddr) -> Result<(), StartError> {
+fn listen(swarm: &mut Swarm<Behaviours>, address: &Multiaddr) -> Result<ListenerId, StartError> {
     let cannot = |why: String| StartError::CannotListen { address: address.clone(), why };
-    swarm.listen_on(address.clone()).map(drop).map_err(|error| cannot(error.to_string()))
+    swarm.listen_on(address.clone()).map_err(|error| cannot(error.to_string()))
 }
 
 fn no_port(address: Multiaddr) -> StartError {

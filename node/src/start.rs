@@ -64,7 +64,7 @@ pub(crate) async fn spawn(config: NodeConfig) -> Result<Node, StartError> {
         state,
         explicit_peers: config.peers.clone(),
     });
-    driver.await_addresses(listening.listeners, ADDRESSES).await;
+    driver.await_addresses(&listening.listeners, ADDRESSES).await;
     for group in kept.into_iter().chain(config.groups.iter().cloned()) {
         enter(&mut driver, group)?;
     }

@@ -84,7 +84,7 @@ fn overlay_behaviour(
     // A clock before 1970 counts as 1970: lives then rest on the remembered one.
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let unix_ms = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
-    match behaviour::Behaviour::new(key, config, Start { seed, unix_ms, last_life }) {
+    match behaviour::Behaviour::new(key, config, Start { seed, unix_ms, last_life, ..Start::default() }) {
         Ok(behaviour) => Ok(behaviour.with_store()),
         Err(NewError::Config(error)) => Err(error.into()),
         Err(other) => Err(StartError::System { what: "the overlay", source: std::io::Error::other(other) }),

@@ -95,6 +95,9 @@ pub struct Config {
     pub anti_entropy_every: Duration,
     /// A hole that nobody we can ask holds is given up after so long.
     pub lost_after: Duration,
+    /// How long a node that enters a group holds its first batch for a welcome, which may tell
+    /// where its last life ended. Guess: longer than discovery on a LAN takes.
+    pub fresh_wait: Duration,
     /// How long goodbye and leave wait for neighbours to hold our batches.
     pub goodbye_wait: Duration,
     /// Between dials to the same node.
@@ -155,6 +158,7 @@ impl Config {
             pull_batches: 64,
             anti_entropy_every: Duration::from_secs(3),
             lost_after: Duration::from_secs(30),
+            fresh_wait: Duration::from_secs(1),
             goodbye_wait: Duration::from_secs(2),
             redial_every: Duration::from_secs(5),
             max_candidates: 1_024,

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use serde_bytes::ByteBuf;
 
 use crate::config::{Config, ConfigError};
-use crate::descriptor::Descriptor;
+use crate::descriptor::{Descriptor, Order};
 use crate::dialer::Dialer;
 use crate::group::ctx::Ctx;
 use crate::group::{Entry, Group};
-use crate::id::{Address, GroupId, LinkId, NodeId, PublishId, Token};
+use crate::id::{Address, Digest, GroupId, Life, LinkId, NodeId, PublishId, Seq, Token};
 use crate::identity::Identity;
 use crate::io::{
     CloseReason, CollectionView, Event, GroupView, Input, Lane, Output, PublishError, TrafficView,
@@ -21,6 +21,7 @@ use crate::out::Out;
 use crate::rng::Rng;
 use crate::time::{Time, soonest};
 use crate::wire::VERSION;
+use crate::wire::batch::LifeEnd;
 use crate::wire::frame::{self, Channel, Channels, Frame, Hello, Ping};
 
 /// A link that no group needs is kept this long.
@@ -46,6 +47,23 @@ pub struct Start {
     pub unix_ms: u64,
     /// The highest life this node has used in any group, from its store; 0 if none.
     pub last_life: u64,
+    /// Where its last life ended in each group, from its store: what tells everybody, when
+    /// it comes back, what was still owed.
+    pub ends: Vec<PastLife>,
+}
+
+/// Where a life of this node ended, as its own store knows: by the last
+/// [`Write::Batch`](crate::io::Write) that was durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PastLife {
+    /// In which group.
+    pub group: GroupId,
+    /// The life.
+    pub life: Life,
+    /// The first seq that was not used.
+    pub end: Seq,
+    /// The digest of the batch at `end - 1`.
+    pub digest: Digest,
 }
 
 impl std::fmt::Debug for Start {
@@ -70,6 +88,7 @@ pub struct Engine {
     rng: Rng,
     unix_ms: u64,
     last_life: u64,
+    ends: BTreeMap<GroupId, LifeEnd>,
     nick: String,
     addresses: Vec<Address>,
     links: Links,
@@ -95,6 +114,11 @@ impl Engine {
             rng: Rng::new(start.seed),
             unix_ms: start.unix_ms,
             last_life: start.last_life,
+            ends: start
+                .ends
+                .iter()
+                .map(|it| (it.group, LifeEnd { life: it.life, end: it.end, digest: it.digest }))
+                .collect(),
             nick: String::new(),
             addresses: Vec::new(),
             links: Links::default(),
@@ -139,6 +163,10 @@ impl Engine {
             Input::Join(descriptor) => self.handle_join(now, *descriptor, out),
             Input::Leave(group) => {
                 self.with_group(now, group, out, |group, ctx| group.begin_farewell(ctx, true));
+                self.reap(now, out);
+            }
+            Input::GoOffline(group) => {
+                self.with_group(now, group, out, |group, ctx| group.begin_farewell(ctx, false));
                 self.reap(now, out);
             }
             Input::RequestReceipt { group, batch } => {
@@ -316,9 +344,17 @@ impl Engine {
         if self.groups.len() >= self.config.max_groups {
             return out.event(Event::Overloaded { group: id, cap: "max_groups" });
         }
+        if descriptor.order == Order::Total {
+            return out.event(Event::JoinRefused { group: id, why: "this version has no total order yet" });
+        }
+        if !descriptor.admits(&self.identity.node()) {
+            return out.event(Event::JoinRefused { group: id, why: "this node is not on the group's list" });
+        }
         let channel = self.next_channel;
         self.next_channel += 1;
-        let entry = Entry { descriptor, channel, nick: self.nick.clone(), addresses: self.addresses.clone() };
+        let last_life = self.ends.get(&id).copied();
+        let (nick, addresses) = (self.nick.clone(), self.addresses.clone());
+        let entry = Entry { descriptor, channel, nick, addresses, last_life };
         let mut traffic = TrafficView::default();
         let group = Group::new(&mut self.lend(now, id, channel, &mut traffic, out), entry);
         self.groups.insert(id, Box::new((group, traffic)));
@@ -352,9 +388,10 @@ impl Engine {
     fn handle_shutdown(&mut self, now: Time, out: &mut Out) {
         self.shutting_down = true;
         self.each_group(now, out, |group, ctx| group.begin_farewell(ctx, false));
-        self.reap(now, out);
         if self.groups.is_empty() {
             out.event(Event::ShutdownComplete);
+        } else {
+            self.reap(now, out);
         }
     }
 

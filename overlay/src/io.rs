@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::descriptor::Descriptor;
-use crate::id::{Address, BatchId, GroupId, Life, LinkId, NodeId, PublishId, Seq, Token};
+use crate::id::{Address, BatchId, Digest, GroupId, Life, LinkId, NodeId, PublishId, Seq, Token};
 
 /// What of a link's two streams a frame travels on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +73,9 @@ pub enum Input {
     Join(Box<Descriptor>),
     /// Leave a group for good, with a signed record. Told by [`Event::LeftGroup`].
     Leave(GroupId),
+    /// Go offline in one group: goodbye, keeping the membership, while the node goes on with
+    /// its other groups. Told by [`Event::WentOffline`].
+    GoOffline(GroupId),
     /// Publish one message. Answered by [`Event::Published`] or [`Event::Rejected`].
     Publish {
         /// Where.
@@ -188,6 +191,8 @@ pub enum Write {
         id: BatchId,
         /// As it travels.
         bytes: Bytes,
+        /// Its digest: with `id`, what [`PastLife`](crate::PastLife) names.
+        digest: Digest,
     },
 }
 
@@ -386,8 +391,20 @@ pub enum Event {
         /// At which place.
         seq: Seq,
     },
+    /// [`Input::Join`] was refused: the group is not entered.
+    JoinRefused {
+        /// Which group.
+        group: GroupId,
+        /// Why, as a clause.
+        why: &'static str,
+    },
     /// We are out of the group; its state is gone.
     LeftGroup {
+        /// Which group.
+        group: GroupId,
+    },
+    /// The goodbye that [`Input::GoOffline`] asked for is said; the group's state is gone.
+    WentOffline {
         /// Which group.
         group: GroupId,
     },

@@ -32,7 +32,7 @@ pub use descriptor::{
     Admission, CommitteePolicy, Descriptor, DescriptorError, Order, Predecessor, Retention, Route,
     UnknownName,
 };
-pub use engine::{Engine, Start};
+pub use engine::{Engine, PastLife, Start};
 pub use id::{
     Address, BatchId, Digest, GroupId, Life, LinkId, NodeId, ParseNodeIdError, PublishId, Seq, Token,
 };

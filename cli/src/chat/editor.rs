@@ -33,6 +33,7 @@ pub(super) struct Editor {
     /// What is typed.
     pub(super) entries: mpsc::Receiver<Entry>,
     prompt: Arc<Mutex<Prompt>>,
+    go_on: std_mpsc::Sender<()>,
     print: Option<std_mpsc::Sender<String>>,
     printing: Option<JoinHandle<()>>,
     terminal: Saved,
@@ -48,10 +49,11 @@ impl Editor {
         let prompt = Arc::new(Mutex::new(prompt));
         let (tell, entries) = mpsc::channel(16);
         let (print, lines) = std_mpsc::channel();
+        let (go_on, next) = std_mpsc::channel();
         let shown = Arc::clone(&prompt);
-        std::thread::spawn(move || edit(editor, &history, &shown, &tell));
+        std::thread::spawn(move || edit(editor, &history, &shown, &tell, &next));
         let printing = std::thread::spawn(move || print_all(&lines, printer));
-        Ok(Self { entries, prompt, print: Some(print), printing: Some(printing), terminal })
+        Ok(Self { entries, prompt, go_on, print: Some(print), printing: Some(printing), terminal })
     }
 
     /// Prints a line above the prompt.
@@ -60,6 +62,12 @@ impl Editor {
             // Ignored: the thread ends only with us.
             let _ = print.send(line);
         }
+    }
+
+    /// An entry was seen to: the next may be typed.
+    pub(super) fn go_on(&self) {
+        // Ignored: the thread has ended if the person is going.
+        let _ = self.go_on.send(());
     }
 
     /// The prompt from the next line on.
@@ -82,7 +90,13 @@ impl Editor {
     }
 }
 
-fn edit(mut editor: DefaultEditor, history: &PathBuf, prompt: &Mutex<Prompt>, tell: &mpsc::Sender<Entry>) {
+fn edit(
+    mut editor: DefaultEditor,
+    history: &PathBuf,
+    prompt: &Mutex<Prompt>,
+    tell: &mpsc::Sender<Entry>,
+    next: &std_mpsc::Receiver<()>,
+) {
     // Ignored, here and below: a chat without its history is still a chat.
     let _ = editor.load_history(history);
     loop {
@@ -98,7 +112,7 @@ fn edit(mut editor: DefaultEditor, history: &PathBuf, prompt: &Mutex<Prompt>, te
             Err(_) => Entry::Quit,
         };
         let last = matches!(entry, Entry::Quit);
-        if tell.blocking_send(entry).is_err() || last {
+        if tell.blocking_send(entry).is_err() || last || next.recv().is_err() {
             return;
         }
     }

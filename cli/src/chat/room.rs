@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use treecast_node::control::protocol::{Line, MemberEntry};
 
-use crate::output::{Names, Screen, Style, event, paint};
+use crate::output::{Names, Screen, Style, columns, event, paint, wrap};
 
 /// What a typed line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,7 +42,8 @@ impl Command {
 }
 
 /// What `/help` says.
-pub(super) const HELP: &str = "/who: who is here · /nick NAME: your name · /quit or Ctrl-D: go · //text: say /text · arrow up: earlier lines";
+pub(super) const HELP: &str =
+    "/who: who is here · /nick NAME: your name · /quit or Ctrl-D: go · //text: say /text";
 
 /// Most own lines that wait to be recognised when they come back.
 const MAX_PENDING: usize = 10_000;
@@ -76,7 +77,10 @@ impl<'a> Room<'a> {
                 Vec::new()
             }
             Line::Message(_) => self.screen.lines(line, &mut self.names),
-            Line::Joined { members, .. } => vec![self.dim(&self.who_else(members))],
+            Line::Joined { members, .. } => {
+                self.names.learn(members);
+                vec![self.dim(&self.who_else(members))]
+            }
             line => {
                 let me = matches!(line, Line::Member { node, .. } if *node == self.me);
                 let text = if me { None } else { event(line, &mut self.names) };
@@ -105,9 +109,10 @@ impl<'a> Room<'a> {
         }
     }
 
-    /// A line that nobody said.
+    /// What nobody said, broken into lines that fit.
     pub(super) fn dim(&self, text: &str) -> String {
-        paint(self.screen.color, Style::Dim, text)
+        let lines = wrap(text, columns());
+        lines.iter().map(|line| paint(self.screen.color, Style::Dim, line)).collect::<Vec<_>>().join("\n")
     }
 }
 

@@ -37,16 +37,13 @@ pub(crate) async fn talk(
         drop(listening);
         return piped::talk(group, host, settings, screen, signals).await;
     };
-    editor.print(paint(
-        screen.color,
-        Style::Bold,
-        &format!("{} · you are {}", clean_line(group), clean_line(&nick)),
-    ));
-    editor.print(paint(screen.color, Style::Dim, HELP));
+    let room = Room::new(screen, &me);
+    let title = format!("{} · you are {}", clean_line(group), clean_line(&nick));
+    editor.print(paint(screen.color, Style::Bold, &title));
+    editor.print(room.dim(HELP));
     let (receipts, to) = feed::open(host, group, Wait::Sent, None).await?;
     let (say, said) = mpsc::channel(QUEUE);
     let feeding = tokio::spawn(feed::all(said, to, screen.clone()));
-    let room = Room::new(screen, &me);
     let mut chat =
         Chat { group, host, screen, editor, room, me, say: Some(say), told: Told::default(), sent: 0 };
     let mut sources = Sources { listening, receipts };
@@ -120,6 +117,7 @@ impl Chat<'_> {
                         if self.obey(Command::read(&line)).await? {
                             return Ok(());
                         }
+                        self.editor.go_on();
                     }
                     Some(Entry::Quit) | None => return Ok(()),
                 },
@@ -174,8 +172,7 @@ impl Chat<'_> {
         match self.host.ask(&Request::Nick { name }).await?.next().await? {
             Line::Id { nick, .. } => {
                 self.editor.set_prompt(prompt(&self.me, &nick, self.screen));
-                self.editor
-                    .print(self.room.dim(&format!("* you are {} from the next line on", clean_line(&nick))));
+                self.editor.print(self.room.dim(&format!("* you are {} now", clean_line(&nick))));
             }
             Line::Error(failure) => self.complain(&failure),
             _ => {}

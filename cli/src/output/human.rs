@@ -16,6 +16,8 @@ pub(crate) struct Names {
     pub(crate) me: String,
     /// Nick → the nodes that use it; bounded, since peers choose nicks.
     users: BTreeMap<String, Vec<String>>,
+    /// What each node was called when it was last seen here; bounded likewise.
+    present: BTreeMap<String, String>,
 }
 
 /// Most nicks to remember; beyond, equal nicks are not told apart any more.
@@ -25,6 +27,25 @@ impl Names {
     /// Nothing seen yet, by this node.
     pub(crate) fn of(me: &str) -> Self {
         Self { me: me.to_owned(), ..Self::default() }
+    }
+
+    /// Who was in the group when we came.
+    pub(crate) fn learn(&mut self, members: &[MemberEntry]) {
+        for member in members {
+            self.call(&member.node, &member.nick);
+            if member.state == "online" {
+                self.is_here(&member.node, &member.nick);
+            }
+        }
+    }
+
+    /// Notes that a node is here; what it was called, if it was here under another name.
+    fn is_here(&mut self, node: &str, nick: &str) -> Option<String> {
+        if self.present.len() >= MAX_NICKS && !self.present.contains_key(node) {
+            return None;
+        }
+        let before = self.present.insert(node.to_owned(), nick.to_owned());
+        before.filter(|before| before != nick)
     }
 
     /// What to call a node: its nick (with the end of its id if another uses the same), or
@@ -86,8 +107,18 @@ pub(crate) fn event(line: &Line, names: &mut Names) -> Option<String> {
     Some(match line {
         Line::Member { event, node, nick, .. } => {
             let who = names.call(node, nick);
+            let before = match event.as_str() {
+                "joined" | "online" => names.is_here(node, nick),
+                _ => {
+                    names.present.remove(node);
+                    None
+                }
+            };
             match event.as_str() {
                 "joined" => format!("* {who} joined"),
+                "online" if before.is_some() => {
+                    format!("* {} is called {who} now", names.call(node, &before.unwrap_or_default()))
+                }
                 "online" => format!("* {who} is back"),
                 "offline" => format!("* {who} went offline"),
                 "failed" => format!("* {who} does not answer any more"),
@@ -115,7 +146,6 @@ pub(crate) fn event(line: &Line, names: &mut Names) -> Option<String> {
             None => format!("* no parent in {} ({reason})", tree::name(tree)),
         },
         Line::Notice { what, .. } => format!("! {}", clean::line(what)),
-        Line::GroupReady { .. } => "* connected".to_owned(),
         _ => return None,
     })
 }

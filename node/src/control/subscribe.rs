@@ -9,7 +9,8 @@ use super::connection::{Incoming, Outgoing};
 use super::lines;
 use super::protocol::{Line, TreeLine};
 use crate::config::GroupRef;
-use crate::error::Stopped;
+use crate::error::{Stopped, UnknownGroup};
+use crate::event::Event;
 use crate::failure::Failure;
 use crate::handle::{Node, Receiver};
 
@@ -28,6 +29,7 @@ pub(super) async fn run(
         Err(failure) => return outgoing.end(Err(failure)).await,
     };
     outgoing.send(&joined).await?;
+    let mut left = false;
     loop {
         let event = tokio::select! {
             event = receiver.next() => event,
@@ -37,8 +39,10 @@ pub(super) async fn run(
         while let Some(event) = next {
             let Some(event) = event else {
                 outgoing.flush().await?;
-                return outgoing.end(Err(over(&node, &label).await)).await;
+                let failure = if left { UnknownGroup(label).into() } else { Stopped.into() };
+                return outgoing.end(Err(failure)).await;
             };
+            left |= event == Event::Left;
             if let Some(line) = lines::event(&label, event, verbose) {
                 outgoing.gather(&line).await?;
             }
@@ -59,14 +63,6 @@ async fn enter(node: &Node, group: &str) -> Result<(Receiver, Line, String), Fai
         members: lines::members(&info),
     };
     Ok((receiver, joined, info.label))
-}
-
-/// Why no more events come.
-async fn over(node: &Node, group: &str) -> Failure {
-    match node.status().await {
-        Err(Stopped) => Stopped.into(),
-        Ok(_) => crate::error::UnknownGroup(group.to_owned()).into(),
-    }
 }
 
 pub(super) async fn trees(

@@ -20,6 +20,10 @@ impl Driver {
     /// Nothing holds the group any longer: the node goes offline in it.
     pub(super) fn step_out(&mut self, group: GroupId) {
         tracing::debug!(?group, "nothing holds the group");
+        if let Some(slot) = self.groups.slots.get_mut(&group).filter(|slot| !slot.stepping_out) {
+            slot.stepping_out = true;
+            self.overlay().go_offline(group);
+        }
     }
 
     /// Goodbye in all groups, connections closed, state saved.

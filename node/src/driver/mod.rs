@@ -35,6 +35,9 @@ mod views;
 /// Between looks at the clock: redials, saves.
 const BEAT: Duration = Duration::from_millis(250);
 
+/// Listeners that have said nothing for so long have told all their addresses.
+const QUIET: Duration = Duration::from_millis(20);
+
 /// Between saves of what may as well be lost (addresses of others), in beats.
 const SAVE_EVERY: u64 = 8;
 
@@ -136,17 +139,19 @@ impl Driver {
 
     /// Waits until the listeners have addresses; not longer than it takes on a machine whose
     /// network is down.
-    pub(crate) async fn await_addresses(&mut self, listeners: usize, patience: Duration) {
+    pub(crate) async fn await_addresses(&mut self, listeners: &[ListenerId], patience: Duration) {
         let deadline = Instant::now() + patience;
-        let have = |driver: &Self| {
-            let mut ids: Vec<_> = driver.listens.iter().map(|(id, _)| *id).collect();
-            ids.dedup();
-            ids.len()
-        };
-        while have(self) < listeners {
+        while !listeners.iter().all(|listener| self.listens.iter().any(|(id, _)| id == listener)) {
             match tokio::time::timeout_at(deadline, self.swarm.select_next_some()).await {
                 Ok(event) => self.on_swarm_event(event),
                 Err(_) => return,
+            }
+        }
+        // One interface is told after the other.
+        while let Ok(event) = tokio::time::timeout(QUIET, self.swarm.select_next_some()).await {
+            self.on_swarm_event(event);
+            if Instant::now() >= deadline {
+                return;
             }
         }
     }
@@ -157,14 +162,19 @@ impl Driver {
 
     fn on_commands(&mut self, first: Option<Command>) -> std::ops::ControlFlow<()> {
         let mut next = first;
-        for left in (0..COMMANDS_IN_A_ROW).rev() {
+        for taken in 1.. {
             match next {
                 None | Some(Command::Shutdown) => return std::ops::ControlFlow::Break(()),
                 Some(command) => self.on_command(command),
             }
-            // What is taken out must be carried out: the last turn takes nothing.
-            let Some(command) = (left > 0).then(|| self.commands.try_recv().ok()).flatten() else { break };
-            next = Some(command);
+            if taken == COMMANDS_IN_A_ROW {
+                break;
+            }
+            match self.commands.try_recv() {
+                Ok(command) => next = Some(command),
+                // That nobody is left shows at the next `recv`.
+                Err(_) => break,
+            }
         }
         std::ops::ControlFlow::Continue(())
     }
@@ -299,9 +309,13 @@ impl Driver {
         match event {
             BehavioursEvent::Overlay(behaviour::Event::Overlay(event)) => self.on_overlay_event(event),
             BehavioursEvent::Overlay(behaviour::Event::Persist { token, writes }) => {
-                if self.keeper.write(token, &writes) {
+                let durable = self.keeper.write(token, &writes);
+                if durable {
                     self.overlay().persisted(token);
                 }
+            }
+            BehavioursEvent::Overlay(behaviour::Event::LinkOpened { node, .. }) => {
+                tracing::debug!(%node, "link opened");
             }
             BehavioursEvent::Overlay(behaviour::Event::LinkClosed { node, reason, .. }) => {
                 tracing::debug!(%node, %reason, "link closed");
@@ -322,7 +336,10 @@ impl Driver {
             self.goodbye_said = true;
             return;
         }
-        self.groups.on_event(event);
+        tracing::trace!(?event, "from the core");
+        if let Some(again) = self.groups.on_event(event) {
+            self.overlay().join(again);
+        }
     }
 
     /// So that the next start finds its way back in.

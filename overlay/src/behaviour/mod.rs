@@ -57,7 +57,7 @@ const EVENTS_IN_A_ROW: usize = 64;
 
 /// What a run of a node starts from; the rest of [`crate::Start`] is the caller's key and
 /// configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Start {
     /// Where all the core's choices come from. Take it from the system's entropy.
     pub seed: u64,
@@ -65,6 +65,8 @@ pub struct Start {
     pub unix_ms: u64,
     /// The highest life this node has used in any group, from its store; 0 if none.
     pub last_life: u64,
+    /// Where its last life ended in each group, from its store.
+    pub ends: Vec<crate::PastLife>,
 }
 
 /// What the swarm reports as this behaviour's events.
@@ -194,8 +196,8 @@ impl Behaviour {
         let keypair = keypair.clone().try_into_ed25519().map_err(|_| NewError::NotEd25519)?;
         let secret_key = keypair.secret().as_ref().try_into().map_err(|_| NewError::NotEd25519)?;
         let links = Links::new(config.link_high_water);
-        let Start { seed, unix_ms, last_life } = start;
-        let engine = Engine::new(crate::Start { config, secret_key, seed, unix_ms, last_life })?;
+        let Start { seed, unix_ms, last_life, ends } = start;
+        let engine = Engine::new(crate::Start { config, secret_key, seed, unix_ms, last_life, ends })?;
         Ok(Self {
             engine,
             out: Out::new(),
@@ -241,6 +243,11 @@ impl Behaviour {
     /// See [`Input::Leave`].
     pub fn leave(&mut self, group: GroupId) {
         self.input(Input::Leave(group));
+    }
+
+    /// See [`Input::GoOffline`].
+    pub fn go_offline(&mut self, group: GroupId) {
+        self.input(Input::GoOffline(group));
     }
 
     /// See [`Input::Publish`]. Ask [`Behaviour::publish_room`] first.

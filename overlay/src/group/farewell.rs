@@ -6,6 +6,7 @@ use super::{Group, Phase};
 use crate::io::{Event, MemberState};
 use crate::time::Time;
 use crate::wire::frame::{Empty, Frame};
+use crate::wire::frontier::Purpose;
 use crate::wire::record::Standing;
 
 /// Neighbours that should hold our batches before we go (DESIGN.md §3.7).
@@ -52,13 +53,19 @@ impl Group {
         }
         self.restate_at_least(ctx, 0, standing);
         self.with_tree(ctx, |tree, _, acts| tree.on_goodbye(acts));
-        ctx.send_all(&self.views.active(), &Frame::Disconnect(Empty::default()));
+        let neighbours = self.views.active();
+        for node in &neighbours {
+            // Or they would hand us once more what we have had already, when we come back.
+            self.tell_all(ctx, node, Purpose::Tell);
+        }
+        ctx.send_all(&neighbours, &Frame::Disconnect(Empty::default()));
         for id in self.publisher.drain() {
             ctx.event(Event::Rejected { group: self.id, id, error: crate::io::PublishError::Leaving });
         }
-        if standing == Standing::Left {
-            ctx.event(Event::LeftGroup { group: self.id });
-        }
+        ctx.event(match standing {
+            Standing::Left => Event::LeftGroup { group: self.id },
+            _ => Event::WentOffline { group: self.id },
+        });
         if let Phase::Going(farewell) = &mut self.phase {
             farewell.done = true;
         }
@@ -68,7 +75,7 @@ impl Group {
         let others =
             self.roster.iter().any(|(node, it)| *node != ctx.me() && it.state() == MemberState::Online);
         let Some(life) = self.publisher.life().filter(|_| others || self.views.active_len() > 0) else {
-            return self.publisher.is_idle() || self.views.active_len() == 0 && !others;
+            return self.publisher.is_idle();
         };
         let wanted = HOLDERS.min(self.views.active_len().max(1));
         self.publisher.is_idle() && self.repair.holders((ctx.me(), life), self.publisher.next()) >= wanted

@@ -33,6 +33,7 @@ use crate::descriptor::Descriptor;
 use crate::id::{Address, BatchId, GroupId, Life, NodeId, PublishId, Seq};
 use crate::io::{Event, PublishError};
 use crate::time::{Time, soonest};
+use crate::wire::batch::LifeEnd;
 use crate::wire::frame::{Channel, Frame, Records, Summary};
 use crate::wire::record::{MemberRecord, Standing};
 
@@ -107,11 +108,13 @@ pub(crate) struct Entry {
     pub(crate) channel: Channel,
     pub(crate) nick: String,
     pub(crate) addresses: Vec<Address>,
+    /// Where our last life in this group ended, by our own store.
+    pub(crate) last_life: Option<LifeEnd>,
 }
 
 impl Group {
     pub(crate) fn new(ctx: &mut Ctx<'_>, entry: Entry) -> Self {
-        let Entry { descriptor, channel, nick, addresses } = entry;
+        let Entry { descriptor, channel, nick, addresses, last_life } = entry;
         let (id, now) = (ctx.group, ctx.now);
         let own = MemberRecord::sign(&id, ctx.identity, ctx.unix_ms, Standing::Online, &nick, &addresses);
         Self {
@@ -131,7 +134,7 @@ impl Group {
             repair: Repair::default(),
             sequencer: Sequencer::new(descriptor.order),
             causes: Causes::default(),
-            publisher: Publisher::new(),
+            publisher: Publisher::new(last_life),
             receipts: Receipts::default(),
             flow: Flow::default(),
             references: BTreeMap::new(),

@@ -32,8 +32,9 @@ pub(crate) struct Publisher {
     life: Option<Life>,
     next: Seq,
     previous: Digest,
-    /// Where our life before this one ended, as neighbours told.
-    last_life: Option<(Life, Seq)>,
+    /// Where our life before this one ended: as our own store says, or as neighbours told
+    /// (then without a digest).
+    last_life: Option<LifeEnd>,
     /// At most one write is under way; the next batch gathers meanwhile.
     pub(crate) unwritten: Option<Unwritten>,
 }
@@ -48,7 +49,7 @@ pub(crate) struct Making<'a> {
 }
 
 impl Publisher {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(last_life: Option<LifeEnd>) -> Self {
         Self {
             queue: VecDeque::new(),
             queued: 0,
@@ -56,7 +57,7 @@ impl Publisher {
             life: None,
             next: 0,
             previous: Digest::ZERO,
-            last_life: None,
+            last_life,
             unwritten: None,
         }
     }
@@ -92,10 +93,10 @@ impl Publisher {
         if life > unix_ms.saturating_add(MAX_AHEAD_MS) {
             return;
         }
-        if self.life.is_none_or(|current| current != life)
-            && self.last_life.is_none_or(|known| known < (life, end))
-        {
-            self.last_life = Some((life, end));
+        let known = self.last_life.map(|known| (known.life, known.end));
+        let own = self.last_life.is_some_and(|known| known.life == life && known.digest != Digest::ZERO);
+        if !own && self.life.is_none_or(|current| current != life) && known < Some((life, end)) {
+            self.last_life = Some(LifeEnd { life, end, digest: Digest::ZERO });
         }
     }
 
@@ -142,14 +143,11 @@ impl Publisher {
     }
 
     fn header(&mut self, dependencies: Vec<BatchId>, making: &Making<'_>) -> Header {
-        let last = self.last_life.map_or(0, |(life, _)| life);
+        let last = self.last_life.map_or(0, |it| it.life);
         let life = *self.life.get_or_insert_with(|| {
             making.unix_ms.max(making.last_life.saturating_add(1)).max(last.saturating_add(1))
         });
-        let opening = (self.next == 0).then(|| Opening {
-            nonce: making.nonce,
-            previous: self.last_life.map(|(life, end)| LifeEnd { life, end, digest: Digest::ZERO }),
-        });
+        let opening = (self.next == 0).then_some(Opening { nonce: making.nonce, previous: self.last_life });
         Header {
             id: BatchId { source: making.identity.node(), life, seq: self.next },
             previous: self.previous,
@@ -163,7 +161,8 @@ impl Publisher {
     pub(crate) fn on_write_failed(&mut self) -> Vec<PublishId> {
         let Some(unwritten) = self.unwritten.take() else { return Vec::new() };
         let id = unwritten.batch.header.id;
-        self.last_life = Some((id.life, id.seq));
+        self.last_life =
+            Some(LifeEnd { life: id.life, end: id.seq, digest: unwritten.batch.header.previous });
         (self.life, self.next, self.previous) = (None, 0, Digest::ZERO);
         unwritten.publications
     }
@@ -171,6 +170,7 @@ impl Publisher {
     /// Everything that waits is refused.
     pub(crate) fn drain(&mut self) -> Vec<PublishId> {
         self.queued = 0;
-        self.queue.drain(..).map(|(id, _)| id).collect()
+        let unwritten = self.unwritten.take().map(|it| it.publications).unwrap_or_default();
+        unwritten.into_iter().chain(self.queue.drain(..).map(|(id, _)| id)).collect()
     }
 }

@@ -134,6 +134,17 @@ impl Sources {
         }))
     }
 
+    /// Ends the lives before this one where their delivery stands: (life, its end).
+    pub(crate) fn close_at_delivered(&mut self, (source, life): LifeId) -> Vec<(Life, Seq)> {
+        let older = self.map.get_mut(&source).into_iter().flat_map(|it| it.lives.range_mut(..life));
+        let end = |(life, state): (&Life, &mut LifeState)| {
+            state.end = Some(state.delivered);
+            state.heard = state.delivered;
+            (*life, state.delivered)
+        };
+        older.map(end).collect()
+    }
+
     /// Where a batch that came in would go.
     pub(crate) fn place(&self, id: &BatchId, config: &Config) -> Place {
         let Some(source) = self.map.get(&id.source) else {

@@ -146,10 +146,15 @@ impl Group {
         if !same_life || !(same_place || broken) {
             return Err(Violation("a fork proof that proves nothing"));
         }
-        if self.sources.get(&one.source).is_none_or(|it| it.forked) || one.source == ctx.me() {
+        let settled = self.sources.get(&one.source).is_some_and(|it| it.forked);
+        if settled || one.source == ctx.me() || !self.descriptor.admits(&one.source) {
             return Ok(());
         }
         self.check(&first).and_then(|()| self.check(&second)).map_err(|_| Violation("bad signature"))?;
+        // Also of a source that we have heard nothing of yet.
+        if let Err(cap) = self.sources.open((one.source, one.life), ctx.config) {
+            self.overload(ctx, cap);
+        }
         self.set_aside(ctx, one.source, &first.bytes, &second.bytes);
         Ok(())
     }
@@ -178,7 +183,9 @@ impl Group {
         if fresh {
             self.undefined.insert(life);
         }
-        if begins {
+        if begins && from.is_none() {
+            self.close_own_past(life);
+        } else if begins {
             self.close_lives_before(ctx, life, opening);
         }
         self.want_missing(ctx, life, true);
@@ -188,6 +195,14 @@ impl Group {
         self.poll_news(ctx);
         if self.store.bytes() > ctx.config.store_bytes {
             self.evict(ctx);
+        }
+    }
+
+    /// Our application does not wait for what it published in runs before this one.
+    fn close_own_past(&mut self, (me, life): LifeId) {
+        for (older, delivered) in self.sources.close_at_delivered((me, life)) {
+            self.store.abandon(BatchId { source: me, life: older, seq: delivered }, Seq::MAX);
+            self.repair.forget_life((me, older));
         }
     }
 
@@ -272,7 +287,7 @@ impl Group {
 
     /// Makes batches of what waits, as fast as the tree takes them.
     pub(super) fn maybe_make_batch(&mut self, ctx: &mut Ctx<'_>) {
-        while self.publisher.has_waiting() && self.may_make_batch(ctx) {
+        while self.publisher.has_waiting() && self.may_make_batch(ctx) && !self.is_too_fresh(ctx) {
             let dependencies = self.causes.take(MAX_DEPENDENCIES);
             let making = Making {
                 group: &self.id,
@@ -283,7 +298,8 @@ impl Group {
             };
             let (batch, publications) = self.publisher.make(ctx.now, dependencies, &making, ctx.config);
             let id = batch.header.id;
-            let mut writes = vec![Write::Batch { group: self.id, id, bytes: batch.bytes.clone() }];
+            let mut writes =
+                vec![Write::Batch { group: self.id, id, bytes: batch.bytes.clone(), digest: batch.digest }];
             if id.seq == 0 {
                 *ctx.last_life = (*ctx.last_life).max(id.life);
                 writes.insert(0, Write::Life { group: self.id, life: id.life });
@@ -312,6 +328,14 @@ impl Group {
         idle || going || self.publisher.is_ripe(ctx.now, ctx.config)
     }
 
+    /// Who has a past here says where it ended: neighbours know, unless the store does. So the
+    /// first batch waits for a welcome, but not for long.
+    fn is_too_fresh(&self, ctx: &Ctx<'_>) -> bool {
+        matches!(self.phase, Phase::Fresh)
+            && self.publisher.life().is_none()
+            && ctx.now.since(self.entered) < ctx.config.fresh_wait
+    }
+
     fn is_blocked(&self, ctx: &Ctx<'_>) -> bool {
         Flow::blocked(&self.flow, ctx.now, None, ctx.links, ctx.config)
     }
@@ -328,6 +352,7 @@ impl Group {
         self.untaken_bytes += batch.bytes.len();
         self.take(ctx, batch, None);
         self.maybe_make_batch(ctx);
+        self.poll_farewell(ctx);
     }
 
     pub(crate) fn on_persist_failed(&mut self, ctx: &mut Ctx<'_>, token: Token) {

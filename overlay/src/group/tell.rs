@@ -127,17 +127,21 @@ impl Group {
     /// Notes one entry; whether it tells of something that we lack.
     fn hear_one(&mut self, ctx: &mut Ctx<'_>, from: NodeId, id: LifeId, entry: &Entry) -> bool {
         let held = Ranges::from_wire(entry.next, &entry.above);
-        if id.0 == ctx.me() {
-            if self.publisher.life() != Some(id.1) {
-                self.publisher.on_last_life(ctx.unix_ms, id.1, held.end());
+        if id.0 == ctx.me() && self.publisher.life() == Some(id.1) {
+            if held.end() <= self.publisher.next() {
+                let next = held.next();
+                self.repair.on_told(from, id, held);
+                self.on_taken(ctx, id, next);
             }
-            if self.publisher.life() != Some(id.1) || held.end() > self.publisher.next() {
+            return false;
+        }
+        if id.0 == ctx.me() {
+            // A life of ours before this run: others' messages may name it as their cause, so
+            // it is repaired like anybody's.
+            self.publisher.on_last_life(ctx.unix_ms, id.1, held.end());
+            if self.publisher.life().is_some_and(|current| current < id.1) {
                 return false;
             }
-            let next = held.next();
-            self.repair.on_told(from, id, held);
-            self.on_taken(ctx, id, next);
-            return false;
         }
         if id.1 > ctx.unix_ms.saturating_add(MAX_AHEAD_MS) {
             return false;
@@ -230,6 +234,7 @@ impl Group {
                     && ack.check(&self.id, bytes).is_ok()
                 {
                     self.receipts.on_ack(&ack);
+                    self.on_taken(ctx, (ack.source, ack.life), ack.next);
                 }
             } else if let Some(via) = self.receipts.via(&ack.source).filter(|via| *via != from) {
                 let frame = Frame::Acks(Acks { acks: vec![bytes.clone()] });

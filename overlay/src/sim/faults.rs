@@ -8,6 +8,7 @@ use super::node::{Host, NodeIx};
 use super::queue::Happening;
 use super::record::{Stop, What};
 use super::world::World;
+use crate::id::Life;
 
 /// How a node crashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,6 +155,12 @@ impl World {
     /// Whether the node's writes fail from now on.
     pub fn set_disk_failing(&mut self, node: NodeIx, failing: bool) {
         self.nodes[node.0].disk.failing = failing;
+    }
+
+    /// The node's disk says that it has used this life: a backup that was restored, a data
+    /// directory that was copied.
+    pub fn set_last_life(&mut self, node: NodeIx, life: Life) {
+        self.nodes[node.0].disk.last_life = life;
     }
 
     /// By how much the node's wall clock is ahead, from its next start on.

@@ -1,12 +1,12 @@
 //! One simulated node: its engine while it runs, its disk, its place.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::link::{ConnIx, Side};
 use super::network::Site;
 use crate::descriptor::Descriptor;
-use crate::engine::Engine;
-use crate::id::{Address, Life, LinkId, NodeId};
+use crate::engine::{Engine, PastLife};
+use crate::id::{Address, GroupId, Life, LinkId, NodeId};
 use crate::io::Write;
 use crate::time::Time;
 
@@ -27,6 +27,8 @@ pub(super) enum Host {
 #[derive(Debug, Default, Clone)]
 pub(super) struct Disk {
     pub(super) last_life: Life,
+    /// Where each group's last life ends, as far as it was written.
+    pub(super) ends: BTreeMap<GroupId, PastLife>,
     /// Nodes it had a link to: an application remembers their addresses.
     pub(super) met: BTreeSet<NodeIx>,
     /// Writes fail from now on.
@@ -38,7 +40,11 @@ impl Disk {
         for write in writes {
             match write {
                 Write::Life { life, .. } => self.last_life = self.last_life.max(*life),
-                Write::Batch { id, .. } => self.last_life = self.last_life.max(id.life),
+                Write::Batch { group, id, digest, .. } => {
+                    self.last_life = self.last_life.max(id.life);
+                    let (life, end) = (id.life, id.seq + 1);
+                    self.ends.insert(*group, PastLife { group: *group, life, end, digest: *digest });
+                }
             }
         }
     }

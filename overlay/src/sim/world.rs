@@ -28,6 +28,9 @@ const EPOCH_MS: u64 = 1_700_000_000_000;
 /// Ticks an engine may take at one moment before it counts as spinning.
 const MAX_TICKS: u32 = 1_000;
 
+/// Between questions on the LAN that nobody answered.
+const MULTICAST_EVERY: Duration = Duration::from_secs(3);
+
 /// Whom a node hears of when it starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Contacts {
@@ -180,6 +183,7 @@ impl World {
             seed: self.rng.next_u64(),
             unix_ms,
             last_life: node.disk.last_life,
+            ends: node.disk.ends.values().copied().collect(),
         };
         node.engine = Some(Engine::new(start).expect("the world's configuration is in range"));
         node.host = Host::Up;
@@ -215,8 +219,7 @@ impl World {
                 others.extend(running.into_iter().take(count));
             }
             Contacts::All => {
-                let reachable = |it: &NodeIx| !self.blocked_either_way(ix, *it);
-                for other in running.filter(reachable).collect::<Vec<_>>() {
+                for other in running.collect::<Vec<_>>() {
                     self.hear_soon(ix, other);
                     self.hear_soon(other, ix);
                 }
@@ -233,6 +236,15 @@ impl World {
         let at = self.now + Duration::from_millis(20 + self.rng.below(100) as u64);
         let run = self.nodes[ix.0].run;
         self.queue.push(at, Happening::Discovered { node: ix, run, other });
+    }
+
+    /// Multicast repeats its question until it is answered.
+    fn on_discovered(&mut self, ix: NodeIx, run: u32, other: NodeIx) {
+        if self.blocked_either_way(ix, other) {
+            self.queue.push(self.now + MULTICAST_EVERY, Happening::Discovered { node: ix, run, other });
+        } else if self.runs(ix, run) && self.is_running(other) {
+            self.discover(ix, other);
+        }
     }
 
     /// Tells a node where another is.
@@ -387,9 +399,7 @@ impl World {
                 }
             }
             Happening::Discovered { node, run, other } => {
-                if self.runs(node, run) && !self.blocked_either_way(node, other) {
-                    self.discover(node, other);
-                }
+                self.on_discovered(node, run, other);
             }
             Happening::Step(step) => self.apply(*step),
         }

@@ -6,6 +6,8 @@ pub(crate) mod frame;
 pub(crate) mod frontier;
 pub(crate) mod record;
 pub mod ticket;
+#[cfg(test)]
+mod vectors;
 
 pub use frame::is_repairable;
 

@@ -52,6 +52,10 @@ pub struct Plan {
 /// When misfortune begins: everybody has had the time to settle.
 const STORM: u64 = 5_000;
 
+/// How long after the storm everybody says something once more: all holes of the storm are
+/// filled or given up by then.
+const LAST_WORDS: u64 = 35_000;
+
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
@@ -90,8 +94,8 @@ impl Plan {
         let Draft { mut rng, mut acts, .. } = draft;
         acts.sort_by_key(|(at, _)| *at);
         let config = Config::default();
-        // Past the last hole that is given up, and what that sets free.
-        let end = calm + config.lost_after + ms(20_000);
+        // The last words may wait for a hole that the first of them shows.
+        let end = calm + ms(LAST_WORDS) + config.lost_after + ms(15_000);
         let answers = 0.1 * rng.unit();
         let scenario = Scenario { seed, nodes, group, network, config, contacts, steps: Vec::new() };
         Self { scenario, acts, answers, calm, end }
@@ -252,7 +256,7 @@ impl Draft {
         }
         // At the end everybody says something: talk goes on.
         for node in 0..self.nodes.min(30) {
-            let at = calm + 35_000 + self.up_to(2_000);
+            let at = calm + LAST_WORDS + self.up_to(2_000);
             self.at(at, Act::Publish { node: NodeIx(node), count: 1, len: 40 });
         }
     }

@@ -1,7 +1,8 @@
 //! Causal order: "if the broadcast of m causally precedes the broadcast of m', no correct
 //! process delivers m' unless it has previously delivered m" (Hadzilacos and Toueg 1994, §3;
 //! happened-before: Lamport 1978). What precedes a message is what its author's application
-//! had delivered when it published; the author's own messages are for FIFO to judge.
+//! had delivered when it published; the author's own messages are for FIFO to judge. A run
+//! that was told of a loss is judged up to there: what a lost message stood for is unknown.
 
 use std::collections::BTreeMap;
 
@@ -20,12 +21,14 @@ type Causes = BTreeMap<Key, (Run, usize)>;
 /// The first delivery that comes after one that it happened before.
 pub fn check(history: &History) -> Result<(), Violation> {
     let (delivered, causes) = read(history);
+    let lost = losses(history);
     for (receiver, keys) in &delivered {
+        let judged = lost.get(receiver).copied().unwrap_or(keys.len());
         let position: BTreeMap<Key, usize> = keys.iter().enumerate().map(|(at, key)| (*key, at)).collect();
         // Causes of an author's earlier message are among those of its later ones, so each
         // need be looked at only once.
         let mut looked_at: BTreeMap<Run, usize> = BTreeMap::new();
-        for (at, key) in keys.iter().enumerate() {
+        for (at, key) in keys.iter().enumerate().take(judged) {
             let Some((author, count)) = causes.get(key) else { continue };
             let from = looked_at.entry(*author).or_default();
             let known = delivered.get(author).map(Vec::as_slice).unwrap_or_default();
@@ -38,6 +41,22 @@ pub fn check(history: &History) -> Result<(), Violation> {
         }
     }
     Ok(())
+}
+
+/// How many deliveries each run had made when it was first told of a loss.
+fn losses(history: &History) -> BTreeMap<Run, usize> {
+    let (mut made, mut lost) = (BTreeMap::<Run, usize>::new(), BTreeMap::new());
+    for entry in &history.entries {
+        let made = made.entry((entry.node, entry.run)).or_default();
+        match entry.fact {
+            Fact::Delivered(_) => *made += 1,
+            Fact::Lost { .. } => {
+                lost.entry((entry.node, entry.run)).or_insert(*made);
+            }
+            _ => {}
+        }
+    }
+    lost
 }
 
 fn read(history: &History) -> (Deliveries, Causes) {
@@ -78,6 +97,14 @@ mod tests {
         assert_eq!(check(&good.told()), Ok(()));
         assert!(check(&tale().delivers(3, 2, 0).delivers(3, 1, 0).told()).is_err());
         assert!(check(&tale().delivers(3, 1, 1).delivers(3, 0, 0).told()).is_err());
+    }
+
+    #[test]
+    fn a_loss_that_was_told_excuses_what_comes_after_it() {
+        let lost = || answered().fact(2, 1, Fact::Lost { source: None });
+        assert_eq!(check(&lost().delivers(2, 1, 0).delivers(2, 0, 0).told()), Ok(()));
+        let too_late = answered().delivers(2, 1, 0).fact(2, 1, Fact::Lost { source: None });
+        assert!(check(&too_late.delivers(2, 0, 0).told()).is_err());
     }
 
     #[test]

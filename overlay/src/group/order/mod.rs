@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::sources::{LifeId, Sources};
 use super::store::Store;
 use crate::descriptor::Order;
-use crate::id::{BatchId, Life, NodeId, Seq};
+use crate::id::{BatchId, Digest, Life, NodeId, Seq};
 use crate::io::Delivery;
 use crate::wire::batch::LifeEnd;
 
@@ -217,9 +217,12 @@ pub(crate) fn close_before(
     let Some(state) = sources.get_mut(&source) else { return Vec::new() };
     let mut ends = Vec::new();
     for (&older, it) in state.lives.range_mut(..life) {
-        let named = told.filter(|told| told.life == older).map(|told| told.end);
+        // The source's own store names a digest, and is believed; hearsay may be short.
+        let named = told.filter(|told| told.life == older && (told.digest != Digest::ZERO || told.end == 0));
+        let named = named.map(|told| told.end);
         if it.end.is_none() || named.is_some_and(|named| it.end < Some(named)) {
-            let end = named.unwrap_or(it.heard).max(it.delivered);
+            let hearsay = told.filter(|told| told.life == older).map_or(0, |told| told.end);
+            let end = named.unwrap_or(it.heard.max(hearsay)).max(it.delivered);
             it.end = Some(end);
             it.heard = it.heard.max(end);
             ends.push((older, end));

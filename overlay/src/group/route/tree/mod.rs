@@ -24,7 +24,7 @@ use root::Root;
 
 /// Hops from the root, at most (DESIGN.md §4).
 pub(crate) const MAX_PATH: usize = 32;
-/// How long an answer to a graft may take.
+/// How long an answer to a graft may take; three round trips if that is more.
 const GRAFT_TIMEOUT: Duration = Duration::from_millis(500);
 /// A child repeats its graft this often…
 const GRAFT_RENEWAL: Duration = Duration::from_secs(2);
@@ -418,7 +418,8 @@ impl Tree {
     }
 
     fn graft(&mut self, sight: &Sight<'_>, to: NodeId, reason: ParentReason, acts: &mut Vec<Act>) {
-        self.grafting = Some(Grafting { to, until: sight.now + GRAFT_TIMEOUT, reason });
+        let patience = GRAFT_TIMEOUT.max(sight.links.rtt(&to).unwrap_or_default() * 3);
+        self.grafting = Some(Grafting { to, until: sight.now + patience, reason });
         acts.push(Act::Graft(to, self.root.graft()));
     }
 

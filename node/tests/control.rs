@@ -1,0 +1,163 @@
+//! Commands through the control socket.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use treecast_node::control::protocol::{Feed, Line, Request, Wait};
+use treecast_node::control::{Client, ClientError, socket_path};
+use treecast_node::{Failure, Node, wait_released};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("treecast-control-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        Self(dir)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+async fn start(dir: &Path, peer: Option<&Node>) -> Node {
+    let mut builder =
+        Node::builder().data_dir(dir).mdns(false).listen("/ip4/127.0.0.1/tcp/0".parse().expect("good"));
+    if let Some(peer) = peer {
+        builder = builder.peer(peer.addresses().await.expect("it runs").remove(0));
+    }
+    builder.spawn().await.expect("starts")
+}
+
+/// All lines up to the last, and that.
+async fn ask(dir: &Path, request: Request) -> (Vec<Line>, Result<u8, Failure>) {
+    let mut client = Client::ask(dir, &request).await.expect("a node answers");
+    let mut lines = Vec::new();
+    loop {
+        match tokio::time::timeout(PATIENCE, client.next()).await.expect("in time").expect("the node stays") {
+            Line::Done { exit } => return (lines, Ok(exit)),
+            Line::Error(failure) => return (lines, Err(failure)),
+            line => lines.push(line),
+        }
+    }
+}
+
+async fn publish(
+    dir: &Path,
+    wait: Wait,
+    timeout_ms: Option<u64>,
+    texts: &[&str],
+) -> (Vec<Line>, Result<u8, Failure>) {
+    let request = Request::Pub { group: "lobby".into(), wait, timeout_ms };
+    let mut client = Client::ask(dir, &request).await.expect("a node answers");
+    for text in texts {
+        client.feed(&Feed::Text((*text).to_owned())).await.expect("taken");
+    }
+    client.feed(&Feed::End(true)).await.expect("taken");
+    let mut lines = Vec::new();
+    loop {
+        match tokio::time::timeout(PATIENCE, client.next()).await.expect("in time").expect("the node stays") {
+            Line::Done { exit } => return (lines, Ok(exit)),
+            Line::Error(failure) => return (lines, Err(failure)),
+            line => lines.push(line),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lonely_node_answers_and_stops_when_told() {
+    let scratch = Scratch::new("alone");
+    let dir = scratch.0.as_path();
+    assert!(matches!(Client::connect(dir).await, Err(ClientError::NoNode { .. })));
+    let node = start(dir, None).await;
+    let mode = std::fs::metadata(socket_path(dir)).expect("there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let (lines, end) = ask(dir, Request::Status).await;
+    assert_eq!(end, Ok(0));
+    assert!(
+        matches!(&lines[..], [Line::Status(status)] if status.node == node.id().to_string() && status.peers == 0)
+    );
+    let (lines, _) = ask(dir, Request::Nick { name: "ada".into() }).await;
+    assert!(matches!(&lines[..], [Line::Id { nick, .. }] if nick == "ada"));
+    let (_, end) = ask(dir, Request::Nick { name: "a\nb".into() }).await;
+    assert_eq!(end.expect_err("refused").exit, 2);
+    let (_, end) = ask(dir, Request::GroupShow { group: "nowhere".into() }).await;
+    assert_eq!(end.expect_err("unknown").exit, 5);
+    let (_, end) = ask(dir, Request::Ping { node: "nobody".into(), count: 1 }).await;
+    assert_eq!(end.expect_err("unknown").exit, 5);
+    let (_, end) = publish(dir, Wait::Stored, None, &["x"]).await;
+    assert_eq!(end.expect_err("not built").exit, 2);
+    let (_, end) = publish(dir, Wait::Sent, Some(300), &["nobody hears"]).await;
+    assert_eq!(end.expect_err("nobody is there").exit, 4);
+
+    let (_, end) = ask(dir, Request::Down).await;
+    assert_eq!(end, Ok(0));
+    assert!(wait_released(dir, PATIENCE).await);
+    assert!(!socket_path(dir).exists());
+    let again = start(dir, None).await;
+    assert_eq!(again.id(), node.id());
+    assert_eq!(again.nick().await.expect("it runs"), "ada");
+    let groups = again.groups().await.expect("it runs");
+    assert_eq!(groups.iter().map(|info| info.label.as_str()).collect::<Vec<_>>(), ["lobby"], "kept");
+    again.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_publishes_the_other_is_told() {
+    let scratch = Scratch::new("pair");
+    let (one, two) = (scratch.0.join("one"), scratch.0.join("two"));
+    let node_one = start(&one, None).await;
+    let node_two = start(&two, Some(&node_one)).await;
+    let mut sub =
+        Client::ask(&two, &Request::Sub { group: "lobby".into(), verbose: false }).await.expect("answers");
+    assert!(matches!(sub.next().await, Ok(Line::Joined { group, .. }) if group == "lobby"));
+
+    let texts: Vec<String> = (0..2_000).map(|number| format!("line {number}")).collect();
+    let refs: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let (lines, end) = publish(&one, Wait::All, Some(15_000), &refs).await;
+    assert_eq!(end, Ok(0), "{:?}", lines.last());
+    let places: Vec<(u64, u32)> = lines
+        .iter()
+        .map(|line| match line {
+            Line::Receipt { seq, n, have: 1, of: 1, .. } => (*seq, *n),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(places.len(), texts.len());
+    assert!(places.is_sorted(), "receipts come in order");
+
+    let mut heard = Vec::new();
+    while heard.len() < texts.len() {
+        let line =
+            tokio::time::timeout(PATIENCE, sub.next()).await.expect("in time").expect("the node stays");
+        if let Line::Message(message) = line {
+            heard.push(message.text.expect("it is text"));
+        }
+    }
+    assert_eq!(heard, texts);
+
+    let (lines, _) = ask(&one, Request::GroupShow { group: "lobby".into() }).await;
+    assert!(matches!(&lines[..], [Line::Group(group)] if group.state == "ready"), "{lines:?}");
+    let (lines, _) = ask(&one, Request::Tree { group: "lobby".into(), watch: false }).await;
+    assert!(matches!(lines.first(), Some(Line::Tree(_))), "{lines:?}");
+    let (lines, end) = ask(&one, Request::Ping { node: node_two.id().to_string(), count: 1 }).await;
+    assert_eq!(end, Ok(0));
+    assert!(matches!(&lines[..], [Line::Ping { transport, direct: true, .. }] if transport == "tcp"));
+
+    node_two.shutdown().await;
+    loop {
+        match tokio::time::timeout(PATIENCE, sub.next()).await.expect("in time") {
+            Ok(Line::Error(failure)) => break assert_eq!(failure.exit, 3),
+            Ok(_) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    node_one.shutdown().await;
+}
