@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_bytes::ByteBuf;
 
 use crate::config::{Config, ConfigError};
-use crate::descriptor::Descriptor;
+use crate::descriptor::{Descriptor, Order};
 use crate::dialer::Dialer;
 use crate::group::ctx::Ctx;
 use crate::group::{Entry, Group};
@@ -347,6 +347,12 @@ impl Engine {
         }
         if self.groups.len() >= self.config.max_groups {
             return out.event(Event::Overloaded { group: id, cap: "max_groups" });
+        }
+        if descriptor.order == Order::Total {
+            return out.event(Event::JoinRefused { group: id, why: "this version has no total order yet" });
+        }
+        if !descriptor.admits(&self.identity.node()) {
+            return out.event(Event::JoinRefused { group: id, why: "this node is not on the group's list" });
         }
         let channel = self.next_channel;
         self.next_channel += 1;

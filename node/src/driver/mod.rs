@@ -309,7 +309,8 @@ impl Driver {
         match event {
             BehavioursEvent::Overlay(behaviour::Event::Overlay(event)) => self.on_overlay_event(event),
             BehavioursEvent::Overlay(behaviour::Event::Persist { token, writes }) => {
-                if self.keeper.write(token, &writes) {
+                let durable = self.keeper.write(token, &writes);
+                if durable {
                     self.overlay().persisted(token);
                 }
             }

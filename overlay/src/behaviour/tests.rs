@@ -297,7 +297,7 @@ async fn a_burst_reaches_all_members_whole_and_in_order() {
 #[tokio::test]
 async fn a_store_is_asked_before_anything_leaves() {
     let over = Over::Memory;
-    let start = Start { seed: 1, unix_ms: 1_700_000_000_000, last_life: 0 };
+    let start = Start { seed: 1, unix_ms: 1_700_000_000_000, last_life: 0, ends: Vec::new() };
     let mut one = swarm_of(over, |key| {
         Behaviour::new(key, Config::default(), start).expect("defaults are in range").with_store()
     });

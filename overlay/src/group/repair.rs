@@ -204,11 +204,11 @@ impl Repair {
 
     /// The tree brought a batch, for the first time or again: how late behind the lazy links?
     pub(crate) fn on_pushed(&mut self, now: Time, life: LifeId, seq: Seq) {
-        if let Some((next, at)) = self.told_at.get(&life).copied() {
-            if seq + 1 >= next {
-                self.told_at.remove(&life);
-                self.learn(now.since(at));
-            }
+        if let Some((next, at)) = self.told_at.get(&life).copied()
+            && seq + 1 >= next
+        {
+            self.told_at.remove(&life);
+            self.learn(now.since(at));
         }
     }
 
