@@ -296,7 +296,7 @@ fn other_pipe() -> std::process::ChildStdout {
 #[test]
 fn a_node_that_goes_away_is_exit_3() {
     let scratch = Scratch::new("gone");
-    let (mut up, _) = scratch.up("a", &["--group", "lobby"]);
+    let (up, _) = scratch.up("a", &["--group", "lobby"]);
     let mut sub = Running::start(scratch.command("a", &["sub", "lobby"]));
     std::thread::sleep(Duration::from_millis(300));
     up.signal("-KILL");
