@@ -204,6 +204,7 @@ fn pipes_that_close_early_end_quietly() {
     let [one, two] = lab.hosts() else { unreachable!("two were asked for") };
     let up = one.treecast(&["up", "--group", "lobby"]);
     up.wait("that it is ready", |line| line["type"] == "ready");
+    let listener = two.treecast(&["sub", "lobby"]);
     // The exit code of `sub` itself is what counts, so it goes to stderr.
     let first_only = "( $TREECAST sub lobby; echo \"\\\"code $?\\\"\" >&2 ) | head -n 1";
     let reader = one.shell(first_only);
@@ -218,6 +219,7 @@ fn pipes_that_close_early_end_quietly() {
     assert_eq!(full.code, Some(8), "{full:?}");
     let closed = one.shell("seq 1 100000 | $TREECAST pub lobby 2>/dev/null | head -n 3").finish(b"");
     assert_eq!(closed.of_type("receipt").len(), 3);
+    drop(listener);
     let no_stdin = one.shell("exec $TREECAST chat lobby </dev/null").finish(b"");
     assert_eq!(no_stdin.code, Some(0), "{no_stdin:?}");
     let run = up.stop();

@@ -11,7 +11,7 @@ use crate::error::{PublishError, Stopped};
 use crate::event::{Event, EventQueue, MemberChange, Range};
 use crate::handle::{Published, Receipt, ReceiptGoal};
 
-/// How many groups' receipts are waited for before those given up are swept out.
+/// How many batches' receipts are waited for before those given up are swept out.
 const SWEEP_AT: usize = 256;
 
 /// A message that waits for room in the core.
@@ -51,6 +51,8 @@ pub(super) struct Slot {
     /// The last of our batches that a neighbour has taken.
     sent: Option<BatchId>,
     receipts: BTreeMap<BatchId, BatchReceipt>,
+    /// At so many batches in `receipts`, those given up are swept out.
+    sweep_at: usize,
     nicks: HashMap<NodeId, Arc<str>>,
     /// Others that are online.
     online: BTreeSet<NodeId>,
@@ -73,6 +75,7 @@ impl Slot {
             waiting: VecDeque::new(),
             sent: None,
             receipts: BTreeMap::new(),
+            sweep_at: SWEEP_AT,
             nicks: HashMap::new(),
             online: BTreeSet::new(),
         }
@@ -165,12 +168,25 @@ impl Slot {
         reply: oneshot::Sender<Receipt>,
     ) -> bool {
         self.sweep();
+        let is_sent = self.sent.is_some_and(|sent| sent >= batch);
+        let online = self.online.len();
         let entry = self.receipts.entry(batch).or_default();
-        let first =
-            goal != ReceiptGoal::Sent && !entry.waiting.iter().any(|(goal, _)| *goal != ReceiptGoal::Sent);
-        entry.waiting.push((goal, reply));
-        self.settle(batch);
-        first
+        match outcome(goal, is_sent.then_some(online), entry.told) {
+            Some(receipt) => {
+                // Who asked may have given up.
+                let _ = reply.send(receipt);
+                if entry.waiting.is_empty() {
+                    self.receipts.remove(&batch);
+                }
+                false
+            }
+            None => {
+                let asks = |goal: &ReceiptGoal| *goal != ReceiptGoal::Sent;
+                let first = asks(&goal) && !entry.waiting.iter().any(|(goal, _)| asks(goal));
+                entry.waiting.push((goal, reply));
+                first
+            }
+        }
     }
 
     /// Answers those whose wait is over, for this batch and (as receipts are for all before
@@ -197,13 +213,15 @@ impl Slot {
 
     /// Forgets those who gave up waiting.
     fn sweep(&mut self) {
-        if self.receipts.len() < SWEEP_AT {
+        if self.receipts.len() < self.sweep_at {
             return;
         }
         self.receipts.retain(|_, entry| {
             entry.waiting.retain(|(_, reply)| !reply.is_closed());
             !entry.waiting.is_empty()
         });
+        // Each sweep is paid for by as many batches as it looked at.
+        self.sweep_at = SWEEP_AT.max(2 * self.receipts.len());
     }
 
     /// The next message if it fits into `room`; its share of the waiting room is given back.
