@@ -87,7 +87,7 @@ impl Redial {
         }
     }
 
-    /// A dial failed. `other`: somebody else than expected is there.
+    /// A dial failed, or did not even start.
     pub(crate) fn on_failed(&mut self, connection: ConnectionId, now: Instant) {
         if let Some(target) = self.of(connection) {
             target.fail(now);

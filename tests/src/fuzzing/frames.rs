@@ -19,6 +19,10 @@ use crate::oracle::{Fact, History, Oracle};
 
 /// Nodes 0 to 2 are honest.
 const HONEST: usize = 3;
+/// The keys of the field follow from this…
+const FIELD_SEED: u64 = 1;
+/// …and those of the corpus from this: the same keys in another run would sign forks.
+const CORPUS_SEED: u64 = 2;
 /// A member whose frames are changed on their way out.
 const LIAR: NodeIx = NodeIx(3);
 
@@ -31,7 +35,8 @@ const LIAR: NodeIx = NodeIx(3);
 /// protocol, loses, alters or misorders an honest message, or is not in one tree afterwards.
 pub fn frames(data: &[u8]) {
     let mut decisions = Decisions::new(data);
-    let mut field = Field::new();
+    let mut field = Field::new(FIELD_SEED);
+    field.world.capture(2_000);
     // A liar from the first word on, or one that was a good neighbour before.
     if decisions.byte() >= 64 {
         field.talk(Duration::from_millis(1_500));
@@ -61,7 +66,7 @@ pub fn frames(data: &[u8]) {
 fn corpus() -> &'static [Bytes] {
     static CORPUS: OnceLock<Vec<Bytes>> = OnceLock::new();
     CORPUS.get_or_init(|| {
-        let mut field = Field::new();
+        let mut field = Field::new(CORPUS_SEED);
         field.world.capture(5_000);
         field.talk(Duration::from_millis(1_000));
         field.world.crash(LIAR, Crash::Process);
@@ -80,9 +85,9 @@ struct Field {
 }
 
 impl Field {
-    fn new() -> Self {
+    fn new(seed: u64) -> Self {
         let group = Descriptor::open("field").expect("a good name");
-        let mut world = World::new(1, NetworkModel::lan());
+        let mut world = World::new(seed, NetworkModel::lan());
         world.contacts = Contacts::All;
         for _ in 0..=HONEST {
             let node = world.add_node(std::slice::from_ref(&group));
@@ -110,15 +115,17 @@ impl Field {
     }
 
     fn lie(&mut self, decisions: &mut Decisions) {
-        let earlier = corpus();
+        // Replays of this very group come with what others said in another.
+        let mut earlier = corpus().to_vec();
+        earlier.extend(self.world.take_captured().into_iter().map(|it| it.frame));
         let stranger = self.world.add_puppet();
         let victim = NodeIx(decisions.below(HONEST));
         let link = self.world.link_to(stranger, victim);
         for _ in 0..decisions.below(8) {
-            self.intrude(victim, link, earlier, decisions);
+            self.intrude(victim, link, &earlier, decisions);
         }
         let own = Rc::new(RefCell::new(decisions.clone()));
-        let change = move |frame: Bytes| mutate(&frame, earlier, &mut own.borrow_mut());
+        let change = move |frame: Bytes| mutate(&frame, &earlier, &mut own.borrow_mut());
         self.world.tamper(Some((LIAR, Box::new(change))));
     }
 

@@ -45,7 +45,8 @@ fn plan(decisions: &mut Decisions) -> Plan {
     let last_words = (0..nodes).map(|node| (settled, Act::Publish { node: NodeIx(node), count: 1, len: 20 }));
     acts.extend(last_words);
     let config = Config::default();
-    let end = at + config.lost_after + Duration::from_secs(20);
+    // The last words may wait for a hole that the first of them shows.
+    let end = settled + config.lost_after + Duration::from_secs(15);
     let network = NetworkModel::uniform(Duration::from_millis(1), Duration::from_millis(30));
     let (contacts, steps) = (Contacts::All, Vec::new());
     let scenario = Scenario { seed: 7, nodes, group, network, config, contacts, steps };
