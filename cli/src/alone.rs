@@ -31,7 +31,7 @@ async fn is_alone(group: &str, host: &Host<'_>) -> Result<bool, Stop> {
     let mut client = host.ask(&Request::GroupShow { group: group.to_owned() }).await?;
     Ok(match client.next().await? {
         Line::Group(group) => match group.members {
-            Members::List(members) => !members.iter().any(|member| member.neighbour),
+            Members::List(members) => members.len() < 2,
             Members::Count(count) => count < 2,
         },
         _ => false,
@@ -41,17 +41,16 @@ async fn is_alone(group: &str, host: &Host<'_>) -> Result<bool, Stop> {
 /// That nobody was found, and why that may be. No error: the search goes on.
 fn nobody_found(settings: &Settings, group: &str, own: bool) -> Failure {
     let peers = &settings.peer.value;
-    let mut tried = Vec::new();
-    if !own {
-        tried.push("the running node's own ways (`treecast status` shows them)".to_owned());
-    } else if settings.no_mdns.value {
-        tried.push("no search on the LAN (--no-mdns)".to_owned());
-    } else {
-        tried.push("mDNS on the LAN".to_owned());
-    }
-    if own && !peers.is_empty() {
-        tried.push(format!("--peer {}", peers.join(", ")));
-    }
+    let lan = own && !settings.no_mdns.value;
+    let tried = match (own, lan, peers.is_empty()) {
+        (false, ..) => "The running node looks in its own ways (`treecast status` shows them)".to_owned(),
+        (true, true, true) => "Asked on the LAN by mDNS".to_owned(),
+        (true, true, false) => format!("Asked on the LAN by mDNS, and called {}", peers.join(", ")),
+        (true, false, true) => {
+            "mDNS is off and there is no --peer, so others have to call this node".to_owned()
+        }
+        (true, false, false) => format!("Called {}; mDNS is off", peers.join(", ")),
+    };
     let fix = if own && settings.no_mdns.value && peers.is_empty() {
         "Without mDNS, name a node: --peer MULTIADDR (`treecast status` there shows its addresses)."
     } else {
@@ -62,7 +61,7 @@ fn nobody_found(settings: &Settings, group: &str, own: bool) -> Failure {
         "nobody-found",
         0,
         format!("Nobody else was found in {group} yet."),
-        format!("Tried for {} s: {}; still trying.", LOOKING.as_secs(), tried.join("; ")),
+        format!("{tried}, for {} s; still trying.", LOOKING.as_secs()),
         fix,
     )
 }

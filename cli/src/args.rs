@@ -170,9 +170,32 @@ A flag wins over TREECAST_… in the environment, that over the TOML file, that 
         after_help = "Example:\n  treecast completions bash > ~/.local/share/bash-completion/completions/treecast"
     )]
     Completions(CompletionsArgs),
+    /// Measure real nodes in this process, over real transports.
+    #[command(after_help = "Example:\n  treecast bench --nodes 10 --size 1024 --seconds 5")]
+    Bench(BenchArgs),
     /// Print the manual page.
     #[command(after_help = "Example:\n  treecast man | man -l -")]
     Man,
+}
+
+/// `bench`
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// Nodes; one of them publishes, the others count.
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    pub(crate) nodes: usize,
+    /// What they talk over: tcp, quic or memory.
+    #[arg(long, default_value = "tcp")]
+    pub(crate) transport: crate::bench::Transport,
+    /// Bytes of a message, 16 to 1048576.
+    #[arg(long, default_value_t = 1024, value_name = "BYTES")]
+    pub(crate) size: usize,
+    /// For how long messages are published.
+    #[arg(long, default_value = "5", value_name = "S", value_parser = crate::input::seconds)]
+    pub(crate) seconds: f64,
+    /// The group's order: unordered, fifo or causal.
+    #[arg(long, default_value = "causal")]
+    pub(crate) order: treecast_overlay::Order,
 }
 
 /// `up`

@@ -10,6 +10,7 @@ use treecast_node::{Failure, Multiaddr, Node, NodeBuilder, StartError};
 use crate::args::NodeArgs;
 use crate::failure::{Stop, attached, usage};
 use crate::settings::{Origin, Setting, Settings};
+use crate::signals::Signals;
 
 /// How long a node that holds the directory may take to answer: it is starting or ending.
 const SETTLING: Duration = Duration::from_secs(5);
@@ -23,7 +24,11 @@ pub(crate) struct Host<'a> {
 
 impl<'a> Host<'a> {
     /// The node that runs; if none does, one in this process.
-    pub(crate) async fn attach_or_start(settings: &'a Settings, typed: &NodeArgs) -> Result<Self, Stop> {
+    pub(crate) async fn attach_or_start(
+        settings: &'a Settings,
+        typed: &NodeArgs,
+        signals: &Signals,
+    ) -> Result<Self, Stop> {
         let deadline = tokio::time::Instant::now() + SETTLING;
         let addresses = Addresses::read(settings)?;
         loop {
@@ -38,7 +43,10 @@ impl<'a> Host<'a> {
                 Err(error) => return Err(error.into()),
             }
             match builder(settings, &addresses).spawn().await {
-                Ok(node) => return Ok(Self { settings, own: Some(node) }),
+                Ok(node) => {
+                    signals.guard(&node);
+                    return Ok(Self { settings, own: Some(node) });
+                }
                 Err(StartError::AlreadyRunning { .. }) if tokio::time::Instant::now() < deadline => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }

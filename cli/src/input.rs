@@ -82,6 +82,12 @@ impl FromStr for Since {
     }
 }
 
+/// A time to fill, in seconds: 0.1 to 3600.
+pub(crate) fn seconds(text: &str) -> Result<f64, String> {
+    let time = duration(text)?.as_secs_f64();
+    if (0.1..=3_600.0).contains(&time) { Ok(time) } else { Err("expected 0.1 to 3600 seconds".into()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

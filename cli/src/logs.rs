@@ -10,9 +10,9 @@ use crate::settings::Settings;
 pub(crate) fn start(settings: &Settings, verb: &Verb) {
     let up = matches!(verb, Verb::Up(_));
     let default = match (settings.verbose.value, up, settings.quiet.value) {
-        (0, true, false) => "warn,libp2p=error",
-        (0, _, _) => "error,libp2p=off",
-        (1, _, _) => "warn,treecast=info,treecast_node=info,treecast_overlay=info,libp2p=error",
+        (0, true, false) => "warn,libp2p=error,yamux=error",
+        (0, _, _) => "error,libp2p=off,yamux=off",
+        (1, _, _) => "warn,treecast=info,treecast_node=info,treecast_overlay=info,libp2p=error,yamux=error",
         (2, _, _) => "info,treecast=debug,treecast_node=debug,treecast_overlay=debug",
         _ => "debug,treecast=trace,treecast_node=trace,treecast_overlay=trace",
     };

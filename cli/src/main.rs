@@ -2,6 +2,7 @@
 
 mod alone;
 mod args;
+mod bench;
 mod chat;
 mod cmd;
 mod failure;

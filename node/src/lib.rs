@@ -33,7 +33,7 @@ mod lock;
 mod start;
 mod state;
 mod swarm;
-mod transport;
+pub mod transport;
 mod view;
 
 pub use config::{GroupRef, NodeBuilder};

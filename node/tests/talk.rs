@@ -126,11 +126,11 @@ async fn a_group_of_two_goes_on_when_either_comes_back() {
         let (say_one, mut hear_one) = one.join("lobby").await.expect("joined");
         let text = format!("round {round}");
         say_one.publish(text.clone()).await.expect("published");
-        assert_eq!(messages(&mut hear_two, 1).await, [text.clone()], "round {round}");
+        assert_eq!(messages(&mut hear_two, 1).await, std::slice::from_ref(&text), "round {round}");
         assert_eq!(messages(&mut hear_one, 1).await, [text], "its own");
         let answer = format!("answer {round}");
         let answered = say_two.publish(answer.clone()).await.expect("published");
-        assert_eq!(messages(&mut hear_one, 1).await, [answer.clone()], "round {round}");
+        assert_eq!(messages(&mut hear_one, 1).await, std::slice::from_ref(&answer), "round {round}");
         assert_eq!(messages(&mut hear_two, 1).await, [answer]);
         // What it has not acknowledged it gets again.
         let acknowledged = say_two.receipt(answered.batch, ReceiptGoal::All);

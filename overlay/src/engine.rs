@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_bytes::ByteBuf;
 
 use crate::config::{Config, ConfigError};
-use crate::descriptor::Descriptor;
+use crate::descriptor::{Descriptor, Order};
 use crate::dialer::Dialer;
 use crate::group::ctx::Ctx;
 use crate::group::{Entry, Group};
@@ -30,6 +30,8 @@ const UNUSED_FOR: Duration = Duration::from_secs(15);
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 /// The round trip of a busy link is measured this often.
 const RTT_EVERY: Duration = Duration::from_secs(5);
+/// A link that is silent for so long after a ping, while the node speaks on another, is dead.
+const SUPERSEDED_AFTER: Duration = Duration::from_millis(400);
 /// A nick has at most so many bytes; longer ones are cut at a character.
 const MAX_NICK: usize = 64;
 
@@ -223,6 +225,7 @@ impl Engine {
     fn handle_frame(&mut self, now: Time, link: LinkId, bytes: &Bytes, out: &mut Out) {
         let Some(state) = self.links.get_mut(link) else { return };
         state.last_heard = now;
+        state.asked = None;
         let node = state.node;
         if bytes.len() > crate::wire::MAX_FRAME {
             return self.close(link, CloseReason::Protocol("oversized frame"), out);
@@ -294,6 +297,7 @@ impl Engine {
         if !self.links.insert(now, link, node) {
             return;
         }
+        self.links.question_siblings(now, &node, link);
         self.next_housekeeping = self.next_housekeeping.min(now);
         self.send_on(now, link, &Frame::Hello(Hello { version: VERSION }), out);
         let open: Vec<_> = self.groups.iter().map(|(id, it)| (it.0.channel(), *id)).collect();
@@ -343,6 +347,12 @@ impl Engine {
         }
         if self.groups.len() >= self.config.max_groups {
             return out.event(Event::Overloaded { group: id, cap: "max_groups" });
+        }
+        if descriptor.order == Order::Total {
+            return out.event(Event::JoinRefused { group: id, why: "this version has no total order yet" });
+        }
+        if !descriptor.admits(&self.identity.node()) {
+            return out.event(Event::JoinRefused { group: id, why: "this node is not on the group's list" });
         }
         let channel = self.next_channel;
         self.next_channel += 1;
@@ -426,11 +436,13 @@ impl Engine {
     fn keep_links(&mut self, now: Time, out: &mut Out) {
         for link in self.links.ids() {
             let shared = self.links.shares_any(link);
+            let superseded = self.links.is_superseded(now, link, SUPERSEDED_AFTER);
             let Some(state) = self.links.get_mut(link) else { continue };
             let node = state.node;
             let quiet = now.since(state.last_heard) >= self.config.ping_every || state.rtt.is_none();
+            let quiet = quiet || state.questioned;
             let ping = state.next_ping <= now && (quiet || now.since(state.next_ping) >= RTT_EVERY);
-            if now.since(state.last_heard) > self.config.ping_timeout {
+            if superseded || now.since(state.last_heard) > self.config.ping_timeout {
                 self.close(link, CloseReason::Silent, out);
                 continue;
             }
@@ -445,6 +457,8 @@ impl Engine {
                 let every = self.rng.jitter(self.config.ping_every);
                 if let Some(state) = self.links.get_mut(link) {
                     state.next_ping = now + every;
+                    state.asked.get_or_insert(now);
+                    state.questioned = false;
                 }
                 self.send_on(now, link, &Frame::Ping(Ping { nonce: now.as_micros() }), out);
             }

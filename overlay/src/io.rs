@@ -391,6 +391,13 @@ pub enum Event {
         /// At which place.
         seq: Seq,
     },
+    /// [`Input::Join`] was refused: the group is not entered.
+    JoinRefused {
+        /// Which group.
+        group: GroupId,
+        /// Why, as a clause.
+        why: &'static str,
+    },
     /// We are out of the group; its state is gone.
     LeftGroup {
         /// Which group.

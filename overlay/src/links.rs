@@ -31,6 +31,10 @@ pub(crate) struct Link {
     pub(crate) up_since: Time,
     pub(crate) last_heard: Time,
     pub(crate) next_ping: Time,
+    /// The next ping does not wait until the link is quiet.
+    pub(crate) questioned: bool,
+    /// Since when a ping waits for any sign of life.
+    pub(crate) asked: Option<Time>,
     /// Smoothed round trip (RFC 6298 §2: 7/8 old, 1/8 new).
     pub(crate) rtt: Option<Duration>,
     /// When any group last needed it.
@@ -60,6 +64,8 @@ impl Links {
             up_since: now,
             last_heard: now,
             next_ping: now,
+            questioned: false,
+            asked: None,
             rtt: self.rtt(&node),
             last_needed: now,
             queued: [0; 2],
@@ -114,6 +120,24 @@ impl Links {
     /// Round trip to a node, once a ping has come back.
     pub(crate) fn rtt(&self, node: &NodeId) -> Option<Duration> {
         self.used(node).and_then(|link| link.rtt)
+    }
+
+    /// Whether this link is dead, as it seems: it did not answer for `patience`, and the node
+    /// was heard on another meanwhile. (A node that was killed and came back opens a new
+    /// connection long before the old one times out.)
+    pub(crate) fn is_superseded(&self, now: Time, link: LinkId, patience: Duration) -> bool {
+        let Some(state) = self.by_id.get(&link) else { return false };
+        let Some(asked) = state.asked.filter(|asked| now.since(*asked) >= patience) else { return false };
+        self.last_heard(&state.node).is_some_and(|heard| heard > asked)
+    }
+
+    /// Has the node's other links pinged, now that there is a new one.
+    pub(crate) fn question_siblings(&mut self, now: Time, node: &NodeId, new: LinkId) {
+        for link in self.by_node.get(node).into_iter().flatten().filter(|it| **it != new) {
+            if let Some(link) = self.by_id.get_mut(link) {
+                (link.next_ping, link.questioned) = (now, true);
+            }
+        }
     }
 
     /// When the node was last heard of, on any link.
@@ -236,5 +260,29 @@ impl Links {
                 .get(link)
                 .is_some_and(|it| it.channels.values().any(|(_, known)| known.as_ref() == Some(group)))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_link_is_dead_once_the_node_speaks_on_another() {
+        let (mut links, node) = (Links::default(), NodeId::from_bytes([1; 32]));
+        let (old, new, patience) = (LinkId(1), LinkId(2), Duration::from_millis(400));
+        let at = |ms: u64| Time::from_micros(ms * 1_000);
+        links.insert(at(0), old, node);
+        links.insert(at(1_000), new, node);
+        links.question_siblings(at(1_000), &node, new);
+        assert!(
+            links.get(old).is_some_and(|it| it.questioned) && links.get(new).is_some_and(|it| !it.questioned)
+        );
+        links.get_mut(old).expect("inserted").asked = Some(at(1_000));
+        assert!(!links.is_superseded(at(1_500), old, patience), "nobody was heard since");
+        links.get_mut(new).expect("inserted").last_heard = at(1_010);
+        assert!(!links.is_superseded(at(1_300), old, patience), "it may still answer");
+        assert!(links.is_superseded(at(1_400), old, patience));
+        assert!(!links.is_superseded(at(1_400), new, patience));
     }
 }

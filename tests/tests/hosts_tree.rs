@@ -5,11 +5,11 @@ use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use treecast_tests::hosts::{Host, Lab, Process, Tree, lines_of, tell, until};
+use treecast_tests::hosts::{Host, Lab, Process, Tree, lines_of, tell};
 
 const NODES: usize = 20;
 
-/// Parents killed, one after the other; the root first.
+/// Parents killed, one after the other; every other one is the root.
 const KILLS: usize = 5;
 
 /// Between two lines of the steady publisher.
@@ -31,14 +31,12 @@ impl<'a> Crowd<'a> {
     /// A tree that all agree on.
     fn tree(&self, when: &str) -> Tree {
         let start = Instant::now();
-        let mut why = String::new();
         let tree = loop {
             let hosts = self.0.iter().map(|(node, (host, _))| (*host, node.as_str()));
             match Tree::ask(hosts, "lobby") {
                 Ok(tree) => break tree,
-                Err(wrong) => why = wrong,
+                Err(why) => assert!(start.elapsed() < SETTLING, "no tree that all agree on {when}: {why}"),
             }
-            assert!(start.elapsed() < SETTLING, "no tree that all agree on {when}: {why}");
         };
         let (parents, depth) = (tree.parents().len(), tree.depth());
         let took = start.elapsed().as_secs_f32();
@@ -49,24 +47,51 @@ impl<'a> Crowd<'a> {
         tree
     }
 
-    /// Kills a parent; its children tell whom they have chosen instead.
-    fn kill(&mut self, tree: &Tree, victim: &str) {
-        let place = &tree.0[victim];
-        let orphans: Vec<(&String, usize)> =
-            place.children.iter().map(|child| (child, self.0[child].1.said().len())).collect();
-        let what = if place.parent.is_none() { "the root" } else { "a parent" };
-        tell(&format!("killing {what} of {}", orphans.len()));
-        let (_, process) = self.0.remove(victim).expect("it was there");
+    /// Kills the root, or whoever has most children, but not the one to spare. Its children, by their
+    /// own word, tell whom they have chosen instead.
+    fn kill(&mut self, root: bool, spare: &str) {
+        let root = if root { self.root() } else { None }.filter(|root| root != spare);
+        let what = if root.is_some() { "the root" } else { "a parent" };
+        let victim = root.or_else(|| self.most_children(spare)).expect("somebody is a parent");
+        let (_, process) = self.0.remove(&victim).expect("it was there");
+        let orphans = self.children(&victim);
         let at = Instant::now();
         process.kill();
-        let reselection = orphans.iter().map(|(orphan, seen)| {
-            let (_, when, line) = self.0[*orphan]
-                .1
-                .wait_from(*seen, "a new parent", |line| line["type"] == "parent" && line["from"] == victim);
-            (when.duration_since(at), line["reason"].to_string())
+        let told = orphans.iter().map(|(orphan, seen)| {
+            let (_, when, line) = self.0[orphan].1.wait_from(*seen, "its new parent", |line| {
+                let settled = line["to"].is_string() || line["tree"] == format!("core:{orphan}");
+                line["type"] == "parent" && settled && line["to"] != victim
+            });
+            (when.saturating_duration_since(at).as_millis(), line["reason"].to_string())
         });
-        let slowest = reselection.max().expect("a parent has children");
-        tell(&format!("the last orphan said so after {} ms ({})", slowest.0.as_millis(), slowest.1));
+        let mut told: Vec<_> = told.collect();
+        told.sort();
+        tell(&format!("killed {what} of {}; they told their new parents after (ms): {told:?}", told.len()));
+    }
+
+    /// Whom most follow, by their last word.
+    fn root(&self) -> Option<String> {
+        let mut followers: BTreeMap<String, usize> = BTreeMap::new();
+        for (_, process) in self.0.values() {
+            let last = parent_changes(process).pop();
+            let root = last.as_ref().and_then(|(_, line)| line["tree"].as_str()?.strip_prefix("core:"));
+            *followers.entry(root.unwrap_or_default().to_owned()).or_default() += 1;
+        }
+        let roots = followers.into_iter().filter(|(root, _)| self.0.contains_key(root));
+        roots.max_by_key(|(_, followers)| *followers).map(|(root, _)| root)
+    }
+
+    /// Those whose parent this is by their last word, and how many lines they have said.
+    fn children(&self, parent: &str) -> Vec<(String, usize)> {
+        let is_child =
+            |process: &Process| parent_changes(process).last().is_some_and(|(_, line)| line["to"] == parent);
+        let children = self.0.iter().filter(|(_, (_, process))| is_child(process));
+        children.map(|(node, (_, process))| (node.clone(), process.said().len())).collect()
+    }
+
+    fn most_children(&self, spare: &str) -> Option<String> {
+        let candidates = self.0.keys().filter(|node| *node != spare);
+        candidates.max_by_key(|node| self.children(node).len()).cloned()
     }
 }
 
@@ -86,7 +111,7 @@ fn steadily(publisher: &mut Process, stop: &AtomicBool) -> usize {
 fn parents_die_and_the_tree_heals() {
     let Some(lab) = Lab::new(NODES) else { return };
     let mut crowd = Crowd::gather(&lab);
-    let mut tree = crowd.tree("at first");
+    let tree = crowd.tree("at first");
     // A leaf talks; it stays.
     let talker =
         tree.0.values().find(|place| place.children.is_empty()).expect("a tree has leaves").node.clone();
@@ -99,10 +124,8 @@ fn parents_die_and_the_tree_heals() {
         let kills = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             for kill in 1..=KILLS {
                 std::thread::sleep(Duration::from_secs(1));
-                let victim =
-                    tree.parents().iter().find(|place| place.node != talker).map(|place| place.node.clone());
-                crowd.kill(&tree, &victim.expect("there is a parent that does not talk"));
-                tree = crowd.tree(&format!("after kill {kill}"));
+                crowd.kill(kill % 2 == 1, &talker);
+                crowd.tree(&format!("after kill {kill}"));
             }
         }));
         stop.store(true, Ordering::Relaxed);
@@ -130,13 +153,12 @@ fn nothing_is_lost(crowd: &Crowd<'_>, talker: &str, count: usize) {
         assert!(*heard == expected, "{node} heard {} of {count}", heard.len());
     }
     tell(&format!("{count} lines: all of them at all {} that are left", crowd.0.len()));
-    let delays = crowd.0.values().flat_map(|(_, process)| parent_changes(process));
-    tell(&format!("{} changes of parents were told", delays.count()));
-    // So that a crowd that never settles shows.
-    until(SETTLING, "a tree in the end", || Some(crowd.tree("in the end")));
+    let told: usize = crowd.0.values().map(|(_, process)| parent_changes(process).len()).sum();
+    tell(&format!("{told} changes of parents were told"));
+    crowd.tree("in the end");
 }
 
-fn parent_changes(process: &Process) -> Vec<serde_json::Value> {
-    let said = process.said().into_iter().map(|(_, line)| line);
-    said.filter(|line| line["type"] == "parent").collect()
+/// What a node told of its parents.
+fn parent_changes(process: &Process) -> Vec<(Instant, serde_json::Value)> {
+    process.said().into_iter().filter(|(_, line)| line["type"] == "parent").collect()
 }

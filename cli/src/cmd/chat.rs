@@ -17,7 +17,7 @@ pub(super) async fn run(
     signals: &Signals,
 ) -> Result<u8, Stop> {
     let host = tokio::select! {
-        host = Host::attach_or_start(settings, &args.node) => host?,
+        host = Host::attach_or_start(settings, &args.node, signals) => host?,
         () = signals.asked() => return Ok(0),
     };
     let group = args.group.as_str();

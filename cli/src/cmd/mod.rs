@@ -1,5 +1,6 @@
 //! The verbs, one a file.
 
+mod bench;
 mod chat;
 mod completions;
 mod config;
@@ -70,6 +71,7 @@ async fn run_brief(verb: Verb, settings: &Settings, screen: &Screen) -> Result<u
         Verb::Config(_) => config::run(settings, screen),
         Verb::Completions(args) => completions::run(&args, screen),
         Verb::Man => man::run(screen),
+        Verb::Bench(args) => bench::run(args, screen).await,
         Verb::Up(_) | Verb::Chat(_) | Verb::Pub(_) | Verb::Sub(_) | Verb::Tree(_) => {
             Err(Stop::Failed(crate::failure::bug("A command went the wrong way.")))
         }

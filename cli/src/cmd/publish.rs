@@ -24,7 +24,7 @@ pub(super) async fn run(
         return Err(feed::too_long("The message").into());
     }
     let host = tokio::select! {
-        host = Host::attach_or_start(settings, &args.node) => host?,
+        host = Host::attach_or_start(settings, &args.node, signals) => host?,
         () = signals.asked() => return Err(interrupted("Nothing was published.").into()),
     };
     let single = args.text.is_some();
@@ -35,6 +35,7 @@ pub(super) async fn run(
         () = stdout_closed() => Err(Stop::PipeClosed),
         never = alone::watch(settings, args.group.as_str(), &host, |alone| screen.warn(&alone)) => match never {},
     };
+    let done = if host.is_own() { done.map_err(gone_with_us) } else { done };
     host.close().await;
     done
 }
@@ -61,6 +62,24 @@ async fn publish(args: &PubArgs, host: &Host<'_>, tally: &mut Tally<'_>) -> Resu
     } else {
         exit
     })
+}
+
+/// A node that lives as long as this command keeps nothing for later.
+fn gone_with_us(stop: Stop) -> Stop {
+    match stop {
+        Stop::Failed(mut failure) if failure.code == "timeout" => {
+            failure.why = failure.why.replace(" They stay queued while the node runs.", "");
+            failure
+                .why
+                .push_str(" The node of this command ends with it, and what was not taken is not kept.");
+            failure.fix =
+                "Keep a node running with `treecast up`: messages wait there until somebody takes them. \
+                           Or give more time with `--timeout`."
+                    .to_owned();
+            Stop::Failed(failure)
+        }
+        other => other,
+    }
 }
 
 /// A queue with one message.

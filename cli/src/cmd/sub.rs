@@ -30,7 +30,7 @@ pub(super) async fn run(
     }
     let deadline = args.timeout.map(|timeout| tokio::time::Instant::now() + timeout);
     let host = tokio::select! {
-        host = Host::attach_or_start(settings, &args.node) => host?,
+        host = Host::attach_or_start(settings, &args.node, signals) => host?,
         () = signals.asked() => return Ok(0),
     };
     let request = Request::Sub { group: args.group.to_string(), verbose: screen.verbose > 0 };

@@ -97,9 +97,19 @@ pub(super) fn render(line: &Line, names: &mut Names, screen: &Screen) -> Vec<Str
 fn ready(node: &str, nick: &str, addresses: &[String], screen: &Screen) -> Vec<String> {
     let bold = |text: &str| paint(screen.color, Style::Bold, text);
     let mut lines = vec![format!("{} is up as {node}", bold(&clean::line(nick)))];
-    lines.extend(addresses.iter().map(|address| format!("  listening on {address}")));
+    lines.extend(telling(addresses, screen).iter().map(|address| format!("  listening on {address}")));
     lines.push(format!("Talk:  {}      Stop:  Ctrl-C or `treecast down`", bold("treecast chat lobby")));
     lines
+}
+
+/// The addresses worth showing to people: those that others can use, if there are any.
+fn telling<'a>(addresses: &'a [String], screen: &Screen) -> Vec<&'a str> {
+    let local = |address: &str| {
+        ["/ip4/127.", "/ip6/::1/", "/ip6/fe80:"].iter().any(|prefix| address.starts_with(prefix))
+    };
+    let all = || addresses.iter().map(String::as_str);
+    let useful: Vec<&str> = all().filter(|address| !local(address)).collect();
+    if screen.verbose > 0 || useful.is_empty() { all().collect() } else { useful }
 }
 
 /// An event of a group as a sentence; `None` for what people need not see.
@@ -227,7 +237,7 @@ fn status_lines(status: &Status, screen: &Screen) -> Vec<String> {
         "  groups    {}",
         if groups.is_empty() { "none".to_owned() } else { groups.join(", ") }
     ));
-    for (at, address) in status.addresses.iter().enumerate() {
+    for (at, address) in telling(&status.addresses, screen).iter().enumerate() {
         lines.push(format!("  {}  {address}", if at == 0 { "listening" } else { "         " }));
     }
     lines.push(format!("  data in   {}", status.data_dir));

@@ -38,8 +38,8 @@ struct Drawing<'a> {
 impl Drawing<'_> {
     fn call(&self, node: &str) -> String {
         match self.tree.nicks.get(node).map(|nick| clean::line(nick)).filter(|nick| !nick.trim().is_empty()) {
-            Some(nick) => format!("{nick} ({})", short(node)),
-            None => short(node),
+            Some(nick) if !node.ends_with(nick.as_ref()) => format!("{nick} ({})", short(node)),
+            _ => short(node),
         }
     }
 

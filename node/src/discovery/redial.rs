@@ -79,13 +79,6 @@ impl Redial {
         }
     }
 
-    /// The dial could not even start.
-    pub(crate) fn not_started(&mut self, target: usize, now: Instant) {
-        if let Some(target) = self.targets.get_mut(target) {
-            target.fail(now);
-        }
-    }
-
     /// A dial succeeded: now we know who is there.
     pub(crate) fn on_connected(&mut self, connection: ConnectionId, peer: PeerId) {
         if let Some(target) = self.of(connection) {
@@ -94,7 +87,7 @@ impl Redial {
         }
     }
 
-    /// A dial failed. `other`: somebody else than expected is there.
+    /// A dial failed, or did not even start.
     pub(crate) fn on_failed(&mut self, connection: ConnectionId, now: Instant) {
         if let Some(target) = self.of(connection) {
             target.fail(now);

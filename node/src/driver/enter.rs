@@ -137,10 +137,10 @@ impl Driver {
         goal: ReceiptGoal,
     ) -> oneshot::Receiver<Receipt> {
         let (reply, receipt) = oneshot::channel();
-        if let Some(slot) = self.groups.slots.get_mut(&group) {
-            if slot.await_receipt(batch, goal, reply) {
-                self.overlay().request_receipt(group, batch);
-            }
+        if let Some(slot) = self.groups.slots.get_mut(&group)
+            && slot.await_receipt(batch, goal, reply)
+        {
+            self.overlay().request_receipt(group, batch);
         }
         receipt
     }

@@ -52,6 +52,8 @@ pub(super) struct Slot {
     sent: Option<BatchId>,
     receipts: BTreeMap<BatchId, BatchReceipt>,
     nicks: HashMap<NodeId, Arc<str>>,
+    /// Others that are online.
+    online: BTreeSet<NodeId>,
 }
 
 impl Slot {
@@ -72,6 +74,7 @@ impl Slot {
             sent: None,
             receipts: BTreeMap::new(),
             nicks: HashMap::new(),
+            online: BTreeSet::new(),
         }
     }
 
@@ -125,6 +128,10 @@ impl Slot {
 
     pub(super) fn member(&mut self, change: MemberChange, node: NodeId, nick: String) {
         self.nicks.insert(node, nick.as_str().into());
+        match change {
+            MemberChange::Joined | MemberChange::Online => self.online.insert(node),
+            _ => self.online.remove(&node),
+        };
         self.tell(Event::Member { change, node, nick });
     }
 
@@ -171,14 +178,14 @@ impl Slot {
     fn settle(&mut self, upto: BatchId) {
         let first = BatchId { seq: 0, life: 0, ..upto };
         let told = self.receipts.get(&upto).and_then(|entry| entry.told);
-        let sent = self.sent;
+        let (sent, online) = (self.sent, self.online.len());
         let mut done = Vec::new();
         for (batch, entry) in self.receipts.range_mut(first..=upto) {
             if batch.life == upto.life {
                 entry.told = entry.told.max_by_have(told);
             }
             let is_sent = sent.is_some_and(|sent| sent >= *batch);
-            entry.answer(is_sent);
+            entry.answer(is_sent.then_some(online));
             if entry.waiting.is_empty() {
                 done.push(*batch);
             }
@@ -242,10 +249,11 @@ impl MaxByHave for Option<Receipt> {
 }
 
 impl BatchReceipt {
-    fn answer(&mut self, is_sent: bool) {
+    /// `sent`: a neighbour has taken it; and how many others are online.
+    fn answer(&mut self, sent: Option<usize>) {
         let told = self.told;
         for (goal, reply) in std::mem::take(&mut self.waiting) {
-            match outcome(goal, is_sent, told) {
+            match outcome(goal, sent, told) {
                 // Who asked may have given up.
                 Some(receipt) => drop(reply.send(receipt)),
                 None => self.waiting.push((goal, reply)),
@@ -254,9 +262,13 @@ impl BatchReceipt {
     }
 }
 
-fn outcome(goal: ReceiptGoal, is_sent: bool, told: Option<Receipt>) -> Option<Receipt> {
+fn outcome(goal: ReceiptGoal, sent: Option<usize>, told: Option<Receipt>) -> Option<Receipt> {
     match goal {
-        ReceiptGoal::Sent => is_sent.then(|| told.unwrap_or(Receipt { have: 0, of: 0 })),
+        // Whoever has taken it has it: that is one at least.
+        ReceiptGoal::Sent => sent.map(|online| {
+            let have = told.map_or(1, |receipt| receipt.have.max(1));
+            Receipt { have, of: online.max(have) }
+        }),
         ReceiptGoal::Members(count) => told.filter(|receipt| receipt.have >= count),
         ReceiptGoal::All => told.filter(|receipt| receipt.of > 0 && receipt.have >= receipt.of),
     }
@@ -468,7 +480,7 @@ mod tests {
         assert!(!slot.await_receipt(batch(1, 0), ReceiptGoal::Sent, reply));
         assert!(one.try_recv().is_err());
         slot.on_sent(batch(1, 4));
-        assert!(one.try_recv().is_ok());
+        assert_eq!(one.try_recv(), Ok(Receipt { have: 1, of: 1 }));
         let (reply, mut two) = oneshot::channel();
         slot.await_receipt(batch(1, 4), ReceiptGoal::Sent, reply);
         assert!(two.try_recv().is_ok());
@@ -510,6 +522,6 @@ mod tests {
 
     #[test]
     fn all_needs_somebody() {
-        assert_eq!(outcome(ReceiptGoal::All, true, Some(Receipt { have: 0, of: 0 })), None);
+        assert_eq!(outcome(ReceiptGoal::All, Some(0), Some(Receipt { have: 0, of: 0 })), None);
     }
 }

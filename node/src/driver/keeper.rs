@@ -90,7 +90,7 @@ impl Keeper {
 
     /// Saves what has changed, if no save is under way; otherwise the next [`Keeper::saved`] does.
     pub(super) fn save(&mut self) {
-        if self.saving.is_some() || !(self.dirty || !self.waiting.is_empty()) {
+        if self.saving.is_some() || (!self.dirty && self.waiting.is_empty()) {
             return;
         }
         self.dirty = false;

@@ -35,6 +35,9 @@ mod views;
 /// Between looks at the clock: redials, saves.
 const BEAT: Duration = Duration::from_millis(250);
 
+/// Listeners that have said nothing for so long have told all their addresses.
+const QUIET: Duration = Duration::from_millis(20);
+
 /// Between saves of what may as well be lost (addresses of others), in beats.
 const SAVE_EVERY: u64 = 8;
 
@@ -142,6 +145,13 @@ impl Driver {
             match tokio::time::timeout_at(deadline, self.swarm.select_next_some()).await {
                 Ok(event) => self.on_swarm_event(event),
                 Err(_) => return,
+            }
+        }
+        // One interface is told after the other.
+        while let Ok(event) = tokio::time::timeout(QUIET, self.swarm.select_next_some()).await {
+            self.on_swarm_event(event);
+            if Instant::now() >= deadline {
+                return;
             }
         }
     }
@@ -299,7 +309,8 @@ impl Driver {
         match event {
             BehavioursEvent::Overlay(behaviour::Event::Overlay(event)) => self.on_overlay_event(event),
             BehavioursEvent::Overlay(behaviour::Event::Persist { token, writes }) => {
-                if self.keeper.write(token, &writes) {
+                let durable = self.keeper.write(token, &writes);
+                if durable {
                     self.overlay().persisted(token);
                 }
             }

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use futures::{AsyncRead, AsyncWrite};
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::timeout::TransportTimeout;
 use libp2p::core::transport::{Boxed, OrTransport};
@@ -45,18 +46,31 @@ pub(crate) fn build(key: &Keypair) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>
 }
 
 fn by_number(key: &Keypair) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>> {
-    let security = Security::new(key).map_err(io::Error::other)?;
     // Dialling from the listener's port would make two nodes that dial each other at once
     // meet in one socket, where both believe to be the dialler.
-    let tcp = Dialling::from_new_ports(tcp::tokio::Transport::new(tcp::Config::new().nodelay(true)))
-        .upgrade(Version::V1Lazy)
-        .authenticate(security)
-        .multiplex(yamux::Upgrade)
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    let quic = quic::tokio::Transport::new(quic_config(key))
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    let both = OrTransport::new(tcp, Dialling::after(quic, TCP_HEAD_START));
+    let sockets = Dialling::from_new_ports(tcp::tokio::Transport::new(tcp::Config::new().nodelay(true)));
+    let both = OrTransport::new(secured(sockets, key)?, Dialling::after(quic(key), TCP_HEAD_START));
     Ok(both.map(|either, _| either.into_inner()).boxed())
+}
+
+/// Any sockets, secured (TLS or Noise) and multiplexed (Yamux) as a node does with TCP's.
+///
+/// # Errors
+/// When no certificate can be made of the key.
+pub fn secured<T>(sockets: T, key: &Keypair) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>>
+where
+    T: Transport<Error: Send + Sync, Dial: Send, ListenerUpgrade: Send> + Send + Unpin + 'static,
+    T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let security = Security::new(key).map_err(io::Error::other)?;
+    let muxed = sockets.upgrade(Version::V1Lazy).authenticate(security).multiplex(yamux::Upgrade);
+    Ok(muxed.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).boxed())
+}
+
+/// QUIC as a node speaks it.
+pub fn quic(key: &Keypair) -> Boxed<(PeerId, StreamMuxerBox)> {
+    let quic = quic::tokio::Transport::new(quic_config(key));
+    quic.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).boxed()
 }
 
 fn quic_config(key: &Keypair) -> quic::Config {

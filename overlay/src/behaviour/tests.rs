@@ -246,3 +246,84 @@ async fn nobody_at_an_address_fails_the_dial() {
     };
     tokio::time::timeout(Duration::from_secs(5), over).await.expect("told in time");
 }
+
+/// Drives all swarms until each has had `wanted` messages of others.
+async fn talk(swarms: Vec<Swarm<Behaviour>>, wanted: usize) -> Vec<Vec<Bytes>> {
+    let each = swarms.into_iter().map(|mut swarm| async move {
+        let me = swarm.behaviour().engine().node();
+        let mut heard = Vec::new();
+        while heard.len() < wanted {
+            let next = swarm.select_next_some().await;
+            if let SwarmEvent::Behaviour(Event::Overlay(crate::Event::Deliver { delivery, .. })) = next
+                && delivery.source != me
+            {
+                heard.extend(delivery.payloads);
+            }
+        }
+        // The others may still need it.
+        (heard, tokio::spawn(async move { while swarm.next().await.is_some() {} }))
+    });
+    let all = tokio::time::timeout(Duration::from_secs(60), futures::future::join_all(each)).await;
+    all.expect("in time").into_iter().map(|(heard, _)| heard).collect()
+}
+
+#[tokio::test]
+async fn a_burst_reaches_all_members_whole_and_in_order() {
+    const COUNT: u64 = 2_000;
+    for over in [Over::Tcp, Over::Memory] {
+        let mut swarms = vec![node(over), node(over), node(over)];
+        let group = Descriptor::open("lobby").expect("a good name");
+        let first = address(&mut swarms[0], over).await;
+        let peer = *swarms[0].local_peer_id();
+        for swarm in &mut swarms {
+            swarm.behaviour_mut().join(group.clone());
+        }
+        for swarm in &mut swarms[1..] {
+            swarm.behaviour_mut().discovered(peer, vec![first.clone()]);
+        }
+        let message = |n: u64| Bytes::from([&n.to_le_bytes()[..], &[0; 1_000]].concat());
+        for n in 0..COUNT {
+            swarms[0].behaviour_mut().publish(group.id(), PublishId(n), message(n));
+        }
+        let mut source = swarms.remove(0);
+        let source = tokio::spawn(async move { while source.next().await.is_some() {} });
+        for heard in talk(swarms, COUNT as usize).await {
+            assert!(heard.iter().eq((0..COUNT).map(message).collect::<Vec<_>>().iter()));
+        }
+        source.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_store_is_asked_before_anything_leaves() {
+    let over = Over::Memory;
+    let start = Start { seed: 1, unix_ms: 1_700_000_000_000, last_life: 0, ends: Vec::new() };
+    let mut one = swarm_of(over, |key| {
+        Behaviour::new(key, Config::default(), start).expect("defaults are in range").with_store()
+    });
+    let mut two = node(over);
+    let group = Descriptor::open("lobby").expect("a good name");
+    let at = address(&mut one, over).await;
+    let peer = *one.local_peer_id();
+    one.behaviour_mut().join(group.clone());
+    two.behaviour_mut().join(group.clone());
+    two.behaviour_mut().discovered(peer, vec![at]);
+    one.behaviour_mut().publish(group.id(), PublishId(1), Bytes::from_static(b"x"));
+    let two = tokio::spawn(talk(vec![two], 1));
+    let persist = |event| match event {
+        Event::Persist { token, writes } => Some((token, writes)),
+        Event::Overlay(crate::Event::Deliver { .. } | crate::Event::Sent { .. }) => panic!("not durable yet"),
+        _ => None,
+    };
+    let (token, writes) = until(&mut one, persist).await;
+    assert!(writes.iter().any(|it| matches!(it, Write::Batch { .. })), "{writes:?}");
+    one.behaviour_mut().persisted(token);
+    tokio::spawn(async move {
+        loop {
+            if let SwarmEvent::Behaviour(Event::Persist { token, .. }) = one.select_next_some().await {
+                one.behaviour_mut().persisted(token);
+            }
+        }
+    });
+    assert_eq!(two.await.expect("no panic"), [[Bytes::from_static(b"x")]]);
+}

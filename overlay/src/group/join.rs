@@ -79,6 +79,15 @@ impl Group {
             ctx.send_all(&others, &Frame::ForwardJoin(walk));
         }
         self.neighbour_up(ctx, from);
+        // A welcome tells us where to start. One that we asked for before may have gone to an
+        // earlier connection of ours that is dead.
+        self.maybe_ask_in(ctx, from);
+    }
+
+    fn maybe_ask_in(&mut self, ctx: &mut Ctx<'_>, neighbour: NodeId) {
+        if matches!(self.phase, Phase::Fresh) {
+            self.approach(ctx, neighbour);
+        }
     }
 
     /// Whether the node may come in, by the descriptor and its own signed record.
@@ -261,6 +270,10 @@ impl Group {
             return;
         }
         if self.views.fill_due(ctx.now) && self.views.wants_more(ctx.config) {
+            let active = self.views.active();
+            if let Some(node) = ctx.rng.pick(&active).copied() {
+                self.maybe_ask_in(ctx, node);
+            }
             self.fill(ctx);
         }
         if self.views.shuffle_due(ctx.now, ctx.rng, ctx.config) {

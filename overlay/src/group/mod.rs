@@ -316,6 +316,8 @@ impl Group {
             return;
         }
         self.next_eviction = ctx.now + EVICT_EVERY;
+        let own = (ctx.me(), self.publisher.life().unwrap_or_default());
+        self.repair.retain(|life| life == own || self.sources.life(life).is_some());
         self.evict(ctx);
     }
 

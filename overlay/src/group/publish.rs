@@ -147,7 +147,7 @@ impl Publisher {
         let life = *self.life.get_or_insert_with(|| {
             making.unix_ms.max(making.last_life.saturating_add(1)).max(last.saturating_add(1))
         });
-        let opening = (self.next == 0).then(|| Opening { nonce: making.nonce, previous: self.last_life });
+        let opening = (self.next == 0).then_some(Opening { nonce: making.nonce, previous: self.last_life });
         Header {
             id: BatchId { source: making.identity.node(), life, seq: self.next },
             previous: self.previous,

@@ -23,9 +23,10 @@ const SAMPLE_TTL: Duration = Duration::from_secs(2);
 struct Want {
     since: Time,
     deadline: Time,
-    /// What is missing below this is due; above it the tree still has time…
+    /// What is missing below this is due; what is above it becomes due head by head.
     ripe: Seq,
-    /// …each up to here until then.
+    /// Nobody will push what is below this.
+    unpushed: Seq,
     heads: VecDeque<(Seq, Time)>,
     /// Whom we asked last, for what, and when it counts as unanswered.
     asked: Option<(NodeId, Vec<Range>)>,
@@ -87,6 +88,9 @@ pub(crate) struct Repair {
     dropped: BTreeMap<(NodeId, LifeId), Seq>,
     /// When a lazy link first told of the head of a life: to learn the lag.
     told_at: BTreeMap<LifeId, (Seq, Time)>,
+    /// When the tree last brought something of a life: while it flows, what is behind it on
+    /// its way comes by itself.
+    pushed_at: BTreeMap<LifeId, Time>,
     /// Smoothed lateness of the tree behind lazy links, and its deviation (RFC 6298 §2).
     lag: Option<(Duration, Duration)>,
 }
@@ -126,9 +130,21 @@ impl Repair {
     pub(crate) fn forget_life(&mut self, life: LifeId) {
         self.wants.remove(&life);
         self.told_at.remove(&life);
+        self.pushed_at.remove(&life);
         self.dropped.retain(|(_, it), _| *it != life);
         for known in self.known.values_mut() {
             known.remove(&life);
+        }
+    }
+
+    /// Forgets lives that are closed.
+    pub(crate) fn retain(&mut self, open: impl Fn(LifeId) -> bool) {
+        self.wants.retain(|life, _| open(*life));
+        self.told_at.retain(|life, _| open(*life));
+        self.pushed_at.retain(|life, _| open(*life));
+        self.dropped.retain(|(_, life), _| open(*life));
+        for known in self.known.values_mut() {
+            known.retain(|life, _| open(*life));
         }
     }
 
@@ -139,6 +155,7 @@ impl Repair {
             since: now,
             deadline: ripe_at,
             ripe: 0,
+            unpushed: 0,
             heads: VecDeque::new(),
             asked: None,
             tried: BTreeSet::new(),
@@ -147,6 +164,7 @@ impl Repair {
         });
         if !patient {
             want.ripe = want.ripe.max(end);
+            want.unpushed = want.unpushed.max(end);
             if want.asked.is_none() {
                 want.deadline = want.deadline.min(now);
             }
@@ -204,11 +222,12 @@ impl Repair {
 
     /// The tree brought a batch, for the first time or again: how late behind the lazy links?
     pub(crate) fn on_pushed(&mut self, now: Time, life: LifeId, seq: Seq) {
-        if let Some((next, at)) = self.told_at.get(&life).copied() {
-            if seq + 1 >= next {
-                self.told_at.remove(&life);
-                self.learn(now.since(at));
-            }
+        self.pushed_at.insert(life, now);
+        if let Some((next, at)) = self.told_at.get(&life).copied()
+            && seq + 1 >= next
+        {
+            self.told_at.remove(&life);
+            self.learn(now.since(at));
         }
     }
 
@@ -284,10 +303,30 @@ impl Repair {
                 }
                 continue;
             }
+            if let Some(until) = self.on_its_way(now, life, missing[0].0, sources, config) {
+                self.wants.get_mut(&life).expect("due").deadline = until;
+                continue;
+            }
             let proven = sources.life(life).is_some_and(|it| it.held.end() >= missing[0].1);
             self.step(now, life, &missing, proven, parent, neighbours, links, config, &mut steps);
         }
         steps
+    }
+
+    /// While the tree brings this life in order, the end that others told of is on its way: until
+    /// when to trust in that. A gap in the middle is none: links are FIFO.
+    fn on_its_way(
+        &self,
+        now: Time,
+        life: LifeId,
+        first: Seq,
+        sources: &Sources,
+        config: &Config,
+    ) -> Option<Time> {
+        let want = self.wants.get(&life)?;
+        let tail = sources.life(life).is_some_and(|it| it.held.end() <= first);
+        let until = *self.pushed_at.get(&life)? + self.learned_lag(config);
+        (tail && first >= want.unpushed && want.asked.is_none() && until > now).then_some(until)
     }
 
     #[expect(

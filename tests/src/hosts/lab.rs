@@ -40,6 +40,8 @@ impl Lab {
     /// # Panics
     /// Instead of `None`, if `TREECAST_HOSTS` is `require`; and if `ip` fails half-way.
     pub fn new(hosts: usize) -> Option<Self> {
+        // Built before the clock of any test runs.
+        binary::path();
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         sweep();
         static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -137,11 +139,13 @@ impl Host {
         Process::start(command, format!("h{} {}", self.number, args.join(" ")))
     }
 
-    /// Starts a shell script here; `$TREECAST` is the binary with `--json` and the data directory.
+    /// Starts a shell script here; `$TREECAST` is the binary with `--json` and the data
+    /// directory, `$DATA` that directory.
     pub fn shell(&self, script: &str) -> Process {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace.0, "sh", "-c", script]);
         let binary = binary::path().display();
+        command.env("DATA", self.data_dir());
         command.env("TREECAST", format!("{binary} --json --data-dir {}", self.data_dir().display()));
         Process::start(command, format!("h{} sh -c {script:?}", self.number))
     }

@@ -128,7 +128,7 @@ impl Process {
     /// # Panics
     /// If it does not within [`PATIENCE`].
     pub fn ended(mut self) -> Run {
-        let what = format!("the end of `{}`; it said {:?}", self.what, self.tail());
+        let what = format!("the end of `{}`; it said {}", self.what, self.tail());
         let status = until(PATIENCE, &what, || self.child.try_wait().expect("a child can be waited for"));
         Run { code: status.code(), out: self.out.all(), err: self.err.all(), took: self.started.elapsed() }
     }
@@ -165,7 +165,7 @@ impl Process {
         wanted: impl Fn(&Value) -> bool,
     ) -> (usize, Instant, Value) {
         self.out.read.wait(from, wanted).unwrap_or_else(|| {
-            panic!("`{}` did not say {what} within {PATIENCE:?}; it said {:?}", self.what, self.tail())
+            panic!("`{}` did not say {what} within {PATIENCE:?}; it said {}", self.what, self.tail())
         })
     }
 
@@ -184,9 +184,8 @@ impl Process {
     /// If none comes within [`PATIENCE`].
     pub fn wait_complaint(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> (Instant, Value) {
         let found = self.err.read.wait(0, wanted);
-        let (_, at, line) = found.unwrap_or_else(|| {
-            panic!("`{}` did not complain of {what}; it said {:?}", self.what, self.tail())
-        });
+        let (_, at, line) = found
+            .unwrap_or_else(|| panic!("`{}` did not complain of {what}; it said {}", self.what, self.tail()));
         (at, line)
     }
 
@@ -213,13 +212,15 @@ impl Process {
         (rss, Duration::from_millis(ticks * 10))
     }
 
-    /// The last lines of both streams, for whoever has to find out what went wrong.
-    fn tail(&self) -> Vec<Value> {
-        let last = |lines: Vec<(Instant, Value)>| {
-            let skip = lines.len().saturating_sub(6);
-            lines.into_iter().skip(skip).map(|(_, line)| line)
-        };
-        last(self.said()).chain(last(self.complained())).collect()
+    /// The last lines of both streams, for whoever has to find out what went wrong: of messages and
+    /// receipts, which come in droves, only the last.
+    fn tail(&self) -> String {
+        let droves = |line: &Value| line["type"] == "message" || line["type"] == "receipt";
+        let (droves, mut rest): (Vec<_>, Vec<_>) =
+            self.said().into_iter().partition(|(_, line)| droves(line));
+        rest.extend(self.complained());
+        let last = rest.iter().skip(rest.len().saturating_sub(12)).chain(droves.last());
+        last.map(|(at, line)| format!("\n  {:?} {line}", at.duration_since(self.started))).collect()
     }
 }
 

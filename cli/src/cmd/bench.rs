@@ -1,0 +1,65 @@
+//! `bench`: what this machine reaches, with real nodes in this process.
+
+use serde_json::json;
+use treecast_overlay::Order;
+
+use crate::args::BenchArgs;
+use crate::bench::{self, BenchError, BenchOptions, BenchReport};
+use crate::failure::{Stop, bug, usage};
+use crate::output::Screen;
+
+pub(super) async fn run(args: BenchArgs, screen: &Screen) -> Result<u8, Stop> {
+    let BenchArgs { nodes, transport, size, seconds, order } = args;
+    if order == Order::Total {
+        let fix = "Choose `unordered`, `fifo` or `causal`.";
+        return Err(usage("Nothing was measured.", "This version has no total order yet.", fix).into());
+    }
+    let options = BenchOptions { nodes, transport, size, seconds, order };
+    let report = bench::run(options).await.map_err(failed)?;
+    if screen.json {
+        screen.say_json(&as_json(&options, &report))?;
+    } else {
+        as_text(&options, &report).iter().try_for_each(|line| screen.say(line))?;
+    }
+    Ok(0)
+}
+
+fn failed(error: BenchError) -> Stop {
+    match error {
+        BenchError::TooFewNodes | BenchError::BadSize => {
+            usage("Nothing was measured.", format!("{error}."), "See `treecast bench --help`.").into()
+        }
+        other => bug(format!("The bench did not get through: {other}.")).into(),
+    }
+}
+
+fn as_json(options: &BenchOptions, report: &BenchReport) -> serde_json::Value {
+    let mut line = json!(report);
+    line["type"] = json!("bench");
+    line["nodes"] = json!(options.nodes);
+    line["transport"] = json!(options.transport.to_string());
+    line["size"] = json!(options.size);
+    line["order"] = json!(options.order.name());
+    line
+}
+
+fn as_text(options: &BenchOptions, report: &BenchReport) -> Vec<String> {
+    let BenchOptions { nodes, transport, size, order, .. } = options;
+    let cpu = report.cpu_us_per_delivery.map_or("unknown".into(), |us| format!("{us:.2} µs"));
+    vec![
+        format!("{nodes} nodes over {transport}, {order}, messages of {size} bytes, one source"),
+        format!(
+            "  to each of {}  {:.0} messages/s, {:.1} MB/s",
+            nodes - 1,
+            report.messages_per_s,
+            report.mb_per_s
+        ),
+        format!("  processor     {cpu} a delivery"),
+        format!("  on the wire   {:.3} bytes a payload byte", report.wire_per_payload),
+        format!(
+            "  latency       p50 {} µs, p99 {} µs at a tenth of that rate",
+            report.latency_us.p50, report.latency_us.p99
+        ),
+        format!("  lost          {}; twice {}", report.lost, report.duplicates),
+    ]
+}
