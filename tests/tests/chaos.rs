@@ -26,7 +26,7 @@ fn storm(size: Size, default_seeds: u64) {
 
 #[test]
 fn tiny_groups() {
-    storm(Size::Tiny, 40);
+    storm(Size::Tiny, 100);
 }
 
 #[test]
