@@ -82,6 +82,8 @@ pub(crate) struct Group {
     publisher: Publisher,
     receipts: Receipts,
     flow: Flow,
+    /// A member that is to be a neighbour although the view is full.
+    bridge: Option<NodeId>,
     /// What each neighbour's short numbers mean.
     references: BTreeMap<NodeId, BTreeMap<u32, LifeId>>,
     /// Lives with news for lazy links, and those whose short number is not told yet.
@@ -137,6 +139,7 @@ impl Group {
             publisher: Publisher::new(last_life),
             receipts: Receipts::default(),
             flow: Flow::default(),
+            bridge: None,
             references: BTreeMap::new(),
             news: BTreeSet::new(),
             undefined: BTreeSet::new(),

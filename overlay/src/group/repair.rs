@@ -194,6 +194,7 @@ impl Repair {
         seq: Seq,
         pushed: bool,
         sources: &Sources,
+        config: &Config,
     ) -> Option<Range> {
         if pushed {
             self.on_pushed(now, life, seq);
@@ -216,6 +217,9 @@ impl Repair {
             // The answer is complete: ask for the next piece at once.
             want.begin_anew(now);
             want.deadline = now;
+        } else if want.asked.as_ref().is_some_and(|(_, ranges)| names(ranges, seq)) {
+            // The answer is coming: no reason to ask anybody else.
+            want.deadline = want.deadline.max(now + config.pull_timeout);
         }
         told
     }
@@ -444,6 +448,10 @@ impl Repair {
 fn ask(known: Option<&Ranges>, missing: &[Range], most: u64) -> Vec<Range> {
     let likely = known.map(|held| held.intersect(missing)).unwrap_or_default();
     take(if likely.is_empty() { missing } else { &likely }, most)
+}
+
+fn names(ranges: &[Range], seq: Seq) -> bool {
+    ranges.iter().any(|(from, to)| (*from..*to).contains(&seq))
 }
 
 fn all_held(held: &Ranges, ranges: &[Range]) -> bool {

@@ -69,7 +69,8 @@ impl Group {
         self.repair.on_has(from, (id.source, id.life), id.seq);
         let pushed = self.tree.is_edge(&from);
         self.take(ctx, batch, Some(from));
-        let repaired = self.repair.on_received(ctx.now, (id.source, id.life), id.seq, pushed, &self.sources);
+        let repaired =
+            self.repair.on_received(ctx.now, (id.source, id.life), id.seq, pushed, &self.sources, ctx.config);
         if let Some((from, to)) = repaired {
             let (group, source, life) = (self.id, id.source, id.life);
             ctx.event(Event::Repaired { group, source, life, from, to });
