@@ -116,7 +116,9 @@ impl Group {
                 touched.push(id);
             }
         }
-        let patient = purpose == Purpose::News && self.tree.parent().is_some_and(|it| it != from);
+        // A root has no parent, and all come to it along the tree nevertheless.
+        let by_tree = self.tree.is_placed() && self.tree.parent() != Some(from);
+        let patient = purpose == Purpose::News && by_tree;
         for id in touched {
             self.want_missing(ctx, id, patient);
             self.deliver(ctx, id.0);
