@@ -88,6 +88,8 @@ fn go_and_come(stayer: &mut Side<'_>, goer: &mut Side<'_>, kill: bool) {
     goer.come();
     let (to_stayer, to_goer) = talk(stayer, goer, "goes on");
     let number = goer.host.number();
+    let missed = goer.chat().messages().iter().filter(|message| message.text.contains("alone")).count();
+    tell(&format!("h{number} was shown {missed} of the 2 lines said while it was away"));
     tell(&format!(
         "h{number} {how} and back: heard after {} ms, hears after {} ms",
         to_stayer.as_millis(),
@@ -110,6 +112,29 @@ fn two_go_on_after_stops_and_kills() {
         tell(&format!("round {round} is over"));
     }
     std::thread::sleep(Duration::from_secs(1));
+    let (said_by_one, said_by_two) = (one.said.clone(), two.said.clone());
+    one.go(false, &said_by_two);
+    two.go(false, &said_by_one);
+}
+
+#[test]
+fn a_cable_pulled_and_put_back_loses_nothing() {
+    let Some(lab) = Lab::new(2) else { return };
+    let [first, second] = lab.hosts() else { unreachable!("two were asked for") };
+    let (mut one, mut two) = (Side::new(first), Side::new(second));
+    talk(&mut one, &mut two, "begins");
+    // Short, and so long that each takes the other for failed.
+    for cut in [2, 20].map(Duration::from_secs) {
+        lab.plug(second, false);
+        let (first, second_line) = (one.say("into the void"), two.say("into the void"));
+        std::thread::sleep(cut);
+        lab.plug(second, true);
+        let back = std::time::Instant::now();
+        let heard = [one.chat().wait_text(&second_line), two.chat().wait_text(&first)];
+        let took = heard.map(|at| at.saturating_duration_since(back).as_millis());
+        tell(&format!("cut for {cut:?}: what was said meanwhile came after {took:?} ms"));
+        talk(&mut one, &mut two, "goes on");
+    }
     let (said_by_one, said_by_two) = (one.said.clone(), two.said.clone());
     one.go(false, &said_by_two);
     two.go(false, &said_by_one);
