@@ -15,6 +15,9 @@ use crate::time::Time;
 
 /// Heads of one life that ripen one after the other, at most.
 const MAX_HEADS: usize = 64;
+/// After so many pulls without an answer, news cut the back-off short: somebody may have told
+/// of what does not exist.
+const IN_VAIN: u32 = 3;
 /// A sample of the lag that takes longer is none: the tree did not bring it.
 const SAMPLE_TTL: Duration = Duration::from_secs(2);
 
@@ -162,6 +165,10 @@ impl Repair {
             pulls: 0,
             told: None,
         });
+        if want.pulls >= IN_VAIN {
+            // Asked in vain so far; who tells of more may be the one that has it.
+            want.deadline = want.deadline.min(ripe_at.max(now + config.pull_timeout));
+        }
         if !patient {
             want.ripe = want.ripe.max(end);
             want.unpushed = want.unpushed.max(end);
