@@ -1,6 +1,7 @@
 //! Two that stop, are killed and come back: talk goes on, nothing comes twice, order holds
 //! across an author's lives.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use treecast_tests::hosts::{Host, Lab, Process, lines_of, tell};
@@ -14,11 +15,13 @@ struct Side<'a> {
     chat: Option<Process>,
     /// What it said, in all its lives.
     said: Vec<String>,
+    /// What it was shown in earlier lives.
+    shown: BTreeSet<String>,
 }
 
 impl<'a> Side<'a> {
     fn new(host: &'a Host) -> Self {
-        let mut side = Self { host, chat: None, said: Vec::new() };
+        let mut side = Self { host, chat: None, said: Vec::new(), shown: BTreeSet::new() };
         side.come();
         side
     }
@@ -42,6 +45,12 @@ impl<'a> Side<'a> {
     fn go(&mut self, kill: bool, other: &[String]) {
         let chat = self.chat.take().expect("it is here");
         self.judge(&chat, other);
+        for message in chat.messages() {
+            let text = message.text;
+            if !self.shown.insert(text.clone()) {
+                tell(&format!("h{} was shown {text:?} in an earlier life as well", self.host.number()));
+            }
+        }
         if kill {
             chat.kill();
         } else {
@@ -82,13 +91,13 @@ fn talk(one: &mut Side<'_>, two: &mut Side<'_>, what: &str) -> (Duration, Durati
 fn go_and_come(stayer: &mut Side<'_>, goer: &mut Side<'_>, kill: bool) {
     let how = if kill { "killed" } else { "stopped" };
     goer.go(kill, &stayer.said);
-    stayer.say("alone");
+    let mut alone = vec![stayer.say("alone")];
     std::thread::sleep(Duration::from_secs(2));
-    stayer.say("still alone");
+    alone.push(stayer.say("still alone"));
     goer.come();
     let (to_stayer, to_goer) = talk(stayer, goer, "goes on");
     let number = goer.host.number();
-    let missed = goer.chat().messages().iter().filter(|message| message.text.contains("alone")).count();
+    let missed = goer.chat().messages().iter().filter(|message| alone.contains(&message.text)).count();
     tell(&format!("h{number} was shown {missed} of the 2 lines said while it was away"));
     tell(&format!(
         "h{number} {how} and back: heard after {} ms, hears after {} ms",
@@ -126,11 +135,11 @@ fn a_cable_pulled_and_put_back_loses_nothing() {
     // Short, and so long that each takes the other for failed.
     for cut in [2, 20].map(Duration::from_secs) {
         lab.plug(second, false);
-        let (first, second_line) = (one.say("into the void"), two.say("into the void"));
+        let lines = (one.say("into the void"), two.say("into the void"));
         std::thread::sleep(cut);
         lab.plug(second, true);
         let back = std::time::Instant::now();
-        let heard = [one.chat().wait_text(&second_line), two.chat().wait_text(&first)];
+        let heard = [one.chat().wait_text(&lines.1), two.chat().wait_text(&lines.0)];
         let took = heard.map(|at| at.saturating_duration_since(back).as_millis());
         tell(&format!("cut for {cut:?}: what was said meanwhile came after {took:?} ms"));
         talk(&mut one, &mut two, "goes on");
