@@ -417,9 +417,12 @@ impl Repair {
         neighbours.iter().filter(open).min_by_key(|node| rank(node)).copied()
     }
 
+    /// Whether a neighbour says that it holds some of this, and has not told that it no longer
+    /// does: what was given up or dropped counts as held in frontiers.
     fn covers(&self, node: &NodeId, life: LifeId, missing: &[Range]) -> bool {
         let known = self.known.get(node).and_then(|it| it.get(&life));
-        known.is_some_and(|held| !held.intersect(missing).is_empty())
+        let dropped = self.dropped.get(&(*node, life)).copied().unwrap_or(0);
+        known.is_some_and(|held| held.intersect(missing).iter().any(|range| range.1 > dropped))
     }
 
     fn anybody_has(&self, life: LifeId, first: Range) -> bool {

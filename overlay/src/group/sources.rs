@@ -267,6 +267,9 @@ impl LifeState {
     pub(crate) fn skip(&mut self, range: Range) {
         self.held.insert_range(range);
         self.skipped.push(range);
+        if range.0 <= self.dropped_below {
+            self.dropped_below = self.dropped_below.max(range.1);
+        }
         self.head = None;
     }
 
