@@ -54,9 +54,8 @@ pub fn frames(data: &[u8]) {
     field.world.crash(LIAR, Crash::Process);
     field.world.tamper(None);
     field.talk(Duration::from_millis(3_000));
-    // Past the last hole that is given up. A replayed batch may name a cause that nobody here
-    // has: who gives it up goes on, and others may begin to wait for the same cause only then.
-    let quiet = field.world.config.lost_after * 2 + Duration::from_secs(15);
+    // Past the last hole that is given up.
+    let quiet = field.world.config.lost_after + Duration::from_secs(15);
     field.run_for(quiet);
     field.talk(Duration::from_millis(1_000));
     field.run_for(Duration::from_secs(10));

@@ -118,17 +118,22 @@ impl Sequencer {
     /// Whether causes of this batch are missing; then it is looked at again when they come.
     fn waits(&mut self, batch: &BatchId, sources: &Sources, store: &Store, advance: &mut Advance) -> bool {
         let Some(stored) = store.get(batch) else { return false };
-        let unmet = stored.header.dependencies.iter().find(|it| {
-            let waived = self.waived.get(&(it.source, it.life)).is_some_and(|from| it.seq >= *from);
-            it.source != batch.source && !waived && !sources.is_met(it)
-        });
-        let Some(cause) = unmet else { return false };
-        self.waiting.entry(cause.source).or_default().insert(batch.source);
-        let heard = sources.life((cause.source, cause.life)).is_some_and(|life| life.heard > cause.seq);
-        if !heard {
-            advance.wanted.push(*cause);
+        let mut waits = false;
+        // All that is missing is looked for at once: causes that nobody has are given up side by
+        // side, not one after the other.
+        for cause in stored.header.dependencies.iter().filter(|it| it.source != batch.source) {
+            let life = (cause.source, cause.life);
+            let waived = self.waived.get(&life).is_some_and(|from| cause.seq >= *from);
+            if waived || sources.is_met(cause) {
+                continue;
+            }
+            waits = true;
+            self.waiting.entry(cause.source).or_default().insert(batch.source);
+            if sources.life(life).is_none_or(|it| it.heard <= cause.seq) {
+                advance.wanted.push(*cause);
+            }
         }
-        true
+        waits
     }
 
     /// Nobody has this life's batches from `from` on, although others name them as causes:
