@@ -32,6 +32,12 @@ fn three_hosts_find_each_other_and_bursts_arrive_whole() {
     let up = three.treecast(&["up", "--group", "lobby"]);
     up.wait("that it is ready", |line| line["type"] == "ready");
     let third = three.treecast(&["sub", "lobby"]);
+    until(PATIENCE, "a sub that has attached to its node", || {
+        // It shows what comes from then on: its own node's words are there when it is.
+        let run = three.run(&["pub", "lobby", "are you listening?"], b"");
+        assert_eq!(run.code, Some(0), "{run:?}");
+        third.said().iter().any(|(_, line)| line["text"] == "are you listening?").then_some(())
+    });
     everybody_hears_a_word(&lab, &[&sub, &chat, &third]);
     bursts(&lab, &[&sub, &chat, &third]);
     idle(&[&sub, &chat, &up]);
