@@ -3,9 +3,10 @@
 
 use std::io::Write;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use treecast_tests::hosts::{Lab, PATIENCE, Process, lines_of, tell, until};
+use treecast_tests::hosts::{Lab, PATIENCE, Process, Tree, lines_of, tell, until};
 
 const HOSTS: usize = 6;
 
@@ -26,13 +27,13 @@ fn stuck_for() -> Duration {
 /// Talk at an even pace, for as long as it is not told to end; when each line was said.
 struct Talk<'a> {
     said: &'a Mutex<Vec<Instant>>,
-    over: &'a std::sync::atomic::AtomicBool,
+    over: &'a AtomicBool,
 }
 
 impl Talk<'_> {
     fn run(&self, mut to: impl Write) {
         let (began, mut number) = (Instant::now(), 0);
-        while !self.over.load(std::sync::atomic::Ordering::Relaxed) {
+        while !self.over.load(Ordering::Relaxed) {
             while number < (began.elapsed().as_micros() as u64 * RATE) / 1_000_000 {
                 self.said.lock().expect("no panic").push(Instant::now());
                 writeln!(to, "{number:.<SIZE$}").expect("it listens");
@@ -71,35 +72,35 @@ fn one_stands_still(listen: &str) {
     for node in &nodes {
         node.wait("that it is ready", |line| line["type"] == "ready");
     }
-    let [source, others @ ..] = lab.hosts() else { unreachable!("there are six") };
-    until(PATIENCE, "one tree", || {
-        let run = source.run(&["pub", "lobby", "roll call", "--wait", "5", "--timeout", "2s"], b"");
-        (run.code == Some(0)).then_some(())
-    });
-    let listeners: Vec<Process> = others.iter().map(|host| host.treecast(&["sub", "lobby"])).collect();
-    for (host, listener) in others.iter().zip(&listeners) {
+    // The root stands still, through which all goes; another talks.
+    let root = root_of(&lab);
+    let source = usize::from(root == 0);
+    let listeners: Vec<(usize, Process)> = (0..HOSTS)
+        .filter(|host| *host != source)
+        .map(|host| (host, lab.hosts()[host].treecast(&["sub", "lobby"])))
+        .collect();
+    for (host, listener) in &listeners {
         until(PATIENCE, "a sub that has attached", || {
-            host.run(&["pub", "lobby", "hear, hear"], b"");
+            lab.hosts()[*host].run(&["pub", "lobby", "hear, hear"], b"");
             (!listener.messages().is_empty()).then_some(())
         });
     }
 
-    let mut publisher = source.treecast(&["pub", "lobby"]);
+    let mut publisher = lab.hosts()[source].treecast(&["pub", "lobby"]);
     let stdin = publisher.take_stdin();
-    let (said, over) = (Mutex::new(Vec::new()), std::sync::atomic::AtomicBool::new(false));
+    let (said, over) = (Mutex::new(Vec::new()), AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| Talk { said: &said, over: &over }.run(stdin));
         std::thread::sleep(Duration::from_secs(5));
         let before: Vec<u64> = nodes.iter().map(|node| node.used().0).collect();
         let still = Instant::now();
-        // The last one: whether it is a leaf or a relay is left to chance.
-        nodes.last().expect("six").signal("STOP");
+        nodes[root].signal("STOP");
         std::thread::sleep(stuck_for());
         let after: Vec<u64> = nodes.iter().map(|node| node.used().0).collect();
-        nodes.last().expect("six").signal("CONT");
+        nodes[root].signal("CONT");
         let goes_on = Instant::now();
-        over.store(true, std::sync::atomic::Ordering::Relaxed);
-        for (number, (before, after)) in before.iter().zip(&after).enumerate().take(HOSTS - 1) {
+        over.store(true, Ordering::Relaxed);
+        for (number, (before, after)) in before.iter().zip(&after).enumerate() {
             tell(&format!("h{}: {before} KiB resident, then {after}", number + 1));
             assert!(
                 after.saturating_sub(*before) < MEMORY_KIB,
@@ -107,26 +108,40 @@ fn one_stands_still(listen: &str) {
                 number + 1
             );
         }
+        tell(&format!("h{} stood still", root + 1));
         judge(&listeners, &said, (still, goes_on));
     });
     assert_eq!(publisher.ended().code, Some(0));
 }
 
-fn judge(listeners: &[Process], said: &Mutex<Vec<Instant>>, (still, goes_on): (Instant, Instant)) {
+/// The number of the host whose node is the root of the one tree that all agree on.
+fn root_of(lab: &Lab) -> usize {
+    let ids: Vec<String> = lab.hosts().iter().map(|host| host.node_id()).collect();
+    let tree = until(PATIENCE, "one tree", || {
+        Tree::ask(lab.hosts().iter().zip(ids.iter().map(String::as_str)), "lobby")
+            .ok()
+            .filter(|tree| tree.0.len() == HOSTS)
+    });
+    let root = tree.0.values().find(|place| place.parent.is_none()).expect("a tree has a root");
+    ids.iter().position(|id| *id == root.node).expect("it is one of them")
+}
+
+fn judge(listeners: &[(usize, Process)], said: &Mutex<Vec<Instant>>, (still, goes_on): (Instant, Instant)) {
     let count = || said.lock().expect("no panic").len();
     let of_talk = |listener: &Process| {
         let by_author = lines_of("a listener", &listener.messages());
         let lines = by_author.into_values().flatten().map(|line| number_of(&line));
         lines.filter(|number| *number != usize::MAX).collect::<Vec<_>>()
     };
-    for (number, listener) in listeners.iter().enumerate() {
+    for (host, listener) in listeners {
+        let host = host + 1;
         until(PATIENCE, "all that was said", || (of_talk(listener).len() >= count()).then_some(()));
         let last = listener.messages().last().expect("there are many").at;
         let said = said.lock().expect("no panic").clone();
         let (most, p99) = lateness(listener, &said, (still, goes_on));
         let after = last.saturating_duration_since(goes_on);
-        tell(&format!("h{}: at most {most:?} late (p99 {p99:?}), all there {after:?} later", number + 2));
-        assert!(of_talk(listener).into_iter().eq(0..said.len()), "h{}: each line once, in order", number + 2);
+        tell(&format!("h{host}: at most {most:?} late (p99 {p99:?}), all there {after:?} later"));
+        assert!(of_talk(listener).into_iter().eq(0..said.len()), "h{host}: each line once, in order");
     }
 }
 
