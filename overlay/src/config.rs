@@ -36,12 +36,11 @@ pub struct Config {
     pub store_age: Duration,
     /// Payload bytes held back for order per group (causes or predecessors missing).
     pub pending_bytes: usize,
-    /// Bytes that wait in the driver for one link before batches are no longer pushed to it.
+    /// Bytes that wait in the driver for one link before batches are no longer pushed to it. While
+    /// half as many wait on most tree links, the node asks for a pause, or makes none itself.
     pub link_high_water: usize,
     /// Below this many bytes waiting a link is written to again.
     pub link_low_water: usize,
-    /// Unsent bytes for a child that moves, beyond which the relay asks for a pause.
-    pub relay_backlog: usize,
     /// A link whose queue does not move for so long is stalled: nobody waits for it.
     pub stall_after: Duration,
     /// Active view, wanted. HyParView uses log10(n) + 1; 6 gives an expander at any size (DESIGN.md §4: 5–8).
@@ -131,7 +130,6 @@ impl Config {
             pending_bytes: 64 << 20,
             link_high_water: 1 << 20,
             link_low_water: 256 << 10,
-            relay_backlog: 4 << 20,
             stall_after: Duration::from_millis(500),
             active_view: 6,
             active_view_max: 9,

@@ -2,9 +2,10 @@
 //! for a pause.
 //!
 //! A tree neighbour whose link is full, or that asked for a pause, is no longer pushed to:
-//! it is told what there is, and pulls. What it then still lacks is its backlog. While the
-//! backlog of a neighbour *that moves* is too large we ask the others to pause; a source
-//! stops making batches. A stalled neighbour counts for nobody.
+//! it is told what there is, and pulls. While most of the tree neighbours *that move* lag, the
+//! tree as a whole takes no more: a relay asks those it hears from to pause, a source makes no
+//! batches. A slow one among faster ones is no reason for anybody to wait, a stalled one even
+//! less: it pulls what it can for as long as the others keep it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -25,7 +26,6 @@ const PAUSE_RENEWAL: Duration = Duration::from_millis(300);
 struct Peer {
     /// Lives of which something was not pushed, to be told when the link is free.
     skipped: BTreeSet<LifeId>,
-    backlog: usize,
     /// It asked us to pause, until then.
     paused_until: Option<Time>,
     /// We asked it to pause, last at this time.
@@ -46,23 +46,12 @@ impl Flow {
     /// Whether a batch may be pushed to this neighbour now.
     pub(crate) fn can_push(&self, now: Time, node: &NodeId, links: &Links, config: &Config) -> bool {
         let free = links.queued(node, Lane::Live) < config.link_high_water;
-        let peer = self.peers.get(node);
-        let paused = peer.and_then(|it| it.paused_until).is_some_and(|until| now < until);
-        free && !paused && peer.is_none_or(|it| it.skipped.is_empty())
+        free && !self.is_paused(now, node) && self.peers.get(node).is_none_or(|it| it.skipped.is_empty())
     }
 
     /// A batch was not pushed.
-    pub(crate) fn on_skipped(&mut self, node: NodeId, life: LifeId, bytes: usize) {
-        let peer = self.peers.entry(node).or_default();
-        peer.skipped.insert(life);
-        peer.backlog = peer.backlog.saturating_add(bytes);
-    }
-
-    /// The neighbour pulled so much.
-    pub(crate) fn on_pulled(&mut self, node: &NodeId, bytes: usize) {
-        if let Some(peer) = self.peers.get_mut(node) {
-            peer.backlog = peer.backlog.saturating_sub(bytes);
-        }
+    pub(crate) fn on_skipped(&mut self, node: NodeId, life: LifeId) {
+        self.peers.entry(node).or_default().skipped.insert(life);
     }
 
     /// The neighbour asked for a pause, or ended it.
@@ -91,12 +80,27 @@ impl Flow {
         self.peers.iter().filter(|(_, peer)| !peer.skipped.is_empty()).map(|(node, _)| *node).collect()
     }
 
-    /// Whether a neighbour that moves is too far behind: the source waits, a relay asks for a
-    /// pause. `except` is who would be asked.
-    pub(crate) fn blocked(&self, now: Time, except: Option<&NodeId>, links: &Links, config: &Config) -> bool {
-        self.peers.iter().any(|(node, peer)| {
-            Some(node) != except && peer.backlog > config.relay_backlog && !links.stalled(now, node, config)
-        })
+    /// Whether most of the tree neighbours that move lag: more of them than do not. `except` is
+    /// who would be asked to pause, and does not count.
+    pub(crate) fn crowded(
+        &self,
+        now: Time,
+        edges: &[NodeId],
+        except: Option<&NodeId>,
+        links: &Links,
+        config: &Config,
+    ) -> bool {
+        let asked = except.and_then(|it| self.peers.get(it)).is_some_and(|it| it.told_pause.is_some());
+        // A pause that was asked for goes on until the queues are short.
+        let full = if asked { config.link_low_water } else { config.link_high_water / 2 };
+        let lags = |node: &NodeId| links.queued(node, Lane::Live) >= full || self.is_paused(now, node);
+        let moving = edges.iter().filter(|it| Some(*it) != except && !links.stalled(now, it, config));
+        let balance: isize = moving.map(|node| if lags(node) { 1 } else { -1 }).sum();
+        balance > 0
+    }
+
+    fn is_paused(&self, now: Time, node: &NodeId) -> bool {
+        self.peers.get(node).and_then(|it| it.paused_until).is_some_and(|until| now < until)
     }
 
     /// Whom of the tree neighbours to ask for a pause (`true`) or to go on (`false`).
@@ -112,13 +116,13 @@ impl Flow {
             peer.told_pause = None;
         }
         for node in edges {
-            let blocked = self.blocked(now, Some(node), links, config);
+            let crowded = self.crowded(now, edges, Some(node), links, config);
             let told = self.peers.get(node).and_then(|it| it.told_pause);
             let due = told.is_none_or(|at| now.since(at) >= PAUSE_RENEWAL);
-            if blocked && due {
+            if crowded && due {
                 asks.push((*node, true));
                 self.peers.entry(*node).or_default().told_pause = Some(now);
-            } else if !blocked && told.is_some() {
+            } else if !crowded && told.is_some() {
                 asks.push((*node, false));
                 self.peers.entry(*node).or_default().told_pause = None;
             }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::ctx::Ctx;
-use super::flow::Flow;
 use super::order::close_before;
 use super::publish::MAX_AHEAD_MS;
 use super::ranges::Range;
@@ -246,9 +245,10 @@ impl Group {
                 let frame = frame.get_or_insert_with(|| Frame::Batch(bytes.clone()).encode(ctx.channel));
                 ctx.send_encoded(&node, Lane::Live, frame.clone());
             } else {
-                self.flow.on_skipped(node, life, bytes.len());
+                self.flow.on_skipped(node, life);
             }
         }
+        self.ask_for_pauses(ctx);
     }
 
     /// Delivers what has become deliverable since something happened to this source.
@@ -313,19 +313,18 @@ impl Group {
         self.next_try = if ripe { ctx.now + TRY_AGAIN } else { self.publisher.ripe_at(ctx.config) };
     }
 
-    /// Idle: at once. Busy: when a batch is full or 5 ms old. Never while a tree neighbour
-    /// that moves is full: the queue fills, and its room tells the application.
+    /// Idle: at once. Busy: when a batch is full or 5 ms old. Never while most tree
+    /// neighbours that move are full: the queue fills, and its room tells the application.
     fn may_make_batch(&self, ctx: &Ctx<'_>) -> bool {
         let edges = self.tree.edges();
         let queued = |node: &NodeId| {
             if ctx.links.stalled(ctx.now, node, ctx.config) { 0 } else { ctx.links.queued(node, Lane::Live) }
         };
-        let most = edges.iter().map(queued).max();
+        let idle = edges.iter().map(queued).max() == Some(0);
         let going = matches!(self.phase, Phase::Going(_));
-        if most.is_some_and(|it| it >= ctx.config.link_high_water) || self.is_blocked(ctx) {
+        if self.flow.crowded(ctx.now, &edges, None, ctx.links, ctx.config) {
             return false;
         }
-        let idle = most == Some(0);
         idle || going || self.publisher.is_ripe(ctx.now, ctx.config)
     }
 
@@ -335,10 +334,6 @@ impl Group {
         matches!(self.phase, Phase::Fresh)
             && self.publisher.life().is_none()
             && ctx.now.since(self.entered) < ctx.config.fresh_wait
-    }
-
-    fn is_blocked(&self, ctx: &Ctx<'_>) -> bool {
-        Flow::blocked(&self.flow, ctx.now, None, ctx.links, ctx.config)
     }
 
     /// Our batch is on disk: it may leave.
@@ -458,7 +453,6 @@ impl Group {
                 };
                 room = room.saturating_sub(bytes.len());
                 left -= 1;
-                self.flow.on_pulled(&from, bytes.len());
                 self.repair.on_has(from, id, seq);
                 ctx.send_encoded(&from, lane, Frame::Batch(bytes).encode(ctx.channel));
                 seq += 1;
@@ -480,6 +474,7 @@ impl Group {
     /// A link has room again: who was not pushed to is told what there is.
     pub(crate) fn on_drained(&mut self, ctx: &mut Ctx<'_>, node: &NodeId) {
         self.tell_skipped(ctx, node);
+        self.ask_for_pauses(ctx);
         self.maybe_make_batch(ctx);
     }
 
@@ -487,6 +482,10 @@ impl Group {
         for node in self.flow.behind() {
             self.tell_skipped(ctx, &node);
         }
+        self.ask_for_pauses(ctx);
+    }
+
+    fn ask_for_pauses(&mut self, ctx: &mut Ctx<'_>) {
         let edges = self.tree.edges();
         for (node, paused) in self.flow.poll(ctx.now, &edges, ctx.links, ctx.config) {
             ctx.send(&node, &Frame::Flow(crate::wire::frame::Flow { paused }));
