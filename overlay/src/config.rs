@@ -37,7 +37,7 @@ pub struct Config {
     /// Payload bytes held back for order per group (causes or predecessors missing).
     pub pending_bytes: usize,
     /// Bytes that wait in the driver for one link before batches are no longer pushed to it. While
-    /// half as many wait on most tree links, the node asks for a pause, or makes none itself.
+    /// a quarter of that waits on most tree links, the node asks for a pause, or makes none itself.
     pub link_high_water: usize,
     /// Below this many bytes waiting a link is written to again.
     pub link_low_water: usize,
@@ -129,7 +129,7 @@ impl Config {
             store_age: Duration::from_secs(300),
             pending_bytes: 64 << 20,
             link_high_water: 1 << 20,
-            link_low_water: 256 << 10,
+            link_low_water: 128 << 10,
             stall_after: Duration::from_millis(500),
             active_view: 6,
             active_view_max: 9,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::sources::LifeId;
 use crate::config::Config;
-use crate::id::NodeId;
+use crate::id::{NodeId, Seq};
 use crate::io::Lane;
 use crate::links::Links;
 use crate::time::Time;
@@ -22,10 +22,18 @@ const PAUSE_TTL: Duration = Duration::from_secs(1);
 /// How often a pause is renewed.
 const PAUSE_RENEWAL: Duration = Duration::from_millis(300);
 
+/// Who was not pushed to and has pulled nothing for so long does not catch up from us. Guess:
+/// some round trips.
+const CATCHES_UP: Duration = Duration::from_millis(500);
+
 #[derive(Debug, Default)]
 struct Peer {
     /// Lives of which something was not pushed, to be told when the link is free.
     skipped: BTreeSet<LifeId>,
+    /// What was not pushed and not pulled yet: below which seq of each life.
+    behind: BTreeMap<LifeId, Seq>,
+    /// When something was skipped or pulled last: who pulls no more has it from elsewhere.
+    caught_at: Time,
     /// It asked us to pause, until then.
     paused_until: Option<Time>,
     /// We asked it to pause, last at this time.
@@ -50,8 +58,23 @@ impl Flow {
     }
 
     /// A batch was not pushed.
-    pub(crate) fn on_skipped(&mut self, node: NodeId, life: LifeId) {
-        self.peers.entry(node).or_default().skipped.insert(life);
+    pub(crate) fn on_skipped(&mut self, now: Time, node: NodeId, (life, seq): (LifeId, Seq)) {
+        let peer = self.peers.entry(node).or_default();
+        peer.skipped.insert(life);
+        let behind = peer.behind.entry(life).or_default();
+        *behind = (*behind).max(seq + 1);
+        peer.caught_at = now;
+    }
+
+    /// The neighbour pulled this.
+    pub(crate) fn on_pulled(&mut self, now: Time, node: &NodeId, (life, seq): (LifeId, Seq)) {
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        if let Some(behind) = peer.behind.get(&life) {
+            peer.caught_at = now;
+            if *behind <= seq + 1 {
+                peer.behind.remove(&life);
+            }
+        }
     }
 
     /// The neighbour asked for a pause, or ended it.
@@ -91,12 +114,20 @@ impl Flow {
         config: &Config,
     ) -> bool {
         let asked = except.and_then(|it| self.peers.get(it)).is_some_and(|it| it.told_pause.is_some());
-        // A pause that was asked for goes on until the queues are short.
-        let full = if asked { config.link_low_water } else { config.link_high_water / 2 };
-        let lags = |node: &NodeId| links.queued(node, Lane::Live) >= full || self.is_paused(now, node);
+        // What is under way when a pause is asked for, at most as much again as waits here, must
+        // still fit below the high water. The pause goes on until the queues are short.
+        let full = if asked { config.link_low_water } else { config.link_high_water / 4 };
+        let waits = |node: &NodeId| links.queued(node, Lane::Live) + links.queued(node, Lane::Bulk);
+        let lags =
+            |node: &NodeId| waits(node) >= full || self.is_paused(now, node) || self.is_behind(now, node);
         let moving = edges.iter().filter(|it| Some(*it) != except && !links.stalled(now, it, config));
         let balance: isize = moving.map(|node| if lags(node) { 1 } else { -1 }).sum();
         balance > 0
+    }
+
+    fn is_behind(&self, now: Time, node: &NodeId) -> bool {
+        let peer = self.peers.get(node);
+        peer.is_some_and(|it| !it.behind.is_empty() && now.since(it.caught_at) < CATCHES_UP)
     }
 
     fn is_paused(&self, now: Time, node: &NodeId) -> bool {

@@ -357,6 +357,7 @@ impl Repair {
         steps: &mut Vec<Step>,
     ) {
         let first = missing[0];
+        let lag = self.learned_lag(config);
         let target = self.choose(life, missing, parent, neighbours, links);
         let given_up = self.is_dropped_everywhere(life, first, neighbours);
         let want = self.wants.get_mut(&life).expect("due");
@@ -388,7 +389,8 @@ impl Repair {
             want.told = Some(first);
             steps.push(Step::Gap(life, first));
         }
-        if want.pulls == 1 && parent.is_some_and(|it| it != target) {
+        let flows = self.pushed_at.get(&life).is_some_and(|at| now.since(*at) < lag * 2);
+        if want.pulls == 1 && parent.is_some_and(|it| it != target) && !flows {
             steps.push(Step::ParentSilent(target));
         }
         let ranges = ask(self.known.get(&target).and_then(|it| it.get(&life)), missing, config.pull_batches);

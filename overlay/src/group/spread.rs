@@ -245,7 +245,7 @@ impl Group {
                 let frame = frame.get_or_insert_with(|| Frame::Batch(bytes.clone()).encode(ctx.channel));
                 ctx.send_encoded(&node, Lane::Live, frame.clone());
             } else {
-                self.flow.on_skipped(node, life);
+                self.flow.on_skipped(ctx.now, node, (life, id.seq));
             }
         }
         self.ask_for_pauses(ctx);
@@ -453,6 +453,7 @@ impl Group {
                 };
                 room = room.saturating_sub(bytes.len());
                 left -= 1;
+                self.flow.on_pulled(ctx.now, &from, (id, seq));
                 self.repair.on_has(from, id, seq);
                 ctx.send_encoded(&from, lane, Frame::Batch(bytes).encode(ctx.channel));
                 seq += 1;

@@ -264,6 +264,11 @@ impl World {
         Some(id)
     }
 
+    /// How many more bytes a node takes for publication now; none while it does not run.
+    pub fn publish_room(&self, node: NodeIx, group: GroupId) -> usize {
+        self.nodes[node.0].engine.as_ref().map_or(0, |engine| engine.publish_room(group))
+    }
+
     /// Asks a node to say goodbye and stop.
     pub fn shutdown(&mut self, node: NodeIx) {
         if self.is_running(node) {
