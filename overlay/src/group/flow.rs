@@ -1,10 +1,10 @@
 //! Feeding neighbours at their own speed: whom batches may be pushed to, and when to ask
 //! for a pause.
 //!
-//! A tree neighbour whose link is full, or that asked for a pause, is no longer pushed to:
-//! it is told what there is, and pulls. While most of the tree neighbours *that move* lag, the
-//! tree as a whole takes no more: a relay asks those it hears from to pause, a source makes no
-//! batches. A slow one among faster ones is no reason for anybody to wait, a stalled one even
+//! A tree neighbour whose link is full is no longer pushed to: it is told what there is, and
+//! pulls. While most of the tree neighbours *that move* lag, the
+//! tree as a whole takes no more: a relay asks the others to pause, who ask those before them,
+//! and a source makes no batches; what is under way still fits into the queues. A slow one among faster ones is no reason for anybody to wait, a stalled one even
 //! less: it pulls what it can for as long as the others keep it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +24,7 @@ const PAUSE_RENEWAL: Duration = Duration::from_millis(300);
 
 /// Who was not pushed to and has pulled nothing for so long does not catch up from us. Guess:
 /// some round trips.
-const CATCHES_UP: Duration = Duration::from_millis(500);
+const CATCHES_UP: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default)]
 struct Peer {
@@ -52,9 +52,9 @@ impl Flow {
     }
 
     /// Whether a batch may be pushed to this neighbour now.
-    pub(crate) fn can_push(&self, now: Time, node: &NodeId, links: &Links, config: &Config) -> bool {
+    pub(crate) fn can_push(&self, node: &NodeId, links: &Links, config: &Config) -> bool {
         let free = links.queued(node, Lane::Live) < config.link_high_water;
-        free && !self.is_paused(now, node) && self.peers.get(node).is_none_or(|it| it.skipped.is_empty())
+        free && self.peers.get(node).is_none_or(|it| it.skipped.is_empty())
     }
 
     /// A batch was not pushed.
@@ -83,19 +83,11 @@ impl Flow {
     }
 
     /// The lives to tell a neighbour of, now that its link is free again.
-    pub(crate) fn take_skipped(
-        &mut self,
-        now: Time,
-        node: &NodeId,
-        links: &Links,
-        config: &Config,
-    ) -> BTreeSet<LifeId> {
-        let Some(peer) = self.peers.get_mut(node) else { return BTreeSet::new() };
-        peer.paused_until = peer.paused_until.filter(|until| now < *until);
-        if peer.paused_until.is_some() || links.queued(node, Lane::Live) > config.link_low_water {
+    pub(crate) fn take_skipped(&mut self, node: &NodeId, links: &Links, config: &Config) -> BTreeSet<LifeId> {
+        if links.queued(node, Lane::Live) > config.link_low_water {
             return BTreeSet::new();
         }
-        std::mem::take(&mut peer.skipped)
+        self.peers.get_mut(node).map(|peer| std::mem::take(&mut peer.skipped)).unwrap_or_default()
     }
 
     /// Neighbours of whom something was skipped.

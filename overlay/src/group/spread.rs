@@ -241,7 +241,7 @@ impl Group {
             {
                 continue;
             }
-            if self.flow.can_push(ctx.now, &node, ctx.links, ctx.config) {
+            if self.flow.can_push(&node, ctx.links, ctx.config) {
                 let frame = frame.get_or_insert_with(|| Frame::Batch(bytes.clone()).encode(ctx.channel));
                 ctx.send_encoded(&node, Lane::Live, frame.clone());
             } else {

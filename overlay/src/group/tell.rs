@@ -70,7 +70,7 @@ impl Group {
 
     /// Tells a neighbour that was not pushed to what there is, once its link has room.
     pub(super) fn tell_skipped(&mut self, ctx: &mut Ctx<'_>, node: &NodeId) {
-        let lives = self.flow.take_skipped(ctx.now, node, ctx.links, ctx.config);
+        let lives = self.flow.take_skipped(node, ctx.links, ctx.config);
         if !lives.is_empty() {
             let lives: Vec<_> = lives.into_iter().collect();
             let frame = self.frontier(&lives, &lives, Purpose::Tell);
