@@ -3,38 +3,12 @@
 use std::path::PathBuf;
 
 use libp2p::Multiaddr;
-use treecast_overlay::{Config, Descriptor};
+use treecast_overlay::Config;
 
 use crate::error::StartError;
+use crate::group::GroupRef;
 use crate::handle::Node;
 use crate::start;
-
-/// A group to be in: by name (the open group of that name), or by what it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GroupRef {
-    /// A group this node is in already, by its name here; or the open group of that name.
-    Name(String),
-    /// This group.
-    Descriptor(Box<Descriptor>),
-}
-
-impl From<&str> for GroupRef {
-    fn from(name: &str) -> Self {
-        Self::Name(name.to_owned())
-    }
-}
-
-impl From<String> for GroupRef {
-    fn from(name: String) -> Self {
-        Self::Name(name)
-    }
-}
-
-impl From<Descriptor> for GroupRef {
-    fn from(descriptor: Descriptor) -> Self {
-        Self::Descriptor(Box::new(descriptor))
-    }
-}
 
 /// What a node is started with.
 #[derive(Debug, Clone)]

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use libp2p::Multiaddr;
+use treecast_overlay::wire::ticket::TicketError;
 use treecast_overlay::{ConfigError, DescriptorError};
 
 use crate::failure::{Failure, exit};
@@ -39,13 +40,23 @@ pub enum StartError {
         /// How.
         why: String,
     },
-    /// The state file is damaged.
-    #[error("the state file {} cannot be used: {why}", .path.display())]
-    BadState {
-        /// Which.
+    /// The store is damaged.
+    #[error("the store {} cannot be used: {why}", .path.display())]
+    BadStore {
+        /// Which file.
         path: PathBuf,
         /// How.
         why: String,
+    },
+    /// A newer program made the store.
+    #[error("the store {} is of version {found}; this program knows {known}", .path.display())]
+    NewerStore {
+        /// Which file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The newest that this program knows.
+        known: u32,
     },
     /// Somebody else listens there.
     #[error("the port of {address} is taken")]
@@ -61,13 +72,13 @@ pub enum StartError {
         /// Why.
         why: String,
     },
-    /// A group to join has an impossible name.
+    /// A group to be in cannot be joined.
     #[error("group {name:?}: {source}")]
     BadGroup {
         /// What was asked for.
         name: String,
         /// Why.
-        source: DescriptorError,
+        source: JoinError,
     },
     /// The nick is not allowed.
     #[error(transparent)]
@@ -119,11 +130,21 @@ impl From<StartError> for Failure {
                 format!("The key file {} cannot be used: {why}.", path.display()),
                 "Put back a copy of it; or move it away, and the node starts with a new identity.".into(),
             ),
-            StartError::BadState { path, why } => refused(
-                "bad-state",
+            StartError::BadStore { path, why } => refused(
+                "bad-store",
                 exit::USAGE,
-                format!("The state file {} cannot be read: {why}.", path.display()),
-                "Move it away: the identity stays; nick, port and joined groups start anew.".into(),
+                format!("The store {} cannot be read: {why}.", path.display()),
+                "Put back a copy of it; or move it away: the identity stays; nick, port and joined groups start anew."
+                    .into(),
+            ),
+            StartError::NewerStore { path, found, known } => refused(
+                "newer-store",
+                exit::USAGE,
+                format!(
+                    "The store {} was written by a newer treecast: its version is {found}, this one knows {known}.",
+                    path.display()
+                ),
+                "Use the newer treecast here, or choose another directory with `--data-dir`.".into(),
             ),
             StartError::PortTaken { address } => refused(
                 "port-taken",
@@ -137,12 +158,11 @@ impl From<StartError> for Failure {
                 format!("It is not possible to listen on {address}: {why}."),
                 "Give an address of this machine with `--listen`, such as /ip4/0.0.0.0/tcp/0.".into(),
             ),
-            StartError::BadGroup { name, source } => refused(
-                "bad-group",
-                exit::USAGE,
-                format!("{name:?} is no group: {source}."),
-                "Choose another name.".into(),
-            ),
+            StartError::BadGroup { name, source } => {
+                let failure = Failure::from(source);
+                let why = format!("Group {name:?}: {}", failure.why);
+                refused(&failure.code, failure.exit, why, failure.fix)
+            }
             StartError::BadNick(source) => source.into(),
             StartError::Config(source) => {
                 refused("bad-config", exit::USAGE, format!("{source}."), "Correct the setting.".into())
@@ -174,6 +194,39 @@ impl From<NickError> for Failure {
     }
 }
 
+/// Why a nick was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetNickError {
+    /// It is not allowed.
+    #[error(transparent)]
+    Nick(#[from] NickError),
+    /// It is in use but could not be saved.
+    #[error("the nick could not be saved: {0}")]
+    NotSaved(String),
+    /// The node has stopped.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+impl From<SetNickError> for Failure {
+    fn from(error: SetNickError) -> Self {
+        match &error {
+            SetNickError::Nick(nick) => nick.clone().into(),
+            SetNickError::NotSaved(_) => {
+                not_saved("The nick holds only until the node stops.", sentence(&error))
+            }
+            SetNickError::Stopped(stopped) => stopped.clone().into(),
+        }
+    }
+}
+
+/// What should last was not written.
+fn not_saved(what: &str, why: String) -> Failure {
+    let fix = "Free some space there or mend its permissions, then say it again.";
+    Failure::new("not-saved", exit::USAGE, what, why, fix)
+}
+
 /// Checks a nick: 1 to 32 characters, no control characters, no space at its ends.
 ///
 /// # Errors
@@ -196,9 +249,12 @@ pub enum JoinError {
     /// The name or descriptor is not allowed.
     #[error(transparent)]
     Descriptor(#[from] DescriptorError),
+    /// The text is no ticket, though it begins like one.
+    #[error(transparent)]
+    Ticket(#[from] TicketError),
     /// The group asks for what is not built yet.
     #[error("{0} is not built yet")]
-    NotBuilt(&'static str),
+    NotBuilt(String),
     /// The group lists its members, and this node is not among them.
     #[error("this node is not on the group's list of members")]
     NotAdmitted,
@@ -217,14 +273,17 @@ impl From<JoinError> for Failure {
     fn from(error: JoinError) -> Self {
         let (code, status, fix) = match &error {
             JoinError::Descriptor(_) => ("bad-group", exit::USAGE, "Choose another name."),
-            JoinError::NotBuilt(_) => ("not-built", exit::USAGE, "Choose another order."),
+            JoinError::Ticket(_) => {
+                ("bad-ticket", exit::USAGE, "Copy it again, all of it (`treecast invite` makes a new one).")
+            }
+            JoinError::NotBuilt(_) => {
+                ("not-built", exit::USAGE, "Choose what is: `treecast group create --help`.")
+            }
             JoinError::NotAdmitted => ("not-admitted", exit::REFUSED, "Ask the founder of the group."),
             JoinError::TooMany(_) => {
                 ("too-many-groups", exit::REFUSED, "Leave one with `treecast group leave`.")
             }
-            JoinError::NotSaved(_) => {
-                ("data-dir", exit::USAGE, "Look at the data directory's disk and permissions.")
-            }
+            JoinError::NotSaved(_) => return not_saved("The group was not joined.", sentence(&error)),
             JoinError::Stopped(stopped) => return stopped.clone().into(),
         };
         Self::new(code, status, "The group was not joined.", sentence(&error), fix)
@@ -251,9 +310,11 @@ impl From<PublishError> for Failure {
             PublishError::Refused(Core::UnknownGroup | Core::Leaving) => {
                 ("not-in-group", exit::NOT_FOUND, "Join the group again.")
             }
-            PublishError::Refused(Core::NotDurable) => {
-                ("not-durable", exit::BUG, "Look at the data directory's disk and permissions.")
-            }
+            PublishError::Refused(Core::NotDurable) => (
+                "not-durable",
+                exit::PARTLY,
+                "`treecast status` says why; free some space or mend permissions.",
+            ),
             PublishError::Refused(_) => ("refused", exit::REFUSED, "Try again in a moment."),
             PublishError::Stopped(stopped) => return stopped.clone().into(),
         };
@@ -314,7 +375,7 @@ impl From<UnknownGroup> for Failure {
             exit::NOT_FOUND,
             "The group was not found.",
             sentence(&error),
-            "See `treecast group ls` for those it is in; `treecast chat NAME` joins one.",
+            "See `treecast group ls` for those it is in; `treecast group join` joins one.",
         )
     }
 }
@@ -326,6 +387,9 @@ pub enum GroupError {
     /// No group of this node has that name.
     #[error(transparent)]
     Unknown(#[from] UnknownGroup),
+    /// The group is left, but that could not be saved.
+    #[error("that the group is left could not be saved: {0}")]
+    NotSaved(String),
     /// The node has stopped.
     #[error(transparent)]
     Stopped(#[from] Stopped),
@@ -335,6 +399,9 @@ impl From<GroupError> for Failure {
     fn from(error: GroupError) -> Self {
         match error {
             GroupError::Unknown(unknown) => unknown.into(),
+            GroupError::NotSaved(_) => {
+                not_saved("The group is left, but will be back at the node's next start.", sentence(&error))
+            }
             GroupError::Stopped(stopped) => stopped.into(),
         }
     }

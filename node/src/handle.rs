@@ -9,12 +9,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p::Multiaddr;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
-use treecast_overlay::{BatchId, Descriptor, GroupId, NodeId};
+use treecast_overlay::wire::ticket::Ticket;
+use treecast_overlay::{BatchId, Descriptor, Digest, GroupId, NodeId};
 
-use crate::config::{GroupRef, NodeBuilder};
+use crate::config::NodeBuilder;
 use crate::driver::Driver;
-use crate::error::{GroupError, JoinError, NickError, PingError, PublishError, Stopped, check_nick};
+use crate::driver::enter::Reply;
+use crate::error::{GroupError, JoinError, PingError, PublishError, SetNickError, Stopped, check_nick};
 use crate::event::{Event, EventQueue};
+use crate::group::{GroupRef, NewGroup};
+use crate::swarm::entropy;
 use crate::view::{GroupInfo, NodeStatus, PeerView, PingReport};
 
 /// Counted for each message that waits, beside its payload.
@@ -113,6 +117,17 @@ impl Node {
         answer.await.map_err(|_| Stopped)
     }
 
+    /// Asks the driver something that it answers when it is done: when something is on disk, say.
+    async fn ask_for<T: Send + 'static, E: From<Stopped> + Send + 'static>(
+        &self,
+        request: impl FnOnce(&mut Driver, Reply<T, E>) + Send + 'static,
+    ) -> Result<T, E> {
+        let (reply, answer) = oneshot::channel();
+        let ask = Command::Ask(Box::new(move |driver| request(driver, reply)));
+        self.commands.send(ask).map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)?
+    }
+
     /// What the node calls itself.
     ///
     /// # Errors
@@ -121,16 +136,15 @@ impl Node {
         self.ask(|driver| driver.nick().to_owned()).await
     }
 
-    /// Takes another nick, and tells the members of its groups.
+    /// Takes another nick, and tells the members of its groups. It is saved when this returns.
     ///
     /// # Errors
-    /// When the nick is not allowed. (A node that has stopped takes none either.)
-    pub async fn set_nick(&self, nick: &str) -> Result<(), NickError> {
+    /// See [`SetNickError`].
+    pub async fn set_nick(&self, nick: &str) -> Result<(), SetNickError> {
         check_nick(nick)?;
         let nick = nick.to_owned();
-        // A node that has stopped calls itself nothing.
-        let _ = self.ask(move |driver| driver.set_nick(nick)).await;
-        Ok(())
+        let request = |driver: &mut Driver, reply| driver.set_nick(nick, reply);
+        self.ask_for(request).await
     }
 
     /// Where the node listens.
@@ -156,7 +170,7 @@ impl Node {
     /// # Errors
     /// See [`JoinError`].
     pub async fn enter(&self, group: GroupRef, keep: bool) -> Result<(Sender, Receiver), JoinError> {
-        let entered = self.ask(move |driver| driver.enter(group, keep)).await??;
+        let entered = self.ask_for(move |driver, reply| driver.enter(group, keep, reply)).await?;
         let hold = Arc::new(Hold { node: self.clone(), group: entered.group, stay: entered.stay });
         let receiver = Receiver { queue: entered.queue, hold: hold.clone() };
         let sender =
@@ -164,16 +178,44 @@ impl Node {
         Ok((sender, receiver))
     }
 
-    /// Leaves a group for good, with a signed record that all members see. Returns the
-    /// group as it was.
+    /// Makes a group and is in it until [`Node::leave`], as its founder. It is saved when this
+    /// returns.
+    ///
+    /// # Errors
+    /// See [`JoinError`].
+    pub async fn create(&self, group: NewGroup) -> Result<GroupInfo, JoinError> {
+        let salt = entropy().map_err(|error| JoinError::NotSaved(error.to_string()))?;
+        let salt = Digest::from_bytes(salt);
+        self.ask_for(move |driver, reply| driver.create(group, salt, reply)).await
+    }
+
+    /// Is in a group until [`Node::leave`], across restarts; it is saved when this returns, whether
+    /// members were found or not. If another group has its name here, it is called `name~ab12`.
+    ///
+    /// # Errors
+    /// See [`JoinError`].
+    pub async fn add(&self, group: impl Into<GroupRef>) -> Result<GroupInfo, JoinError> {
+        let group = group.into();
+        self.ask_for(move |driver, reply| driver.add(group, reply)).await
+    }
+
+    /// A ticket for a group, with where several of its members are now. Whoever has it may join.
     ///
     /// # Errors
     /// When the node is in no such group, or has stopped.
+    pub async fn invite(&self, group: &str) -> Result<Ticket, GroupError> {
+        let group = group.to_owned();
+        Ok(self.ask(move |driver| driver.invite(&group)).await??.1)
+    }
+
+    /// Leaves a group for good, with a signed record that all members see. Returns the
+    /// group as it was, once that is saved.
+    ///
+    /// # Errors
+    /// When the node is in no such group, cannot save that it left, or has stopped.
     pub async fn leave(&self, group: &str) -> Result<GroupInfo, GroupError> {
         let group = group.to_owned();
-        let (info, left) = self.ask(move |driver| driver.leave(&group)).await??;
-        left.await.map_err(|_| Stopped)?;
-        Ok(info)
+        self.ask_for(move |driver, reply| driver.leave(&group, reply)).await
     }
 
     /// How the node is.

@@ -18,6 +18,7 @@
 //! # }
 //! ```
 
+mod clock;
 mod config;
 pub mod control;
 mod discovery;
@@ -26,24 +27,28 @@ mod error;
 mod event;
 mod failure;
 mod files;
+mod group;
 mod handle;
 mod identity;
 mod listen;
 mod lock;
 mod start;
-mod state;
+mod store;
 mod swarm;
 pub mod transport;
 mod view;
 
-pub use config::{GroupRef, NodeBuilder};
+pub use config::NodeBuilder;
 pub use error::{
-    GroupError, JoinError, NickError, PingError, PublishError, StartError, Stopped, UnknownGroup, check_nick,
+    GroupError, JoinError, NickError, PingError, PublishError, SetNickError, StartError, Stopped,
+    UnknownGroup, check_nick,
 };
 pub use event::{Event, MemberChange, Message, Range};
 pub use failure::{Failure, exit};
+pub use group::{GroupRef, NewGroup};
 pub use handle::{Node, Placement, Published, Receipt, ReceiptGoal, Receiver, Sender};
 pub use libp2p::Multiaddr;
 pub use lock::{holder, wait_released};
-pub use treecast_overlay::{BatchId, Config, Descriptor, GroupId, NodeId};
-pub use view::{GroupInfo, NodeStatus, PeerView, PingReport};
+pub use treecast_overlay::wire::ticket::{Ticket, TicketError};
+pub use treecast_overlay::{BatchId, Config, Descriptor, GroupId, NodeId, Order, Retention, Route};
+pub use view::{ContactsView, GroupInfo, NodeStatus, PeerView, PingReport};

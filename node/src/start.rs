@@ -4,17 +4,20 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use treecast_overlay::{Descriptor, NodeId};
+use treecast_overlay::NodeId;
 
-use crate::config::{GroupRef, NodeConfig};
+use crate::clock::unix_ms;
+use crate::config::NodeConfig;
 use crate::control;
+use crate::driver::enter::{check_joinable, resolve};
 use crate::driver::{Driver, Limits, Parts};
 use crate::error::{JoinError, StartError, check_nick};
+use crate::group::GroupRef;
 use crate::handle::Node;
 use crate::identity::{self, KeyError};
 use crate::listen;
 use crate::lock::{Lock, LockError};
-use crate::state::{State, StateError};
+use crate::store::{Kept, KeptGroup, Store, StoreError, Work, free_label};
 use crate::{files, swarm};
 
 /// How long a start waits for the listeners' addresses. They come at once, but on a machine
@@ -26,33 +29,40 @@ pub(crate) async fn spawn(config: NodeConfig) -> Result<Node, StartError> {
     if let Some(nick) = &config.nick {
         check_nick(nick)?;
     }
-    let (lock, mut state) = open(&data_dir)?;
+    let (lock, mut store, mut kept) = open(&data_dir)?;
     let key = identity::load_or_create(&data_dir)?;
     let peer = key.public().to_peer_id();
     let me = NodeId::from_peer_id_bytes(&peer.to_bytes()).expect("an Ed25519 key names a node");
 
-    let mut swarm = swarm::build(&key, config.mdns, config.overlay.clone(), state.last_life)?;
+    let mut swarm = swarm::build(&key, config.mdns, config.overlay.clone(), &kept)?;
     let listening = if config.listen.is_empty() {
-        listen::default(&mut swarm, (state.tcp_port, state.quic_port))?
+        listen::default(&mut swarm, (kept.node.tcp_port, kept.node.quic_port))?
     } else {
         listen::explicit(&mut swarm, &config.listen)?
     };
     if let Some((tcp, quic)) = listening.ports {
-        (state.tcp_port, state.quic_port) = (Some(tcp), Some(quic));
+        (kept.node.tcp_port, kept.node.quic_port) = (Some(tcp), Some(quic));
     }
     if config.nick.is_some() {
-        state.nick.clone_from(&config.nick);
+        kept.node.nick.clone_from(&config.nick);
     }
-    state
-        .save(&data_dir)
-        .map_err(|source| StartError::DataDirUnwritable { path: data_dir.clone(), source })?;
+    let mut works = vec![Work::Node(kept.node.clone())];
+    for group in &config.groups {
+        let name = group.name().to_owned();
+        let joined = add(&mut kept, group.clone(), &me, config.overlay.max_groups);
+        let joined = joined.map_err(|source| StartError::BadGroup { name, source })?;
+        works.push(Work::Keep(Box::new(joined)));
+    }
+    let unsaved = |source| StartError::DataDirUnwritable { path: data_dir.clone(), source };
+    store.write(&works).map_err(|error| unsaved(std::io::Error::other(error)))?;
+    let (writer, done) = store.serve().map_err(|source| StartError::System { what: "a thread", source })?;
 
     let (commands, inbox) = mpsc::unbounded_channel();
-    let kept: Vec<_> = state.groups.iter().map(|kept| GroupRef::from(kept.descriptor.clone())).collect();
+    let groups = kept.groups.clone();
     let mut driver = Driver::new(Parts {
         swarm,
         me,
-        nick: state.nick.clone().unwrap_or_else(|| me.short()),
+        nick: kept.node.nick.clone().unwrap_or_else(|| me.short()),
         limits: Limits {
             event_bytes: config.event_bytes,
             publish_bytes: config.publish_bytes,
@@ -60,14 +70,13 @@ pub(crate) async fn spawn(config: NodeConfig) -> Result<Node, StartError> {
             max_groups: config.overlay.max_groups,
         },
         commands: inbox,
-        data_dir: data_dir.clone(),
-        state,
+        kept,
+        writer,
+        done,
         explicit_peers: config.peers.clone(),
     });
     driver.await_addresses(&listening.listeners, ADDRESSES).await;
-    for group in kept.into_iter().chain(config.groups.iter().cloned()) {
-        enter(&mut driver, group)?;
-    }
+    groups.iter().for_each(|group| driver.go_on(group));
 
     let (end, ended) = watch::channel(false);
     let node = Node { commands, id: me, ended, notices: listening.notices.into() };
@@ -91,18 +100,25 @@ pub(crate) async fn spawn(config: NodeConfig) -> Result<Node, StartError> {
     Ok(node)
 }
 
-fn open(data_dir: &Path) -> Result<(Lock, State), StartError> {
+fn open(data_dir: &Path) -> Result<(Lock, Store, Kept), StartError> {
     let unwritable = |source| StartError::DataDirUnwritable { path: data_dir.to_owned(), source };
     files::private_dir(data_dir).map_err(unwritable)?;
     let lock = Lock::take(data_dir).map_err(|error| match error {
         LockError::Held { pid } => StartError::AlreadyRunning { data_dir: data_dir.to_owned(), pid },
         LockError::Io(source) => unwritable(source),
     })?;
-    let state = State::load(data_dir).map_err(|error| match error {
-        StateError::Bad { path, why } => StartError::BadState { path, why },
-        StateError::Io { path, source } => StartError::DataDirUnwritable { path, source },
-    })?;
-    Ok((lock, state))
+    let (store, kept) = Store::open(data_dir, unix_ms())?;
+    Ok((lock, store, kept))
+}
+
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Bad { path, why } => Self::BadStore { path, why },
+            StoreError::Newer { path, found, known } => Self::NewerStore { path, found, known },
+            StoreError::Io { path, source } => Self::DataDirUnwritable { path, source },
+        }
+    }
 }
 
 impl From<KeyError> for StartError {
@@ -114,25 +130,26 @@ impl From<KeyError> for StartError {
     }
 }
 
-/// The groups that the node is in from its start.
-fn enter(driver: &mut Driver, group: GroupRef) -> Result<(), StartError> {
-    if let GroupRef::Name(name) = &group {
-        Descriptor::open(name).map_err(|source| StartError::BadGroup { name: name.clone(), source })?;
+/// A group that the node is to be in from its start, as it is kept.
+fn add(kept: &mut Kept, group: GroupRef, me: &NodeId, max_groups: usize) -> Result<KeptGroup, JoinError> {
+    let known = match &group {
+        GroupRef::Name(name) => kept.groups.iter().find(|it| it.label == *name).cloned(),
+        _ => None,
+    };
+    if let Some(known) = known {
+        return Ok(known);
     }
-    match driver.be_in(group.clone(), true) {
-        Ok(_) => Ok(()),
-        Err(JoinError::Descriptor(source)) => Err(StartError::BadGroup { name: name_of(&group), source }),
-        // The others still work.
-        Err(error) => {
-            tracing::error!(group = name_of(&group), %error, "a group was not entered");
-            Ok(())
+    let (descriptor, contacts) = resolve(group)?;
+    check_joinable(&descriptor, me)?;
+    let id = descriptor.id();
+    if kept.group_mut(id).is_none() {
+        if kept.groups.len() >= max_groups {
+            return Err(JoinError::TooMany(max_groups));
         }
+        let label = free_label(&descriptor, |label| kept.groups.iter().any(|it| it.label == label));
+        kept.groups.push(KeptGroup { label, descriptor, joined_ms: unix_ms(), members: Vec::new() });
     }
-}
-
-fn name_of(group: &GroupRef) -> String {
-    match group {
-        GroupRef::Name(name) => name.clone(),
-        GroupRef::Descriptor(descriptor) => descriptor.name.clone(),
-    }
+    let group = kept.group_mut(id).expect("it was just looked for, or added");
+    group.learn(contacts.into_iter().filter(|contact| contact.node != *me).collect());
+    Ok(group.clone())
 }

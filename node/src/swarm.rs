@@ -1,7 +1,7 @@
 //! The swarm: transports and behaviours put together.
 
 use std::num::NonZeroU8;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
@@ -10,8 +10,10 @@ use libp2p::{Swarm, connection_limits, identify, mdns, ping};
 use treecast_overlay::Config;
 use treecast_overlay::behaviour::{self, NewError, Start};
 
+use crate::clock::unix_ms;
 use crate::discovery;
 use crate::error::StartError;
+use crate::store::Kept;
 use crate::transport;
 
 /// All that a node does on its connections.
@@ -43,7 +45,7 @@ pub(crate) fn build(
     key: &Keypair,
     mdns: bool,
     overlay: Config,
-    last_life: u64,
+    kept: &Kept,
 ) -> Result<Swarm<Behaviours>, StartError> {
     let me = key.public().to_peer_id();
     let transport =
@@ -60,7 +62,7 @@ pub(crate) fn build(
     };
     let behaviours = Behaviours {
         limits: connection_limits::Behaviour::new(limits),
-        overlay: overlay_behaviour(key, overlay, last_life)?,
+        overlay: overlay_behaviour(key, overlay, kept)?,
         mdns: mdns.into(),
         identify: identify::Behaviour::new(
             identify::Config::new("/treecast/1.0.0".to_owned(), key.public())
@@ -75,25 +77,23 @@ pub(crate) fn build(
     Ok(Swarm::new(transport, behaviours, me, config))
 }
 
-fn overlay_behaviour(
-    key: &Keypair,
-    config: Config,
-    last_life: u64,
-) -> Result<behaviour::Behaviour, StartError> {
+fn overlay_behaviour(key: &Keypair, config: Config, kept: &Kept) -> Result<behaviour::Behaviour, StartError> {
     let seed = seed().map_err(|source| StartError::System { what: "randomness", source })?;
-    // A clock before 1970 counts as 1970: lives then rest on the remembered one.
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let unix_ms = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
-    match behaviour::Behaviour::new(key, config, Start { seed, unix_ms, last_life, ..Start::default() }) {
+    let start = Start { seed, unix_ms: unix_ms(), last_life: kept.last_life(), ends: kept.ends() };
+    match behaviour::Behaviour::new(key, config, start) {
         Ok(behaviour) => Ok(behaviour.with_store()),
         Err(NewError::Config(error)) => Err(error.into()),
         Err(other) => Err(StartError::System { what: "the overlay", source: std::io::Error::other(other) }),
     }
 }
 
-/// From the system's entropy.
 fn seed() -> std::io::Result<u64> {
-    let mut bytes = [0; 8];
+    entropy().map(u64::from_le_bytes)
+}
+
+/// From the system.
+pub(crate) fn entropy<const N: usize>() -> std::io::Result<[u8; N]> {
+    let mut bytes = [0; N];
     std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
-    Ok(u64::from_le_bytes(bytes))
+    Ok(bytes)
 }

@@ -26,6 +26,8 @@ pub struct NodeStatus {
     pub collections: Vec<CollectionView>,
     /// mDNS is on.
     pub mdns: bool,
+    /// Why what should be remembered is not saved, if that is how it is.
+    pub store_failure: Option<String>,
 }
 
 /// A connected peer.
@@ -56,6 +58,26 @@ pub struct GroupInfo {
     pub view: GroupView,
     /// Round trips to neighbours, measured here.
     pub rtts: BTreeMap<NodeId, Duration>,
+    /// How others can join it now; none for open groups, whose name is enough. (See
+    /// [`Node::invite`](crate::Node::invite) for those.)
+    pub ticket: Option<String>,
+    /// How it went with the members whose addresses are known from a ticket or from before.
+    pub contacts: ContactsView,
+}
+
+/// How the last attempts to reach some nodes went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ContactsView {
+    /// How many there are.
+    pub known: usize,
+    /// They answered.
+    pub answered: usize,
+    /// Their machines answered that nobody listens there.
+    pub refused: usize,
+    /// Nothing came back, or not yet.
+    pub timed_out: usize,
+    /// Somebody else answers there, or no way leads there.
+    pub failed: usize,
 }
 
 /// A ping's answer.

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 
 use super::connection::{Incoming, Outgoing};
 use super::protocol::{Feed, Line, Wait};
-use crate::config::GroupRef;
 use crate::error::{PublishError, Stopped};
 use crate::failure::{Failure, exit};
+use crate::group::GroupRef;
 use crate::handle::{Node, Published, Receipt, ReceiptGoal, Sender};
 
 /// Messages whose receipts are waited for at once; more are read when some have come.

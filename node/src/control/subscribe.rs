@@ -8,10 +8,10 @@ use futures::FutureExt;
 use super::connection::{Incoming, Outgoing};
 use super::lines;
 use super::protocol::{Line, TreeLine};
-use crate::config::GroupRef;
 use crate::error::{Stopped, UnknownGroup};
 use crate::event::Event;
 use crate::failure::Failure;
+use crate::group::GroupRef;
 use crate::handle::{Node, Receiver};
 
 /// Between looks at the trees.

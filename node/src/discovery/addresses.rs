@@ -88,6 +88,11 @@ pub(crate) fn peer_of(address: &Multiaddr) -> Option<PeerId> {
     }
 }
 
+/// Whether the address leads nowhere but to this machine.
+pub(crate) fn is_local(address: &Multiaddr) -> bool {
+    worth(address) >= Worth::Loopback
+}
+
 /// `quic` or `tcp`.
 pub(crate) fn transport_of(address: &Multiaddr) -> &'static str {
     let quic = address.iter().any(|part| matches!(part, Protocol::QuicV1 | Protocol::Quic));

@@ -2,4 +2,5 @@
 
 pub(crate) mod addresses;
 pub(crate) mod mdns;
+pub(crate) mod reach;
 pub(crate) mod redial;

@@ -1,116 +1,206 @@
-//! Entering and leaving groups, nicks, receipts: what handles ask for.
+//! Entering and leaving groups, nicks, receipts: what handles ask for. Whoever asks for something
+//! that is to last is answered when it is on disk.
 
 use tokio::sync::oneshot;
-use treecast_overlay::{BatchId, Descriptor, GroupId, Order};
+use treecast_overlay::wire::ticket::Ticket;
+use treecast_overlay::{BatchId, Descriptor, Digest, GroupId, NodeId, Order, Route};
 
 use super::Driver;
-use crate::config::GroupRef;
-use crate::error::{JoinError, UnknownGroup};
+use super::contacts::contacts_of;
+use super::keeper::Then;
+use crate::clock::unix_ms;
+use crate::error::{GroupError, JoinError, SetNickError, UnknownGroup};
+use crate::group::{GroupRef, NewGroup};
 use crate::handle::{Entered, Receipt, ReceiptGoal};
-use crate::state::KeptGroup;
+use crate::store::{Contact, KeptGroup, SaveError};
 use crate::view::GroupInfo;
+
+/// Where an answer goes, now or later. Who asked may have gone by then.
+pub(crate) type Reply<T, E> = oneshot::Sender<Result<T, E>>;
 
 impl Driver {
     /// Takes part in a group, with a hold for the caller.
-    pub(crate) fn enter(&mut self, group: GroupRef, keep: bool) -> Result<Entered, JoinError> {
-        let id = self.be_in(group, keep)?;
+    pub(crate) fn enter(&mut self, group: GroupRef, keep: bool, reply: Reply<Entered, JoinError>) {
+        match self.be_in(group) {
+            Ok((id, contacts)) => {
+                let entered = self.hold(id);
+                if keep {
+                    self.keep(id, contacts, Box::new(|driver, saved| driver.entered(entered, saved, reply)));
+                } else {
+                    self.entered(entered, Ok(()), reply);
+                }
+            }
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+
+    fn hold(&mut self, id: GroupId) -> Entered {
         let slot = self.groups.slots.get_mut(&id).expect("the group was just entered");
         slot.holds += 1;
-        Ok(Entered {
+        Entered {
             group: id,
             stay: slot.stay,
             descriptor: slot.descriptor.clone(),
             queue: slot.subscribe(self.limits.event_bytes),
             room: slot.room.clone(),
             max_message: self.limits.max_message,
-        })
+        }
     }
 
-    /// Takes part in a group; with `keep`, until told otherwise, across restarts.
-    pub(crate) fn be_in(&mut self, group: GroupRef, keep: bool) -> Result<GroupId, JoinError> {
-        let descriptor = match group {
-            GroupRef::Name(name) => match self.groups.find(&name) {
-                Some(id) => (*self.groups.slots[&id].descriptor).clone(),
-                None => Descriptor::open(&name)?,
-            },
-            GroupRef::Descriptor(descriptor) => {
-                descriptor.check()?;
-                *descriptor
+    fn entered(&mut self, entered: Entered, saved: Result<(), SaveError>, reply: Reply<Entered, JoinError>) {
+        let (group, stay) = (entered.group, entered.stay);
+        let answer = saved.map(|()| entered).map_err(not_saved);
+        let is_refused = answer.is_err();
+        let is_unheard = reply.send(answer).is_err();
+        if is_refused || is_unheard {
+            self.release(group, stay);
+        }
+    }
+
+    /// Takes part in a group until it is left, across restarts.
+    pub(crate) fn add(&mut self, group: GroupRef, reply: Reply<GroupInfo, JoinError>) {
+        match self.be_in(group) {
+            Ok((id, contacts)) => self.keep(id, contacts, answer_info(id, reply)),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+
+    /// Makes a group and takes part in it.
+    pub(crate) fn create(&mut self, new: NewGroup, salt: Digest, reply: Reply<GroupInfo, JoinError>) {
+        match new.descriptor(self.me, salt) {
+            Ok(descriptor) => self.add(descriptor.into(), reply),
+            Err(error) => drop(reply.send(Err(error.into()))),
+        }
+    }
+
+    /// Takes part in a group, and looks for the members that its ticket names.
+    fn be_in(&mut self, group: GroupRef) -> Result<(GroupId, Vec<Contact>), JoinError> {
+        let (descriptor, contacts) = match self.groups.find(group.name()) {
+            Some(id) if matches!(group, GroupRef::Name(_)) => {
+                ((*self.groups.slots[&id].descriptor).clone(), ticket_contacts(&group))
             }
+            _ => resolve(group)?,
         };
         let id = descriptor.id();
         if !self.groups.slots.contains_key(&id) {
-            self.check_joinable(&descriptor)?;
-            let (me, nick) = (self.me, self.nick.clone());
-            self.overlay().join(descriptor.clone());
-            self.groups.open(id, descriptor, self.limits.publish_bytes).learn_nick(me, &nick);
+            check_joinable(&descriptor, &self.me)?;
+            if self.groups.slots.len() >= self.limits.max_groups {
+                return Err(JoinError::TooMany(self.limits.max_groups));
+            }
+            let label = self.groups.free_label(&descriptor, id);
+            self.step_in(label, descriptor);
         }
-        if keep {
-            self.keep(id)?;
-        }
-        Ok(id)
+        let me = self.me;
+        let contacts: Vec<Contact> = contacts.into_iter().filter(|it| it.node != me).collect();
+        self.look_for(&contacts);
+        Ok((id, contacts))
     }
 
-    fn check_joinable(&self, descriptor: &Descriptor) -> Result<(), JoinError> {
-        if descriptor.order == Order::Total {
-            return Err(JoinError::NotBuilt("total order"));
-        }
-        if !descriptor.admits(&self.me) {
-            return Err(JoinError::NotAdmitted);
-        }
-        if self.groups.slots.len() >= self.limits.max_groups {
-            return Err(JoinError::TooMany(self.limits.max_groups));
-        }
-        Ok(())
+    fn step_in(&mut self, label: String, descriptor: Descriptor) {
+        let (id, me, nick) = (descriptor.id(), self.me, self.nick.clone());
+        self.overlay().join(descriptor.clone());
+        self.groups.open(id, label, descriptor, self.limits.publish_bytes).learn_nick(me, &nick);
     }
 
-    fn keep(&mut self, id: GroupId) -> Result<(), JoinError> {
+    /// Goes on with a group that is kept.
+    pub(crate) fn go_on(&mut self, group: &KeptGroup) {
+        let id = group.descriptor.id();
+        self.step_in(group.label.clone(), group.descriptor.clone());
+        if let Some(slot) = self.groups.slots.get_mut(&id) {
+            (slot.kept, slot.saved) = (true, true);
+        }
+        self.look_for(&group.members);
+    }
+
+    /// Stays in a group until it is left. `then` happens once that is saved, or is not.
+    fn keep(&mut self, id: GroupId, contacts: Vec<Contact>, then: Then) {
         let slot = self.groups.slots.get_mut(&id).expect("only groups that were entered are kept");
-        if slot.kept {
-            return Ok(());
+        if slot.saved && contacts.is_empty() {
+            return then(self, Ok(()));
         }
-        let kept = KeptGroup { label: slot.label.clone(), descriptor: (*slot.descriptor).clone() };
-        let known = self.keeper.state().groups.iter().any(|other| other.descriptor.id() == id);
         slot.kept = true;
-        if !known {
-            let saved = self.keeper.change_now(|state| state.groups.push(kept));
-            saved.map_err(|error| JoinError::NotSaved(error.to_string()))?;
+        let (stay, label, descriptor) = (slot.stay, slot.label.clone(), (*slot.descriptor).clone());
+        let known = self.keeper.kept().groups.iter().find(|group| group.descriptor.id() == id);
+        let mut group = known.cloned().unwrap_or_else(|| KeptGroup {
+            label,
+            descriptor,
+            joined_ms: unix_ms(),
+            members: Vec::new(),
+        });
+        group.learn(contacts);
+        let after: Then = Box::new(move |driver, result| {
+            driver.on_kept(id, stay, result.is_ok());
+            then(driver, result);
+        });
+        self.keeper.keep(group, after);
+    }
+
+    fn on_kept(&mut self, id: GroupId, stay: u64, is_saved: bool) {
+        // It may have been left meanwhile.
+        let Some(slot) = self.groups.slots.get_mut(&id).filter(|slot| slot.stay == stay && slot.kept) else {
+            return;
+        };
+        slot.saved |= is_saved;
+        if !slot.saved {
+            slot.kept = false;
+            self.keeper.drop_group(id);
+            self.release_if_idle(id);
         }
-        Ok(())
     }
 
     /// A handle is gone. A group that nothing holds any longer is left to itself.
     pub(super) fn release(&mut self, group: GroupId, stay: u64) {
         let Some(slot) = self.groups.slots.get_mut(&group).filter(|slot| slot.stay == stay) else { return };
         slot.holds = slot.holds.saturating_sub(1);
-        if slot.holds == 0 && !slot.kept {
+        self.release_if_idle(group);
+    }
+
+    fn release_if_idle(&mut self, group: GroupId) {
+        if self.groups.slots.get(&group).is_some_and(|slot| slot.holds == 0 && !slot.kept) {
             self.step_out(group);
         }
     }
 
-    /// Leaves for good. The receiver hears when the group is gone.
-    pub(crate) fn leave(&mut self, name: &str) -> Result<(GroupInfo, oneshot::Receiver<()>), UnknownGroup> {
-        let info = self.group_info(name)?;
-        let id = info.view.id;
-        let (reply, left) = oneshot::channel();
-        let slot = self.groups.slots.get_mut(&id).ok_or_else(|| UnknownGroup(name.to_owned()))?;
-        slot.kept = false;
-        slot.await_left(reply);
-        let saved = self.keeper.change_now(|state| state.groups.retain(|kept| kept.descriptor.id() != id));
-        if let Err(error) = saved {
-            tracing::error!(%error, "that the group is left could not be saved");
-        }
+    /// Leaves for good; answers when the group is gone and that is saved.
+    pub(crate) fn leave(&mut self, name: &str, reply: Reply<GroupInfo, GroupError>) {
+        let found = self.group_info(name);
+        let slot = found.as_ref().ok().and_then(|info| self.groups.slots.get_mut(&info.view.id));
+        let (Ok(info), Some(slot)) = (&found, slot) else {
+            return drop(reply.send(Err(UnknownGroup(name.to_owned()).into())));
+        };
+        let (id, info) = (info.view.id, info.clone());
+        (slot.kept, slot.saved) = (false, false);
+        let (left, is_left) = oneshot::channel();
+        slot.await_left(left);
+        let then: Then = Box::new(move |_, saved| {
+            tokio::spawn(async move {
+                // An error says that the node has ended; the group is left all the same.
+                let _ = is_left.await;
+                let answer = saved.map(|()| info).map_err(|error| GroupError::NotSaved(error.to_string()));
+                let _ = reply.send(answer);
+            });
+        });
+        self.keeper.forget(id, then);
         self.overlay().leave(id);
-        Ok((info, left))
+    }
+
+    /// A ticket with where members are now.
+    pub(crate) fn invite(&self, name: &str) -> Result<(String, Ticket), UnknownGroup> {
+        let unknown = || UnknownGroup(name.to_owned());
+        let id = self.groups.find(name).ok_or_else(unknown)?;
+        let ticket = self.ticket(id).ok_or_else(unknown)?;
+        Ok((self.groups.slots[&id].label.clone(), ticket))
     }
 
     /// Takes another nick and remembers it.
-    pub(crate) fn set_nick(&mut self, nick: String) {
+    pub(crate) fn set_nick(&mut self, nick: String, reply: Reply<(), SetNickError>) {
         let remembered = nick.clone();
         self.take_nick(nick);
-        if let Err(error) = self.keeper.change_now(|state| state.nick = Some(remembered)) {
-            tracing::error!(%error, "the nick could not be saved");
-        }
+        let then: Then = Box::new(move |_, saved| {
+            // Who asked may have gone.
+            let _ = reply.send(saved.map_err(|error| SetNickError::NotSaved(error.to_string())));
+        });
+        self.keeper.change_node(|node| node.nick = Some(remembered), then);
     }
 
     pub(super) fn take_nick(&mut self, nick: String) {
@@ -144,4 +234,62 @@ impl Driver {
         }
         receipt
     }
+}
+
+/// What a group is that the node is not in yet, and whom to ask in.
+pub(crate) fn resolve(group: GroupRef) -> Result<(Descriptor, Vec<Contact>), JoinError> {
+    match group {
+        GroupRef::Name(text) if GroupRef::is_ticket(&text) => {
+            let ticket: Ticket = text.parse()?;
+            resolve(ticket.into())
+        }
+        GroupRef::Name(name) => Ok((Descriptor::open(&name)?, Vec::new())),
+        GroupRef::Descriptor(descriptor) => {
+            descriptor.check()?;
+            Ok((*descriptor, Vec::new()))
+        }
+        GroupRef::Ticket(ticket) => {
+            ticket.descriptor.check()?;
+            let contacts = contacts_of(&ticket);
+            Ok((ticket.descriptor, contacts))
+        }
+    }
+}
+
+/// Whom a ticket names; a plain name names nobody.
+fn ticket_contacts(group: &GroupRef) -> Vec<Contact> {
+    match group {
+        GroupRef::Name(text) => text.parse().as_ref().map(contacts_of).unwrap_or_default(),
+        GroupRef::Descriptor(_) => Vec::new(),
+        GroupRef::Ticket(ticket) => contacts_of(ticket),
+    }
+}
+
+/// Whether this node may be in the group, and knows how.
+pub(crate) fn check_joinable(descriptor: &Descriptor, me: &NodeId) -> Result<(), JoinError> {
+    if descriptor.order == Order::Total {
+        return Err(JoinError::NotBuilt("total order".to_owned()));
+    }
+    if !matches!(descriptor.route, Route::TreeShared | Route::TreeSource | Route::TreeAuto) {
+        return Err(JoinError::NotBuilt(format!("the route {}", descriptor.route)));
+    }
+    if !descriptor.admits(me) {
+        return Err(JoinError::NotAdmitted);
+    }
+    Ok(())
+}
+
+fn not_saved(error: SaveError) -> JoinError {
+    JoinError::NotSaved(error.to_string())
+}
+
+fn answer_info(id: GroupId, reply: Reply<GroupInfo, JoinError>) -> Then {
+    Box::new(move |driver, saved| {
+        let info = saved.map_err(not_saved).and_then(|()| {
+            // It may have been left by somebody else meanwhile.
+            driver.group_info(&id.to_string()).map_err(|_| JoinError::Stopped(crate::error::Stopped))
+        });
+        // Who asked may have gone.
+        let _ = reply.send(info);
+    })
 }

@@ -40,9 +40,9 @@ impl Driver {
         }
         self.serve_until(FLUSH, |driver| driver.peers.len() == 0).await;
         self.groups.close();
-        if let Err(error) = self.keeper.finish().await {
-            tracing::error!(%error, "the state file could not be written");
-        }
+        self.remember_members();
+        let last = self.keeper.finish().await;
+        self.on_saved(last);
     }
 
     /// Goes on as usual until it is done or the time is over.

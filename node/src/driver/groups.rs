@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use treecast_overlay::wire::ticket::Ticket;
 use treecast_overlay::{BatchId, Delivery, Descriptor, GroupId, NodeId, PublishId};
 
 use crate::error::{PublishError, Stopped};
 use crate::event::{Event, EventQueue, MemberChange, Range};
+use crate::group::GroupRef;
 use crate::handle::{Published, Receipt, ReceiptGoal};
+use crate::store::free_label;
 
 /// How many batches' receipts are waited for before those given up are swept out.
 const SWEEP_AT: usize = 256;
@@ -37,6 +40,8 @@ pub(super) struct Slot {
     pub(super) descriptor: Arc<Descriptor>,
     /// The node stays in it without anybody's hold.
     pub(super) kept: bool,
+    /// And that is on disk.
+    pub(super) saved: bool,
     /// The core says goodbye in it: if somebody comes back meanwhile, it is joined again then.
     pub(super) stepping_out: bool,
     /// Handles that stand.
@@ -65,6 +70,7 @@ impl Slot {
             stay,
             descriptor: Arc::new(descriptor),
             kept: false,
+            saved: false,
             stepping_out: false,
             holds: 0,
             room: Arc::new(Semaphore::new(publish_bytes)),
@@ -304,21 +310,31 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    /// The group of this name here; its full id is a name as well.
+    /// The group of this name here; its full id is a name as well, and any ticket of it.
     pub(super) fn find(&self, name: &str) -> Option<GroupId> {
+        if GroupRef::is_ticket(name) {
+            let ticket: Ticket = name.parse().ok()?;
+            return Some(ticket.descriptor.id()).filter(|id| self.slots.contains_key(id));
+        }
         let by_label = self.slots.iter().find(|(_, slot)| slot.label == name);
         by_label.or_else(|| self.slots.iter().find(|(id, _)| id.to_string() == name)).map(|(id, _)| *id)
     }
 
     /// A name for a group that no other has here.
-    fn free_label(&self, descriptor: &Descriptor, id: GroupId) -> String {
-        let taken = self.slots.iter().any(|(other, slot)| *other != id && slot.label == descriptor.name);
-        if taken { format!("{}~{}", descriptor.name, id.short()) } else { descriptor.name.clone() }
+    pub(super) fn free_label(&self, descriptor: &Descriptor, id: GroupId) -> String {
+        free_label(descriptor, |label| {
+            self.slots.iter().any(|(other, slot)| *other != id && slot.label == label)
+        })
     }
 
     /// A new stay in a group.
-    pub(super) fn open(&mut self, id: GroupId, descriptor: Descriptor, publish_bytes: usize) -> &mut Slot {
-        let label = self.free_label(&descriptor, id);
+    pub(super) fn open(
+        &mut self,
+        id: GroupId,
+        label: String,
+        descriptor: Descriptor,
+        publish_bytes: usize,
+    ) -> &mut Slot {
         let stay = self.next_stay;
         self.next_stay += 1;
         self.slots.entry(id).or_insert_with(|| Slot::new(label, stay, descriptor, publish_bytes))
@@ -457,7 +473,8 @@ impl Slot {
     }
 }
 
-fn group_of(event: &treecast_overlay::Event) -> Option<GroupId> {
+/// Which group an event is about.
+pub(super) fn group_of(event: &treecast_overlay::Event) -> Option<GroupId> {
     use treecast_overlay::Event as Core;
     match event {
         Core::Ready { group }

@@ -1,148 +1,257 @@
-//! Saves the state file off the loop, and answers the core's writes once they are on disk.
+//! What the node keeps: the copy in memory, its changes on their way to the store, and what waits
+//! until they are there.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::pending;
-use std::io;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use libp2p::Multiaddr;
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc::UnboundedReceiver;
 use treecast_overlay::io::Write;
-use treecast_overlay::{NodeId, Token};
+use treecast_overlay::{BatchId, Digest, GroupId, NodeId, PastLife, Token};
 
-use crate::state::State;
+use super::Driver;
+use crate::clock::unix_ms;
+use crate::store::{Contact, Done, JobId, Kept, KeptGroup, KeptNode, MAX_MEMBERS, SaveError, Work, Writer};
 
-/// What has become of the writes that waited for a save.
-pub(super) struct Saved {
-    pub(super) tokens: Vec<Token>,
-    pub(super) result: io::Result<()>,
+/// What is done once it is known whether something was saved.
+pub(crate) type Then = Box<dyn FnOnce(&mut Driver, Result<(), SaveError>) + Send>;
+
+/// What waits for a job.
+pub(super) enum After {
+    /// The core, for its own writes.
+    Core(Token, Vec<Write>),
+    /// The next save tries these again if it failed.
+    Peers(Vec<NodeId>),
+    /// Whoever asked.
+    Then(Then),
 }
 
 /// Owns what the node remembers.
 pub(super) struct Keeper {
-    file: Arc<StateFile>,
-    state: State,
-    version: u64,
-    dirty: bool,
-    /// The highest life that is surely on disk.
-    durable_life: u64,
-    /// Wait for the next save.
-    waiting: Vec<Token>,
-    /// Wait for the save that is under way.
-    saving: Option<Saving>,
-}
-
-/// Writers take turns, and an older state never replaces a newer one.
-struct StateFile {
-    data_dir: PathBuf,
-    written: Mutex<u64>,
-}
-
-impl StateFile {
-    fn write(&self, version: u64, state: &State) -> io::Result<()> {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        if version >= *written {
-            state.save(&self.data_dir)?;
-            *written = version;
-        }
-        Ok(())
-    }
-}
-
-struct Saving {
-    task: JoinHandle<io::Result<()>>,
-    tokens: Vec<Token>,
-    life: u64,
+    kept: Kept,
+    /// Gone once the node ends.
+    writer: Option<Writer>,
+    done: UnboundedReceiver<Vec<Done>>,
+    waiting: HashMap<JobId, After>,
+    /// The highest life of each group that is surely on disk.
+    durable_lives: BTreeMap<GroupId, u64>,
+    /// The last batch of this run in each group: where its life ends, if the node ends now.
+    last_batches: BTreeMap<GroupId, (BatchId, Digest)>,
+    /// Peers and groups' members that the next save writes.
+    changed_peers: BTreeSet<NodeId>,
+    changed_members: BTreeSet<GroupId>,
+    failure: Option<SaveError>,
 }
 
 impl Keeper {
-    pub(super) fn new(data_dir: PathBuf, state: State) -> Self {
-        let durable_life = state.last_life;
-        let file = Arc::new(StateFile { data_dir, written: Mutex::new(0) });
-        Self { file, state, version: 0, dirty: false, durable_life, waiting: Vec::new(), saving: None }
+    pub(super) fn new(kept: Kept, writer: Writer, done: UnboundedReceiver<Vec<Done>>) -> Self {
+        let durable_lives = kept.lives.iter().map(|(group, it)| (*group, it.life)).collect();
+        Self {
+            kept,
+            writer: Some(writer),
+            done,
+            waiting: HashMap::new(),
+            durable_lives,
+            last_batches: BTreeMap::new(),
+            changed_peers: BTreeSet::new(),
+            changed_members: BTreeSet::new(),
+            failure: None,
+        }
     }
 
-    pub(super) fn state(&self) -> &State {
-        &self.state
+    pub(super) fn kept(&self) -> &Kept {
+        &self.kept
     }
 
-    /// Changes what is remembered; it is saved with the next save.
-    pub(super) fn change(&mut self, change: impl FnOnce(&mut State)) {
-        change(&mut self.state);
-        self.dirty = true;
+    /// Why what should have been saved is not, if that is how it is.
+    pub(super) fn failure(&self) -> Option<&SaveError> {
+        self.failure.as_ref()
+    }
+
+    fn submit(&mut self, works: Vec<Work>, after: After) {
+        if let Some(writer) = &mut self.writer {
+            let job = writer.submit(works);
+            self.waiting.insert(job, after);
+        }
+    }
+
+    /// Changes what is remembered of the node itself.
+    pub(super) fn change_node(&mut self, change: impl FnOnce(&mut KeptNode), then: Then) {
+        change(&mut self.kept.node);
+        self.submit(vec![Work::Node(self.kept.node.clone())], After::Then(then));
+    }
+
+    /// Keeps a group, or what has changed of it.
+    pub(super) fn keep(&mut self, group: KeptGroup, then: Then) {
+        match self.kept.group_mut(group.descriptor.id()) {
+            Some(known) => known.clone_from(&group),
+            None => self.kept.groups.push(group.clone()),
+        }
+        self.submit(vec![Work::Keep(Box::new(group))], After::Then(then));
+    }
+
+    /// A group that was not saved is not kept.
+    pub(super) fn drop_group(&mut self, id: GroupId) {
+        self.kept.groups.retain(|group| group.descriptor.id() != id);
+        self.changed_members.remove(&id);
+    }
+
+    /// The group is left.
+    pub(super) fn forget(&mut self, id: GroupId, then: Then) {
+        self.drop_group(id);
+        self.submit(vec![Work::Forget(id)], After::Then(then));
     }
 
     /// Where a node was reached.
     pub(super) fn remember(&mut self, node: NodeId, addresses: Vec<Multiaddr>) {
-        self.dirty |= self.state.remember_peer(node, addresses);
+        if self.kept.remember_peer(Contact { node, addresses }) {
+            self.changed_peers.insert(node);
+        }
     }
 
-    /// Says whether these writes are done already. (Batches are kept in memory only: a node
-    /// without storage has them acknowledged at once.)
-    pub(super) fn write(&mut self, token: Token, writes: &[Write]) -> bool {
-        let highest = writes.iter().filter_map(life_of).max();
-        let Some(life) = highest.filter(|life| *life > self.durable_life) else { return true };
-        self.state.last_life = self.state.last_life.max(life);
-        self.waiting.push(token);
-        self.save();
+    /// The members of a kept group have changed: the next save writes them.
+    pub(super) fn touch_members(&mut self, group: GroupId) {
+        if self.kept.group_mut(group).is_some() {
+            self.changed_members.insert(group);
+        }
+    }
+
+    /// The groups whose members are to be looked at.
+    pub(super) fn take_touched(&mut self) -> BTreeSet<GroupId> {
+        std::mem::take(&mut self.changed_members)
+    }
+
+    /// Who is in a group and where, most useful first. What was known of others stays as long as
+    /// there is room, but for those who left.
+    pub(super) fn learn_members(&mut self, group: GroupId, now: Vec<Contact>, left: &[NodeId]) {
+        let Some(kept) = self.kept.group_mut(group) else { return };
+        let mut members = now;
+        for old in &kept.members {
+            if !left.contains(&old.node) && !members.iter().any(|it| it.node == old.node) {
+                members.push(old.clone());
+            }
+        }
+        members.truncate(MAX_MEMBERS);
+        if !same_contacts(&kept.members, &members) {
+            kept.members.clone_from(&members);
+            let retry: Then = Box::new(move |driver, saved| {
+                if saved.is_err() {
+                    driver.keeper.touch_members(group);
+                }
+            });
+            self.submit(vec![Work::Members { group, members }], After::Then(retry));
+        }
+    }
+
+    /// Says whether these writes of the core are done already. (Batches are kept in memory only: a
+    /// node without an outbox has them acknowledged at once.)
+    pub(super) fn write(&mut self, token: Token, writes: Vec<Write>) -> bool {
+        let durable = &self.durable_lives;
+        let works: Vec<Work> = writes.iter().filter_map(|write| life_of(write, durable)).collect();
+        if works.is_empty() {
+            self.note_batches(&writes);
+            return true;
+        }
+        self.submit(works, After::Core(token, writes));
         false
     }
 
-    /// Saves what has changed, if no save is under way; otherwise the next [`Keeper::saved`] does.
+    /// What the core may send by now.
+    pub(super) fn on_core_written(&mut self, writes: &[Write]) {
+        for write in writes {
+            if let Write::Life { group, life } = write {
+                let durable = self.durable_lives.entry(*group).or_default();
+                *durable = (*durable).max(*life);
+            }
+        }
+        self.note_batches(writes);
+    }
+
+    fn note_batches(&mut self, writes: &[Write]) {
+        for write in writes {
+            if let Write::Batch { group, id, digest, .. } = write {
+                self.last_batches.insert(*group, (*id, *digest));
+            }
+        }
+    }
+
+    /// Saves what may as well be lost.
     pub(super) fn save(&mut self) {
-        if self.saving.is_some() || (!self.dirty && self.waiting.is_empty()) {
-            return;
+        let seen_ms = unix_ms();
+        let nodes: Vec<NodeId> = std::mem::take(&mut self.changed_peers).into_iter().collect();
+        let peers = self.kept.peers.iter().filter(|peer| nodes.contains(&peer.node));
+        // The latest is written last: it is the latest in the store as well.
+        let works: Vec<Work> =
+            peers.rev().map(|peer| Work::Peer { contact: peer.clone(), seen_ms }).collect();
+        if !works.is_empty() {
+            self.submit(works, After::Peers(nodes));
         }
-        self.dirty = false;
-        self.version += 1;
-        let (version, state, file, life) =
-            (self.version, self.state.clone(), self.file.clone(), self.state.last_life);
-        let task = tokio::task::spawn_blocking(move || file.write(version, &state));
-        self.saving = Some(Saving { task, tokens: std::mem::take(&mut self.waiting), life });
     }
 
-    /// Waits for the save that is under way (forever, if none is). May be dropped.
-    pub(super) async fn saved(&mut self) -> Saved {
-        let Some(saving) = &mut self.saving else { return pending().await };
-        let result = (&mut saving.task).await.unwrap_or_else(|error| Err(io::Error::other(error)));
-        let (tokens, life) = (std::mem::take(&mut saving.tokens), saving.life);
-        self.saving = None;
-        match &result {
-            Ok(()) => self.durable_life = self.durable_life.max(life),
-            Err(_) => self.dirty = true,
+    /// Waits for the store's next answers (forever, if none will come). May be dropped.
+    pub(super) async fn saved(&mut self) -> Vec<Done> {
+        match self.done.recv().await {
+            Some(done) => done,
+            None if !self.waiting.is_empty() => self.fail_all(),
+            None => pending().await,
         }
-        // What was asked for meanwhile does not wait for the clock.
-        if !self.waiting.is_empty() {
-            self.save();
-        }
-        Saved { tokens, result }
     }
 
-    /// Changes what is remembered, and returns when that is on disk.
-    pub(super) fn change_now(&mut self, change: impl FnOnce(&mut State)) -> io::Result<()> {
-        self.change(change);
-        self.save_now()
+    fn fail_all(&self) -> Vec<Done> {
+        self.waiting.keys().map(|job| Done { job: *job, result: Err(SaveError::gone()) }).collect()
     }
 
-    fn save_now(&mut self) -> io::Result<()> {
-        self.version += 1;
-        self.file.write(self.version, &self.state)?;
-        self.dirty = false;
-        Ok(())
-    }
-
-    /// Lets the save that is under way end.
-    pub(super) async fn finish(&mut self) -> io::Result<()> {
-        if let Some(saving) = self.saving.take() {
-            saving.task.await.unwrap_or_else(|error| Err(io::Error::other(error)))?;
+    /// What waits for this job.
+    pub(super) fn take(&mut self, done: &Done) -> Option<After> {
+        match (&done.result, &self.failure) {
+            (Ok(()), Some(_)) => {
+                tracing::info!("the store can be written again");
+                self.failure = None;
+            }
+            (Err(error), None) => {
+                tracing::error!(%error, "what should be remembered is not saved");
+                self.failure = Some(error.clone());
+            }
+            (Err(error), Some(_)) => tracing::debug!(%error, "not saved"),
+            (Ok(()), None) => {}
         }
-        self.save_now()
+        self.waiting.remove(&done.job)
+    }
+
+    pub(super) fn retry_peers(&mut self, nodes: Vec<NodeId>) {
+        self.changed_peers.extend(nodes);
+    }
+
+    /// Writes what is left, and waits until all is answered and the store is closed. Lives end here
+    /// in good order: the next run can tell everybody where.
+    pub(super) async fn finish(&mut self) -> Vec<Done> {
+        self.save();
+        let end = |(group, (id, digest)): (&GroupId, &(BatchId, Digest))| {
+            Work::End(PastLife { group: *group, life: id.life, end: id.seq + 1, digest: *digest })
+        };
+        let ends: Vec<Work> = self.last_batches.iter().map(end).collect();
+        if !ends.is_empty() {
+            self.submit(ends, After::Peers(Vec::new()));
+        }
+        self.writer = None;
+        let mut all = Vec::new();
+        while let Some(done) = self.done.recv().await {
+            all.extend(done);
+        }
+        all
     }
 }
 
-fn life_of(write: &Write) -> Option<u64> {
+fn same_contacts(one: &[Contact], two: &[Contact]) -> bool {
+    one.len() == two.len() && one.iter().all(|contact| two.contains(contact))
+}
+
+/// The work of a life that is not on disk yet.
+fn life_of(write: &Write, durable: &BTreeMap<GroupId, u64>) -> Option<Work> {
     match write {
-        Write::Life { life, .. } => Some(*life),
+        Write::Life { group, life } if durable.get(group).is_none_or(|known| known < life) => {
+            Some(Work::Life { group: *group, life: *life })
+        }
         _ => None,
     }
 }
@@ -151,32 +260,127 @@ fn life_of(write: &Write) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::files::tests::Scratch;
-    use treecast_overlay::GroupId;
+    use crate::store::Store;
+    use std::path::Path;
+
+    fn keeper(dir: &Path) -> Keeper {
+        let (store, kept) = Store::open(dir, 1).expect("a good store");
+        let (writer, done) = store.serve().expect("a thread");
+        Keeper::new(kept, writer, done)
+    }
+
+    fn group() -> GroupId {
+        GroupId::from_bytes([1; 32])
+    }
+
+    fn life(life: u64) -> Vec<Write> {
+        vec![Write::Life { group: group(), life }]
+    }
+
+    fn batch(life: u64, seq: u64) -> Vec<Write> {
+        let id = BatchId { source: NodeId::from_bytes([2; 32]), life, seq };
+        let digest = Digest::from_bytes([seq as u8; 20]);
+        vec![Write::Batch { group: group(), id, bytes: bytes::Bytes::new(), digest }]
+    }
+
+    /// Tokens that are answered, and how.
+    async fn answers(keeper: &mut Keeper, count: usize) -> Vec<(Token, bool)> {
+        let mut answers = Vec::new();
+        while answers.len() < count {
+            for done in keeper.saved().await {
+                if let Some(After::Core(token, writes)) = keeper.take(&done) {
+                    answers.push((token, done.result.is_ok()));
+                    if done.result.is_ok() {
+                        keeper.on_core_written(&writes);
+                    }
+                }
+            }
+        }
+        answers
+    }
 
     #[tokio::test]
     async fn a_life_is_on_disk_before_it_is_acknowledged() {
         let scratch = Scratch::new();
-        let mut keeper = Keeper::new(scratch.path().to_owned(), State::default());
-        let group = GroupId::from_bytes([1; 32]);
-        assert!(!keeper.write(Token(1), &[Write::Life { group, life: 9 }]));
-        assert!(!keeper.write(Token(2), &[Write::Life { group, life: 10 }]));
-        let first = keeper.saved().await;
-        assert_eq!((first.tokens, first.result.is_ok()), (vec![Token(1)], true));
-        assert_eq!(State::load(scratch.path()).expect("read").last_life, 9);
-        assert_eq!(keeper.saved().await.tokens, vec![Token(2)]);
-        assert_eq!(State::load(scratch.path()).expect("read").last_life, 10);
-        assert!(keeper.write(Token(3), &[Write::Life { group, life: 10 }]), "a life that is saved already");
+        let mut keeper = keeper(scratch.path());
+        assert!(!keeper.write(Token(1), life(9)));
+        assert!(!keeper.write(Token(2), life(10)));
+        assert_eq!(answers(&mut keeper, 2).await, [(Token(1), true), (Token(2), true)]);
+        assert!(keeper.write(Token(3), life(10)), "a life that is saved already");
+        assert!(keeper.write(Token(4), batch(10, 0)), "batches wait for no disk yet");
+        // As it is on disk now, whatever happens to this process.
+        let (_, kept) = Store::open(scratch.path(), 2).expect("opens beside");
+        assert_eq!(kept.last_life(), 10);
+        assert!(kept.ends().is_empty(), "the life has not ended in good order");
     }
 
     #[tokio::test]
-    async fn a_failed_write_is_told() {
+    async fn an_end_in_good_order_is_remembered_until_the_next_life() {
         let scratch = Scratch::new();
-        let mut keeper = Keeper::new(scratch.path().join("gone"), State::default());
-        let group = GroupId::from_bytes([1; 32]);
-        assert!(!keeper.write(Token(1), &[Write::Life { group, life: 9 }]));
-        let saved = keeper.saved().await;
-        assert_eq!(saved.tokens, vec![Token(1)]);
-        assert!(saved.result.is_err());
-        assert!(!keeper.write(Token(2), &[Write::Life { group, life: 9 }]), "it is still not on disk");
+        let mut first = keeper(scratch.path());
+        first.write(Token(1), [life(9), batch(9, 0)].concat());
+        answers(&mut first, 1).await;
+        first.write(Token(2), batch(9, 1));
+        first.finish().await;
+        drop(first);
+        let mut second = keeper(scratch.path());
+        let end = PastLife { group: group(), life: 9, end: 2, digest: Digest::from_bytes([1; 20]) };
+        assert_eq!(second.kept().ends(), [end]);
+        second.write(Token(1), [life(10), batch(10, 0)].concat());
+        answers(&mut second, 1).await;
+        drop(second);
+        let (_, kept) = Store::open(scratch.path(), 3).expect("opens");
+        assert!(kept.ends().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_failed_write_is_told_and_its_batch_is_no_end() {
+        let scratch = Scratch::new();
+        let (store, kept) = Store::open(scratch.path(), 1).expect("a good store");
+        store.refuse_writes();
+        let (writer, done) = store.serve().expect("a thread");
+        let mut keeper = Keeper::new(kept, writer, done);
+        assert!(!keeper.write(Token(1), [life(9), batch(9, 0)].concat()));
+        assert_eq!(answers(&mut keeper, 1).await, [(Token(1), false)]);
+        assert!(keeper.failure().is_some_and(|error| error.to_string().contains("read-only")));
+        assert!(!keeper.write(Token(2), life(9)), "it is still not on disk");
+        assert!(keeper.last_batches.is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_is_remembered_is_saved_once_and_latest_first() {
+        let scratch = Scratch::new();
+        let mut first = keeper(scratch.path());
+        let address: Multiaddr = "/ip4/10.0.0.1/tcp/1".parse().expect("an address");
+        for node in [3, 1, 2] {
+            first.remember(NodeId::from_bytes([node; 32]), vec![address.clone()]);
+        }
+        first.save();
+        first.save();
+        assert_eq!(first.waiting.len(), 1);
+        first.finish().await;
+        let kept = keeper(scratch.path()).kept().clone();
+        let nodes: Vec<u8> = kept.peers.iter().map(|it| it.node.as_bytes()[0]).collect();
+        assert_eq!(nodes, [2, 1, 3]);
+    }
+
+    #[tokio::test]
+    async fn members_that_left_are_forgotten_and_others_stay() {
+        let scratch = Scratch::new();
+        let mut keeper = keeper(scratch.path());
+        let address: Multiaddr = "/ip4/10.0.0.1/tcp/1".parse().expect("an address");
+        let contact =
+            |node: u8| Contact { node: NodeId::from_bytes([node; 32]), addresses: vec![address.clone()] };
+        let descriptor = treecast_overlay::Descriptor::open("lobby").expect("a good name");
+        let (id, members) = (descriptor.id(), vec![contact(1), contact(2)]);
+        let lobby = KeptGroup { label: "lobby".into(), descriptor, joined_ms: 1, members };
+        keeper.keep(lobby, Box::new(|_, _| {}));
+        keeper.learn_members(id, vec![contact(3)], &[NodeId::from_bytes([2; 32])]);
+        assert_eq!(keeper.kept().groups[0].members, [contact(3), contact(1)]);
+        keeper.learn_members(id, vec![contact(1), contact(3)], &[]);
+        assert_eq!(keeper.waiting.len(), 2, "nothing new");
+        keeper.finish().await;
+        let (_, kept) = Store::open(scratch.path(), 2).expect("opens");
+        assert_eq!(kept.groups[0].members.len(), 2);
     }
 }

@@ -15,17 +15,19 @@ use treecast_overlay::NodeId;
 use treecast_overlay::behaviour::{self, Behaviour};
 
 use self::groups::Groups;
-use self::keeper::{Keeper, Saved};
+use self::keeper::{After, Keeper};
 use self::peers::Peers;
 use crate::discovery;
 use crate::discovery::addresses::useful;
 use crate::discovery::mdns::Patience;
+use crate::discovery::reach::Reach;
 use crate::discovery::redial::{Due, Redial};
 use crate::handle::Command;
-use crate::state::State;
+use crate::store::{Done, Kept, Writer};
 use crate::swarm::{Behaviours, BehavioursEvent};
 
-mod enter;
+mod contacts;
+pub(crate) mod enter;
 mod goodbye;
 mod groups;
 mod keeper;
@@ -71,6 +73,7 @@ pub(crate) struct Driver {
     peers: Peers,
     keeper: Keeper,
     redial: Redial,
+    reach: Reach,
     patience: Patience,
     /// Nodes that answer on the LAN, and where.
     found: HashMap<PeerId, Vec<Multiaddr>>,
@@ -87,8 +90,9 @@ pub(crate) struct Parts {
     pub(crate) nick: String,
     pub(crate) limits: Limits,
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
-    pub(crate) data_dir: std::path::PathBuf,
-    pub(crate) state: State,
+    pub(crate) kept: Kept,
+    pub(crate) writer: Writer,
+    pub(crate) done: mpsc::UnboundedReceiver<Vec<Done>>,
     pub(crate) explicit_peers: Vec<Multiaddr>,
 }
 
@@ -104,8 +108,9 @@ impl Driver {
             commands: parts.commands,
             groups: Groups::default(),
             peers: Peers::default(),
-            keeper: Keeper::new(parts.data_dir, parts.state),
+            keeper: Keeper::new(parts.kept, parts.writer, parts.done),
             redial: Redial::new(parts.explicit_peers, now),
+            reach: Reach::default(),
             patience: Patience::new(now),
             found: HashMap::new(),
             listens: Vec::new(),
@@ -199,14 +204,17 @@ impl Driver {
         );
     }
 
-    fn on_saved(&mut self, saved: Saved) {
-        if let Err(error) = &saved.result {
-            tracing::error!(%error, "the state file could not be written");
-        }
-        for token in saved.tokens {
-            match &saved.result {
-                Ok(()) => self.overlay().persisted(token),
-                Err(_) => self.overlay().persist_failed(token),
+    fn on_saved(&mut self, all: Vec<Done>) {
+        for done in all {
+            match self.keeper.take(&done) {
+                Some(After::Core(token, writes)) if done.result.is_ok() => {
+                    self.keeper.on_core_written(&writes);
+                    self.overlay().persisted(token);
+                }
+                Some(After::Core(token, _)) => self.overlay().persist_failed(token),
+                Some(After::Peers(nodes)) if done.result.is_err() => self.keeper.retry_peers(nodes),
+                Some(After::Then(then)) => then(self, done.result),
+                Some(After::Peers(_)) | None => {}
             }
         }
     }
@@ -215,6 +223,7 @@ impl Driver {
         let now = Instant::now();
         self.beats += 1;
         if self.beats.is_multiple_of(SAVE_EVERY) {
+            self.remember_members();
             self.keeper.save();
         }
         let alone = self.peers.len() == 0;
@@ -246,17 +255,6 @@ impl Driver {
         }
     }
 
-    /// Tells the core of all nodes that are known from elsewhere.
-    fn remind(&mut self) {
-        let found = self.found.iter().map(|(peer, addresses)| (*peer, addresses.clone()));
-        let kept = self.keeper.state().peers.iter();
-        let kept = kept.filter_map(|kept| Some((peers::peer_of(&kept.node)?, kept.addresses.clone())));
-        let known: Vec<_> = found.chain(kept).collect();
-        for (peer, addresses) in known {
-            self.overlay().discovered(peer, useful(addresses));
-        }
-    }
-
     fn renew_mdns(&mut self) {
         let me = *self.swarm.local_peer_id();
         match discovery::mdns::fresh(me, &self.listens) {
@@ -272,6 +270,7 @@ impl Driver {
                 tracing::debug!(peer = %peer_id, address = %endpoint.get_remote_address(), "connected");
                 self.peers.on_connected(peer_id, connection_id, &endpoint);
                 self.redial.on_connected(connection_id, peer_id);
+                self.reach.on_connected(peer_id);
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
                 tracing::debug!(peer = %peer_id, ?cause, "connection closed");
@@ -280,6 +279,9 @@ impl Driver {
             SwarmEvent::OutgoingConnectionError { peer_id, connection_id, error } => {
                 tracing::debug!(peer = ?peer_id, %error, "no connection");
                 self.redial.on_failed(connection_id, Instant::now());
+                if let Some(peer) = peer_id {
+                    self.reach.on_failed(peer, &error);
+                }
             }
             SwarmEvent::NewListenAddr { listener_id, address } => {
                 tracing::debug!(%address, "listening");
@@ -309,7 +311,7 @@ impl Driver {
         match event {
             BehavioursEvent::Overlay(behaviour::Event::Overlay(event)) => self.on_overlay_event(event),
             BehavioursEvent::Overlay(behaviour::Event::Persist { token, writes }) => {
-                let durable = self.keeper.write(token, &writes);
+                let durable = self.keeper.write(token, writes);
                 if durable {
                     self.overlay().persisted(token);
                 }
@@ -337,20 +339,22 @@ impl Driver {
             return;
         }
         tracing::trace!(?event, "from the core");
+        self.note_membership(&event);
         if let Some(again) = self.groups.on_event(event) {
             self.overlay().join(again);
         }
     }
 
-    /// So that the next start finds its way back in.
-    fn remember(&mut self, peer: &PeerId) {
-        let (Some(node), Some(addresses)) =
-            (peers::node_of(peer), self.peers.of(peer).map(peers::Peer::addresses))
-        else {
-            return;
-        };
-        if !addresses.is_empty() {
-            self.keeper.remember(node, addresses);
+    /// Who is in a group has changed: where they are is worth saving.
+    fn note_membership(&mut self, event: &treecast_overlay::Event) {
+        use treecast_overlay::Event as Core;
+        if let Core::MemberJoined { .. }
+        | Core::MemberOnline { .. }
+        | Core::MemberOffline { .. }
+        | Core::MemberLeft { .. } = event
+            && let Some(group) = groups::group_of(event)
+        {
+            self.keeper.touch_members(group);
         }
     }
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use treecast_overlay::io::{GroupView, MemberState};
-use treecast_overlay::{GroupId, NodeId};
+use treecast_overlay::{Admission, GroupId, NodeId};
 
 use super::Driver;
+use super::contacts::{told_by, with_listed};
 use super::peers::{Peer, peer_of};
 use crate::discovery::addresses::{is_direct, transport_of, useful};
 use crate::error::{PingError, UnknownGroup};
@@ -36,10 +37,11 @@ impl Driver {
             groups: self.groups.slots.values().map(|slot| slot.label.clone()).collect(),
             collections: behaviours.overlay.engine().collections(),
             mdns: behaviours.mdns.is_enabled(),
+            store_failure: self.keeper.failure().map(ToString::to_string),
         }
     }
 
-    fn view(&self, group: GroupId) -> Option<GroupView> {
+    pub(super) fn view(&self, group: GroupId) -> Option<GroupView> {
         let overlay = &self.swarm.behaviour().overlay;
         overlay.engine().group(overlay.now(), group)
     }
@@ -48,18 +50,22 @@ impl Driver {
         self.groups.slots.iter().filter_map(|(id, slot)| Some((slot.label.as_str(), self.view(*id)?)))
     }
 
-    fn rtt(&self, node: NodeId, peer: &Peer) -> Option<Duration> {
+    pub(super) fn rtt(&self, node: NodeId, peer: &Peer) -> Option<Duration> {
         self.swarm.behaviour().overlay.engine().rtt(node).or(peer.rtt)
     }
 
     fn info(&self, label: &str, view: GroupView) -> GroupInfo {
+        let view = with_listed(view);
         let nodes = self.peers.nodes();
         let rtts = view
             .members
             .iter()
             .filter_map(|member| Some((member.node, self.rtt(member.node, nodes.get(&member.node)?)?)))
             .collect();
-        GroupInfo { label: label.to_owned(), view, rtts }
+        let is_open = view.descriptor.admission == Admission::Open;
+        let ticket = if is_open { None } else { self.ticket(view.id).map(|it| it.to_string()) };
+        let contacts = self.contacts_view(view.id);
+        GroupInfo { label: label.to_owned(), view, rtts, ticket, contacts }
     }
 
     pub(crate) fn groups(&self) -> Vec<GroupInfo> {
@@ -139,11 +145,12 @@ impl Driver {
     fn known_addresses(&self, node: NodeId) -> Vec<Multiaddr> {
         let peer = peer_of(&node);
         let found = peer.and_then(|peer| self.found.get(&peer)).cloned().unwrap_or_default();
-        let kept = self.keeper.state().peers.iter().find(|kept| kept.node == node);
+        let kept = self.keeper.kept();
+        let kept = kept.peers.iter().chain(kept.groups.iter().flat_map(|group| &group.members));
+        let kept = kept.filter(|kept| kept.node == node).flat_map(|kept| kept.addresses.clone());
         let told = self.views().flat_map(|(_, view)| view.members).filter(|member| member.node == node);
-        let told = told.flat_map(|member| member.addresses);
-        let told = told.filter_map(|address| Multiaddr::try_from(address.as_bytes().to_vec()).ok());
-        useful(found.into_iter().chain(kept.into_iter().flat_map(|kept| kept.addresses.clone())).chain(told))
+        let told: Vec<_> = told.flat_map(|member| told_by(&member).collect::<Vec<_>>()).collect();
+        useful(found.into_iter().chain(kept).chain(told))
     }
 
     /// The last round trip to a node, or `None` while there is none; dials it then.

@@ -1,0 +1,119 @@
+//! Opening: all checks first, then all that is kept.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::error::{SaveError, StoreError};
+use super::kept::Kept;
+use super::read;
+use super::schema::{self, Found};
+use super::thread::{Done, Writer};
+use super::work::{self, Work};
+
+/// Its name in the data directory.
+const FILE: &str = "treecast.db";
+
+/// How long another program that has the file locked is waited for: a backup, say.
+const BUSY: Duration = Duration::from_secs(3);
+
+/// A larger file is not read through at each start; damage shows then where it is met.
+const CHECK_UP_TO: u64 = 16 << 20;
+
+/// An open store that nobody else writes to.
+#[derive(Debug)]
+pub(crate) struct Store {
+    path: PathBuf,
+    connection: Connection,
+}
+
+impl Store {
+    /// Opens the data directory's store, makes it if there is none, and reads what is kept.
+    pub(crate) fn open(data_dir: &Path, now_ms: u64) -> Result<(Self, Kept), StoreError> {
+        let path = data_dir.join(FILE);
+        create_private(&path).map_err(|source| StoreError::Io { path: path.clone(), source })?;
+        let refused = |error: rusqlite::Error| StoreError::of(&path, &error);
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(&path, flags).map_err(refused)?;
+        connection.busy_timeout(BUSY).map_err(refused)?;
+        let version = match schema::find(&connection).map_err(refused)? {
+            Found::Version(version) => version,
+            Found::Newer(found) => {
+                let known = schema::LATEST;
+                return Err(StoreError::Newer { path: path.clone(), found, known });
+            }
+            Found::Foreign => return Err(StoreError::bad(&path, "it is another program's database")),
+        };
+        configure(&connection).map_err(refused)?;
+        check(&connection, &path)?;
+        schema::migrate(&mut connection, version).map_err(refused)?;
+        work::mark_start(&connection, now_ms).map_err(refused)?;
+        let kept = read::all(&connection).map_err(|error| error.at(&path))?;
+        Ok((Self { path, connection }, kept))
+    }
+
+    /// Makes these changes, all or none; durable when this returns.
+    pub(crate) fn write(&mut self, works: &[Work]) -> Result<(), SaveError> {
+        write(&mut self.connection, works).map_err(|error| SaveError::of(&self.path, &error))
+    }
+
+    /// Hands the store over to a thread of its own. What has become of each job comes from the
+    /// receiver.
+    pub(crate) fn serve(self) -> io::Result<(Writer, tokio::sync::mpsc::UnboundedReceiver<Vec<Done>>)> {
+        Writer::spawn(self.connection, self.path)
+    }
+
+    /// From now on it can only be read.
+    #[cfg(test)]
+    pub(crate) fn refuse_writes(&self) {
+        self.connection.pragma_update(None, "query_only", true).expect("set");
+    }
+
+    /// Refuses to grow any further: a disk that is full.
+    #[cfg(test)]
+    pub(crate) fn fill_up(&self) {
+        let pages: i64 =
+            self.connection.pragma_query_value(None, "page_count", |row| row.get(0)).expect("counted");
+        let set = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
+        self.connection.pragma_update_and_check(None, "max_page_count", pages, set).expect("set");
+    }
+}
+
+fn write(connection: &mut Connection, works: &[Work]) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    works.iter().try_for_each(|work| work.apply(&transaction))?;
+    transaction.commit()
+}
+
+/// SQLite would make the file readable for all that the umask allows.
+fn create_private(path: &Path) -> io::Result<()> {
+    let file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(())
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    // What stands in the file is data, whoever wrote it.
+    connection.pragma_update(None, "trusted_schema", false)
+}
+
+fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let size = std::fs::metadata(path).map_or(0, |it| it.len());
+    if size > CHECK_UP_TO {
+        return Ok(());
+    }
+    let found: String = connection
+        .query_row("PRAGMA quick_check(1)", (), |row| row.get(0))
+        .map_err(|error| StoreError::of(path, &error))?;
+    if found == "ok" { Ok(()) } else { Err(StoreError::bad(path, format!("it is damaged ({found})"))) }
+}

@@ -1,0 +1,139 @@
+//! What can be written, and how.
+
+use libp2p::Multiaddr;
+use rusqlite::{Connection, OptionalExtension, params};
+use treecast_overlay::{GroupId, Life, NodeId, PastLife};
+
+use super::kept::{Contact, KeptGroup, KeptNode, MAX_PEERS};
+
+/// One change. Several that are handed over together are made together or not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// What the node remembers of itself.
+    Node(KeptNode),
+    /// Be in this group until it is forgotten; or what has changed of it.
+    Keep(Box<KeptGroup>),
+    /// Who is known to be in a group that is kept; replaces what was known.
+    Members { group: GroupId, members: Vec<Contact> },
+    /// The group is left.
+    Forget(GroupId),
+    /// A life of this node has begun.
+    Life { group: GroupId, life: Life },
+    /// A life of this node has ended in good order.
+    End(PastLife),
+    /// A node was connected there.
+    Peer { contact: Contact, seen_ms: u64 },
+}
+
+/// The text that addresses are kept as.
+pub(super) fn addresses_text(addresses: &[Multiaddr]) -> String {
+    serde_json::to_string(addresses).expect("addresses are texts")
+}
+
+/// SQLite's integers are signed: a number beyond them is as good as the largest.
+pub(super) fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+impl Work {
+    /// Makes the change; durable with the transaction around it.
+    pub(super) fn apply(&self, connection: &Connection) -> rusqlite::Result<()> {
+        match self {
+            Self::Node(node) => write_node(connection, node),
+            Self::Keep(group) => keep(connection, group),
+            Self::Members { group, members } => write_members(connection, *group, members),
+            Self::Forget(group) => {
+                connection.execute("DELETE FROM groups WHERE id = ?1", [&group.as_bytes()[..]]).map(drop)
+            }
+            Self::Life { group, life } => begin_life(connection, *group, *life),
+            Self::End(past) => end_life(connection, past),
+            Self::Peer { contact, seen_ms } => write_peer(connection, contact, *seen_ms),
+        }
+    }
+}
+
+fn write_node(connection: &Connection, node: &KeptNode) -> rusqlite::Result<()> {
+    connection.execute(
+        "INSERT INTO node (one, nick, tcp_port, quic_port, started_ms) VALUES (1, ?1, ?2, ?3, ?4)
+         ON CONFLICT (one) DO UPDATE SET nick = ?1, tcp_port = ?2, quic_port = ?3",
+        params![node.nick, node.tcp_port, node.quic_port, 0],
+    )?;
+    Ok(())
+}
+
+/// A start writes this each time, so that a store that cannot be written shows then.
+pub(super) fn mark_start(connection: &Connection, now_ms: u64) -> rusqlite::Result<()> {
+    connection.execute(
+        "INSERT INTO node (one, started_ms) VALUES (1, ?1)
+         ON CONFLICT (one) DO UPDATE SET started_ms = ?1",
+        [integer(now_ms)],
+    )?;
+    Ok(())
+}
+
+fn keep(connection: &Connection, group: &KeptGroup) -> rusqlite::Result<()> {
+    let id = group.descriptor.id();
+    connection.execute(
+        "INSERT INTO groups (id, label, descriptor, joined_ms) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (id) DO UPDATE SET label = ?2, descriptor = ?3",
+        params![&id.as_bytes()[..], group.label, group.descriptor.to_bytes(), integer(group.joined_ms)],
+    )?;
+    write_members(connection, id, &group.members)
+}
+
+/// A group that is not kept (any longer) has no members here: no row is written then.
+fn write_members(connection: &Connection, group: GroupId, members: &[Contact]) -> rusqlite::Result<()> {
+    let id = &group.as_bytes()[..];
+    let kept: Option<i64> =
+        connection.query_row("SELECT 1 FROM groups WHERE id = ?1", [id], |row| row.get(0)).optional()?;
+    if kept.is_none() {
+        return Ok(());
+    }
+    connection.execute("DELETE FROM members WHERE group_id = ?1", [id])?;
+    let mut insert = connection.prepare(
+        "INSERT INTO members (group_id, node, addresses) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+    )?;
+    for Contact { node, addresses } in members {
+        insert.execute(params![id, node_bytes(node), addresses_text(addresses)])?;
+    }
+    Ok(())
+}
+
+fn begin_life(connection: &Connection, group: GroupId, life: Life) -> rusqlite::Result<()> {
+    connection.execute(
+        "INSERT INTO lives (group_id, life) VALUES (?1, ?2)
+         ON CONFLICT (group_id) DO UPDATE SET life = ?2, end_seq = NULL, end_digest = NULL WHERE life < ?2",
+        params![&group.as_bytes()[..], integer(life)],
+    )?;
+    Ok(())
+}
+
+fn end_life(connection: &Connection, past: &PastLife) -> rusqlite::Result<()> {
+    connection.execute(
+        "UPDATE lives SET end_seq = ?3, end_digest = ?4 WHERE group_id = ?1 AND life = ?2",
+        params![
+            &past.group.as_bytes()[..],
+            integer(past.life),
+            integer(past.end),
+            &past.digest.as_bytes()[..]
+        ],
+    )?;
+    Ok(())
+}
+
+fn write_peer(connection: &Connection, contact: &Contact, seen_ms: u64) -> rusqlite::Result<()> {
+    connection.execute(
+        "INSERT INTO peers (node, addresses, seen_ms) VALUES (?1, ?2, ?3)
+         ON CONFLICT (node) DO UPDATE SET addresses = ?2, seen_ms = ?3",
+        params![node_bytes(&contact.node), addresses_text(&contact.addresses), integer(seen_ms)],
+    )?;
+    connection.execute(
+        "DELETE FROM peers WHERE node NOT IN (SELECT node FROM peers ORDER BY seen_ms DESC, rowid DESC LIMIT ?1)",
+        [integer(MAX_PEERS as u64)],
+    )?;
+    Ok(())
+}
+
+fn node_bytes(node: &NodeId) -> &[u8] {
+    &node.as_bytes()[..]
+}
