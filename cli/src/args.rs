@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use treecast_node::control::protocol::Wait;
 
-use crate::input::{GroupName, Since, duration, wait};
+use crate::input::{Bound, GroupName, NewName, Since, duration, order, route, wait};
 use crate::output::ColorChoice;
 
 /// Talk on your own network: no server, nothing to set up.
@@ -66,6 +66,25 @@ pub(crate) struct NodeArgs {
     /// Do not look for nodes on the LAN, nor be found there.
     #[arg(long)]
     pub(crate) no_mdns: bool,
+}
+
+impl Verb {
+    /// The groups that were typed.
+    pub(crate) fn groups_mut(&mut self) -> Vec<&mut GroupName> {
+        match self {
+            Self::Up(args) => args.group.iter_mut().collect(),
+            Self::Chat(args) => vec![&mut args.group],
+            Self::Pub(args) => vec![&mut args.group],
+            Self::Sub(args) => vec![&mut args.group],
+            Self::Peers(args) => args.group.iter_mut().collect(),
+            Self::Tree(args) => vec![&mut args.group],
+            Self::Invite(args)
+            | Self::Group(GroupVerb::Join(args) | GroupVerb::Show(args) | GroupVerb::Leave(args)) => {
+                vec![&mut args.group]
+            }
+            _ => Vec::new(),
+        }
+    }
 }
 
 impl LogFormat {
@@ -156,9 +175,23 @@ Examples:
     /// Measure the way to a node.
     #[command(after_help = "Example:\n  treecast ping 12D3KooW… --count 3     (ids: `treecast peers`)")]
     Ping(PingArgs),
-    /// The groups this node is in.
-    #[command(subcommand, after_help = "Examples:\n  treecast group ls\n  treecast group leave lobby")]
+    /// Make groups, join and leave them; the groups this node is in.
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  treecast group create garden       whoever gets its ticket may join
+  treecast group join treecast1…     with a ticket
+  treecast group ls"
+    )]
     Group(GroupVerb),
+    /// Print a ticket: how others can join a group, with where members are now.
+    #[command(after_help = "\
+Examples:
+  treecast invite garden
+  treecast invite garden | ssh there treecast group join -
+Whoever has the ticket may join; those who have an older one may, too.")]
+    Invite(GroupArg),
     /// Show which settings are in effect, and where each comes from.
     #[command(after_help = "\
 Example:
@@ -222,7 +255,7 @@ pub(crate) struct NickArgs {
 /// `chat`
 #[derive(Debug, Args)]
 pub(crate) struct ChatArgs {
-    /// The group's name.
+    /// The group: a name, a ticket, or - for a ticket on stdin.
     pub(crate) group: GroupName,
     /// How the node starts.
     #[command(flatten)]
@@ -232,7 +265,7 @@ pub(crate) struct ChatArgs {
 /// `pub`
 #[derive(Debug, Args)]
 pub(crate) struct PubArgs {
-    /// The group's name.
+    /// The group: a name, a ticket, or - for a ticket on stdin.
     pub(crate) group: GroupName,
     /// What to say; without it, lines from stdin.
     pub(crate) text: Option<String>,
@@ -251,7 +284,7 @@ pub(crate) struct PubArgs {
 /// `sub`
 #[derive(Debug, Args)]
 pub(crate) struct SubArgs {
-    /// The group's name.
+    /// The group: a name, a ticket, or - for a ticket on stdin.
     pub(crate) group: GroupName,
     /// End after so many messages.
     #[arg(long, value_name = "N")]
@@ -280,7 +313,7 @@ pub(crate) struct PeersArgs {
 /// `tree`
 #[derive(Debug, Args)]
 pub(crate) struct TreeArgs {
-    /// The group's name.
+    /// The group: a name, a ticket, or - for a ticket on stdin.
     pub(crate) group: GroupName,
     /// Show it again when it changes, until stopped.
     #[arg(long)]
@@ -300,6 +333,22 @@ pub(crate) struct PingArgs {
 /// What can be done with groups.
 #[derive(Debug, Subcommand)]
 pub(crate) enum GroupVerb {
+    /// Make a group and be in it; others join with its ticket.
+    #[command(after_help = "\
+Examples:
+  treecast group create garden
+  treecast group create builds --order fifo --retain 7d --retain 1GiB
+  treecast group create board --members 12D3KooW…,12D3KooW…     these nodes only, and this one
+If the name is taken on this node, the new group is called NAME~ab12 here.")]
+    Create(CreateArgs),
+    /// Join a group and stay in it, across restarts.
+    #[command(after_help = "\
+Examples:
+  treecast group join treecast1…     with a ticket
+  treecast group join - <ticket      that stands in a file
+  treecast group join lobby          the open group of this name
+It is joined once that is saved, whether members answer yet or not.")]
+    Join(GroupArg),
     /// List the groups this node is in.
     #[command(after_help = "Example:\n  treecast group ls --json")]
     Ls,
@@ -311,10 +360,54 @@ pub(crate) enum GroupVerb {
     Leave(GroupArg),
 }
 
-/// A group that the node knows.
+/// `group create`
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    /// The group's name: 1 to 64 characters of any script.
+    pub(crate) name: NewName,
+    /// In which order messages are delivered: as they come, each author's in order, or answers
+    /// after their questions too.
+    #[arg(long, value_name = "unordered|fifo|causal", default_value = "causal", value_parser = order)]
+    pub(crate) order: treecast_node::Order,
+    /// How messages travel.
+    #[arg(long, value_name = "tree:shared|tree:source|tree:auto", default_value = "tree:auto", value_parser = route)]
+    pub(crate) route: treecast_node::Route,
+    /// What members keep at least: an age (7d), a size (1GiB) or a count (10000); again for another
+    /// kind, then what exceeds any of them may go.
+    #[arg(long, value_name = "AGE|SIZE|COUNT")]
+    pub(crate) retain: Vec<Bound>,
+    /// Who may order messages, in a total order: any member, or those whom the founder names.
+    #[arg(long, value_name = "any|named", value_enum, default_value = "any", hide_possible_values = true)]
+    pub(crate) committee: Committee,
+    /// A static group: these nodes only (and this one), by id, or by nick if known here.
+    #[arg(long, value_name = "NODE,…", value_delimiter = ',')]
+    pub(crate) members: Vec<String>,
+}
+
+/// Who may be in the committee of a total order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Committee {
+    /// Any member.
+    #[default]
+    Any,
+    /// The listed members, and the founder.
+    Named,
+}
+
+impl Committee {
+    /// Its name, as typed.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Named => "named",
+        }
+    }
+}
+
+/// A group that is meant.
 #[derive(Debug, Args)]
 pub(crate) struct GroupArg {
-    /// The group's name.
+    /// The group: a name, a ticket, or - for a ticket on stdin.
     pub(crate) group: GroupName,
 }
 

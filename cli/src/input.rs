@@ -2,27 +2,88 @@
 //! what it does not take.
 
 use std::fmt;
+use std::io::{BufRead, Read};
 use std::str::FromStr;
 use std::time::Duration;
 
-use treecast_node::Descriptor;
-use treecast_node::control::protocol::Wait;
+use treecast_node::control::protocol::{Retain, Wait};
+use treecast_node::{Descriptor, Failure, Order, Route, Ticket, TicketError, exit};
+use treecast_overlay::DescriptorError;
+use treecast_overlay::wire::ticket;
 use unicode_normalization::UnicodeNormalization;
 
-/// A group's name, composed (NFC), so that the same word typed on two keyboards is one group.
+use crate::failure::usage;
+
+/// A group that is meant: by its name, composed (NFC) so that the same word typed on two keyboards is
+/// one group; by a ticket; or by `-`, a ticket that stands on stdin.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct GroupName(String);
+pub(crate) struct GroupName {
+    /// What the node is asked for.
+    text: String,
+    /// What people call it.
+    shown: String,
+}
 
 impl GroupName {
-    /// The name.
+    /// The name or ticket, as the node takes it.
     pub(crate) fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// Whether the ticket is still to be read.
+    pub(crate) fn is_on_stdin(&self) -> bool {
+        self.text == "-"
+    }
+
+    fn ticket(text: &str) -> Result<Self, String> {
+        let ticket: Ticket = text.parse().map_err(|error: TicketError| error.to_string())?;
+        Ok(Self { text: text.trim().to_owned(), shown: ticket.descriptor.name })
+    }
+
+    /// Takes the first line of `input` that is not empty as the ticket.
+    pub(crate) fn read(input: &mut impl BufRead) -> Result<Self, Failure> {
+        let no_ticket = |why: String| {
+            let fix = "Give it one: `treecast invite GROUP` on a machine that is in the group prints it.";
+            Failure::new("bad-ticket", exit::USAGE, "No ticket came on stdin.", why, fix)
+        };
+        let mut line = Vec::new();
+        while line.iter().all(u8::is_ascii_whitespace) {
+            line.clear();
+            let room = ticket::MAX_LEN as u64 + 2;
+            let read = input.by_ref().take(room).read_until(b'\n', &mut line);
+            match read {
+                Ok(0) => return Err(no_ticket("It is empty.".to_owned())),
+                Ok(_) => {}
+                Err(error) => return Err(no_ticket(format!("{error}."))),
+            }
+        }
+        let text = String::from_utf8_lossy(&line);
+        Self::ticket(text.trim()).map_err(|why| match text.trim().starts_with(TICKET) {
+            true => bad_ticket(&why),
+            false => no_ticket(format!("{}.", crate::settings::capital(&why))),
+        })
     }
 }
 
+/// How tickets begin.
+const TICKET: &str = "treecast1";
+
+/// A ticket that is not one.
+pub(crate) fn bad_ticket(why: &str) -> Failure {
+    let fix = "Copy it again, all of it; or ask for a new one (`treecast invite GROUP` makes it).";
+    let why = format!("{}.", crate::settings::capital(why.trim_end_matches('.')));
+    Failure::new("bad-ticket", exit::USAGE, "The ticket cannot be used.", why, fix)
+}
+
+/// Whether what was typed was meant as a ticket.
+pub(crate) fn is_ticket(text: &str) -> bool {
+    text.trim().starts_with(TICKET)
+}
+
+/// For people.
 impl fmt::Display for GroupName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.shown)
     }
 }
 
@@ -30,13 +91,134 @@ impl FromStr for GroupName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text == "-" || text.starts_with("treecast1") {
-            return Err("tickets cannot be used yet, they are not built; use an open group's name".to_owned());
+        if is_ticket(text) {
+            return Self::ticket(text);
+        }
+        let name: String = text.nfc().collect();
+        Descriptor::open(&name).map_err(|error| match error {
+            DescriptorError::NameLength(length)
+                if length > 0 && name.chars().all(|c| c.is_ascii_alphanumeric()) =>
+            {
+                format!(
+                    "with {length} characters it is too long for a name, and tickets begin with `{TICKET}`: \
+                     one of another program or version cannot be used"
+                )
+            }
+            error => error.to_string(),
+        })?;
+        Ok(Self { shown: name.clone(), text: name })
+    }
+}
+
+/// The name of a group that does not exist yet, composed (NFC).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NewName(String);
+
+impl NewName {
+    /// The name.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for NewName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "-" {
+            return Err("`-` stands for a ticket on stdin; choose another name".to_owned());
         }
         let name: String = text.nfc().collect();
         Descriptor::open(&name).map_err(|error| error.to_string())?;
         Ok(Self(name))
     }
+}
+
+/// A group's order that can be chosen.
+pub(crate) fn order(text: &str) -> Result<Order, String> {
+    match text.parse() {
+        Ok(Order::Total) => {
+            Err("`total` cannot be used yet, it is not built; use unordered, fifo or causal".to_owned())
+        }
+        Ok(order) => Ok(order),
+        Err(_) => Err("write unordered, fifo or causal".to_owned()),
+    }
+}
+
+/// A group's route that can be chosen.
+pub(crate) fn route(text: &str) -> Result<Route, String> {
+    let built = "tree:shared, tree:source or tree:auto";
+    match text.parse() {
+        Ok(route @ (Route::TreeShared | Route::TreeSource | Route::TreeAuto)) => Ok(route),
+        Ok(_) => Err(format!("`{text}` cannot be used yet, it is not built; use {built}")),
+        Err(_) => Err(format!("write {built}")),
+    }
+}
+
+/// A bound on what a group keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bound {
+    /// Seconds.
+    Age(u64),
+    /// Bytes.
+    Size(u64),
+    /// Messages.
+    Count(u64),
+}
+
+impl FromStr for Bound {
+    type Err = String;
+
+    /// Reads an age (`90s`, `12h`, `7d`, `2w`), a size (`100MB`, `1GiB`) or a count (`10000`).
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!("`{text}` is no bound: write an age (12h, 7d), a size (100MB, 1GiB) or a count (10000)")
+        };
+        let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let (number, unit) = text.split_at(split);
+        let (scale, bound): (f64, fn(u64) -> Self) = match unit.to_ascii_lowercase().as_str() {
+            "" if !number.contains('.') => (1.0, Self::Count),
+            "s" => (1.0, Self::Age),
+            "m" | "min" => (60.0, Self::Age),
+            "h" => (3_600.0, Self::Age),
+            "d" => (86_400.0, Self::Age),
+            "w" => (604_800.0, Self::Age),
+            "b" => (1.0, Self::Size),
+            "kb" => (1e3, Self::Size),
+            "mb" => (1e6, Self::Size),
+            "gb" => (1e9, Self::Size),
+            "tb" => (1e12, Self::Size),
+            "kib" => (1_024.0, Self::Size),
+            "mib" => (1_048_576.0, Self::Size),
+            "gib" => (1_073_741_824.0, Self::Size),
+            "tib" => (1_099_511_627_776.0, Self::Size),
+            _ => return Err(wrong()),
+        };
+        let value = number.parse::<f64>().map_err(|_| wrong())? * scale;
+        // Up to there every whole number has a floating one.
+        if !(1.0..=9_007_199_254_740_992.0).contains(&value) {
+            return Err(format!("`{text}` is out of range"));
+        }
+        Ok(bound(value as u64))
+    }
+}
+
+/// All bounds together; each kind once.
+pub(crate) fn retain(bounds: &[Bound]) -> Result<Retain, Failure> {
+    let mut all = Retain::default();
+    for bound in bounds {
+        let (place, value) = match *bound {
+            Bound::Age(value) => (&mut all.age_s, value),
+            Bound::Size(value) => (&mut all.bytes, value),
+            Bound::Count(value) => (&mut all.count, value),
+        };
+        if place.replace(value).is_some() {
+            let why =
+                "An age, a size and a count may be given, one of each; what exceeds any of them may go.";
+            return Err(usage("--retain was given twice for the same kind of bound.", why, "Leave one out."));
+        }
+    }
+    Ok(all)
 }
 
 /// Reads `500ms`, `10s`, `2m`, `1h`, `1.5s`; a bare number is seconds.
@@ -108,11 +290,84 @@ mod tests {
     fn names_are_composed_and_checked() {
         let composed: GroupName = "caf\u{e9}".parse().expect("a good name");
         assert_eq!("cafe\u{301}".parse(), Ok(composed));
-        for wrong in ["", "-", "treecast1abc", "a\u{7}", " a"] {
+        for wrong in ["", "treecast1abc", "a\u{7}", " a"] {
             assert!(wrong.parse::<GroupName>().is_err(), "{wrong:?}");
         }
         assert!("x".repeat(65).parse::<GroupName>().is_err());
         assert!("lobby~ab12".parse::<GroupName>().is_ok());
+    }
+
+    fn a_ticket() -> String {
+        let descriptor = Descriptor::open("茶 room").expect("a good name");
+        Ticket { descriptor, members: Vec::new() }.to_string()
+    }
+
+    #[test]
+    fn tickets_are_checked_and_shown_by_name() {
+        let text = a_ticket();
+        let group: GroupName = text.parse().expect("a good ticket");
+        assert_eq!((group.as_str(), group.to_string().as_str()), (text.as_str(), "茶 room"));
+        let cut = text[..text.len() - 3].parse::<GroupName>().expect_err("cut");
+        assert!(cut.contains("cut short after character"), "{cut}");
+        let foreign = format!("docaa{}", "b7".repeat(60)).parse::<GroupName>().expect_err("foreign");
+        assert!(foreign.contains("another program"), "{foreign}");
+    }
+
+    #[test]
+    fn a_ticket_is_the_first_line_of_stdin() {
+        let text = a_ticket();
+        let mut input = std::io::Cursor::new(format!("\n  {text}\r\nhello\n"));
+        assert_eq!(GroupName::read(&mut input).expect("a ticket").as_str(), text);
+        let mut rest = String::new();
+        input.read_line(&mut rest).expect("read");
+        assert_eq!(rest, "hello\n", "the rest is left for others");
+        for (wrong, word) in [("", "empty"), ("lobby\n", "treecast1"), (&text[..40], "cut")] {
+            let failure = GroupName::read(&mut std::io::Cursor::new(wrong)).expect_err("no ticket");
+            assert_eq!((failure.code.as_str(), failure.exit), ("bad-ticket", 2), "{wrong:?}");
+            assert!(failure.why.contains(word), "{failure}");
+        }
+    }
+
+    #[test]
+    fn new_names_are_names() {
+        assert_eq!("cafe\u{301} 2".parse::<NewName>().expect("good").as_str(), "caf\u{e9} 2");
+        for wrong in ["-", "", "treecast1x"] {
+            assert!(wrong.parse::<NewName>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_built_can_be_chosen() {
+        assert_eq!(order("fifo"), Ok(Order::Fifo));
+        assert!(order("total").expect_err("not built").contains("not built"));
+        assert!(order("best").is_err());
+        assert_eq!(route("tree:shared"), Ok(Route::TreeShared));
+        for wrong in ["gossip:push", "gossip:pull", "gossip:push-pull", "unicast"] {
+            assert!(route(wrong).expect_err("not built").contains("not built"), "{wrong}");
+        }
+        assert!(route("pigeon").is_err());
+    }
+
+    #[test]
+    fn bounds_are_ages_sizes_and_counts() {
+        for (text, bound) in [
+            ("90s", Bound::Age(90)),
+            ("7d", Bound::Age(604_800)),
+            ("2w", Bound::Age(1_209_600)),
+            ("1.5h", Bound::Age(5_400)),
+            ("100MB", Bound::Size(100_000_000)),
+            ("1GiB", Bound::Size(1 << 30)),
+            ("0.5kib", Bound::Size(512)),
+            ("10000", Bound::Count(10_000)),
+        ] {
+            assert_eq!(text.parse(), Ok(bound), "{text}");
+        }
+        for wrong in ["", "0", "-1", "1.5", "7y", "1G", "0s", "9999999TB", "d", "NaNs", "1..2d"] {
+            assert!(wrong.parse::<Bound>().is_err(), "{wrong}");
+        }
+        let both = retain(&[Bound::Count(5), Bound::Age(60)]).expect("different kinds");
+        assert_eq!(both, Retain { age_s: Some(60), bytes: None, count: Some(5) });
+        assert_eq!(retain(&[Bound::Count(5), Bound::Count(6)]).expect_err("twice").exit, 2);
     }
 
     #[test]

@@ -22,10 +22,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use treecast_node::exit;
+use treecast_node::{Failure, exit};
 
 use crate::args::Typed;
 use crate::failure::{Stop, bug};
+use crate::input::GroupName;
 use crate::output::Screen;
 use crate::settings::Settings;
 
@@ -49,10 +50,14 @@ fn wants_json(typed: &[OsString]) -> bool {
 }
 
 fn run(words: &[OsString], early: &Screen) -> u8 {
-    let typed = match Typed::try_parse_from(words) {
+    let mut typed = match Typed::try_parse_from(words) {
         Ok(typed) => typed,
         Err(error) => return answer_or_refuse(&error, early),
     };
+    if let Err(failure) = read_ticket(&mut typed) {
+        early.failure(&failure);
+        return failure.exit;
+    }
     let settings = match Settings::resolve(&typed.global, &cmd::local_flags(&typed.verb)) {
         Ok(settings) => settings,
         Err(failure) => {
@@ -79,6 +84,16 @@ fn run(words: &[OsString], early: &Screen) -> u8 {
             failure.exit
         }
     }
+}
+
+/// Puts the ticket on stdin where `-` was typed.
+fn read_ticket(typed: &mut Typed) -> Result<(), Failure> {
+    for group in typed.verb.groups_mut() {
+        if group.is_on_stdin() {
+            *group = GroupName::read(&mut std::io::stdin().lock())?;
+        }
+    }
+    Ok(())
 }
 
 /// Help and version are answers; the rest are errors.

@@ -4,6 +4,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use treecast_node::Failure;
 
 use crate::failure::usage;
+use crate::input::{bad_ticket, is_ticket};
 use crate::settings::capital;
 
 /// Whether the person asked for help or the version instead.
@@ -30,6 +31,10 @@ fn bad_value(error: &clap::Error, text: &str) -> Failure {
         _ => String::new(),
     };
     let (arg, value) = (context(ContextKind::InvalidArg), context(ContextKind::InvalidValue));
+    if let Some(inner) = std::error::Error::source(error).filter(|_| is_ticket(&value)) {
+        return bad_ticket(&inner.to_string());
+    }
+    let value = shortened(&value);
     // `--wait <sent|N|all>` → `--wait`; `<GROUP>` → `GROUP`
     let arg =
         arg.split_whitespace().next().unwrap_or_default().trim_matches(['<', '>', '[', ']', '.']).to_owned();
@@ -49,6 +54,14 @@ fn bad_value(error: &clap::Error, text: &str) -> Failure {
         names.or(inner).unwrap_or_else(|| "It is not what is expected there.".to_owned()),
         fix(&[], text),
     )
+}
+
+/// A long value by its beginning: whoever typed or pasted it knows the rest.
+fn shortened(value: &str) -> String {
+    match value.char_indices().nth(48) {
+        Some((end, _)) => format!("{}…", &value[..end]),
+        None => value.to_owned(),
+    }
 }
 
 fn other(error: &clap::Error, text: &str) -> Failure {

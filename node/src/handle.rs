@@ -204,8 +204,19 @@ impl Node {
     /// # Errors
     /// When the node is in no such group, or has stopped.
     pub async fn invite(&self, group: &str) -> Result<Ticket, GroupError> {
+        Ok(self.invite_to(group).await?.1)
+    }
+
+    /// [`Node::invite`], and what the group is called here.
+    pub(crate) async fn invite_to(&self, group: &str) -> Result<(String, Ticket), GroupError> {
         let group = group.to_owned();
-        Ok(self.ask(move |driver| driver.invite(&group)).await??.1)
+        Ok(self.ask(move |driver| driver.invite(&group)).await??)
+    }
+
+    /// The node of this id or nick, if it is known here.
+    pub(crate) async fn find(&self, name: &str) -> Result<NodeId, PingError> {
+        let name = name.to_owned();
+        self.ask(move |driver| driver.find_node(&name)).await?
     }
 
     /// Leaves a group for good, with a signed record that all members see. Returns the
@@ -257,8 +268,7 @@ impl Node {
     /// # Errors
     /// See [`PingError`].
     pub async fn ping(&self, node: &str, patience: Duration) -> Result<PingReport, PingError> {
-        let name = node.to_owned();
-        let target = self.ask(move |driver| driver.find_node(&name)).await??;
+        let target = self.find(node).await?;
         let deadline = tokio::time::Instant::now() + patience;
         loop {
             if let Some(report) = self.ask(move |driver| driver.ping(target)).await? {

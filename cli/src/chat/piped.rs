@@ -12,6 +12,7 @@ use crate::failure::Stop;
 use crate::feed::{self, Fed};
 use crate::follow::{Follower, Place, place};
 use crate::host::Host;
+use crate::input::GroupName;
 use crate::output::Screen;
 use crate::settings::Settings;
 use crate::signals::Signals;
@@ -22,20 +23,20 @@ const ECHO: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Talks until stdin ends, or a signal.
 pub(crate) async fn talk(
-    group: &str,
+    group: &GroupName,
     host: &Host<'_>,
     settings: &Settings,
     screen: &Screen,
     signals: &Signals,
 ) -> Result<u8, Stop> {
-    let request = Request::Sub { group: group.to_owned(), verbose: screen.verbose > 0 };
+    let request = Request::Sub { group: group.as_str().to_owned(), verbose: screen.verbose > 0 };
     // Listening comes first: so own messages are seen as everybody else's are.
     let mut listening = host.ask(&request).await?;
     let mut pipe =
         Pipe { screen, follower: Follower::new(screen), me: listening.node().to_owned(), last_seen: None };
     let first = listening.next().await?;
     pipe.show(&first)?;
-    let (receipts, to) = feed::open(host, group, Wait::Sent, None).await?;
+    let (receipts, to) = feed::open(host, group.as_str(), Wait::Sent, None).await?;
     let feeding = tokio::spawn(feed::all(stdio::lines(), to, screen.clone()));
     tokio::select! {
         done = pipe.run(listening, receipts, feeding) => done,

@@ -12,6 +12,7 @@ use crate::alone;
 use crate::failure::Stop;
 use crate::feed;
 use crate::host::Host;
+use crate::input::GroupName;
 use crate::output::{Screen, Style, clean_line, paint, style_of};
 use crate::settings::Settings;
 use crate::signals::Signals;
@@ -22,7 +23,7 @@ const QUEUE: usize = 256;
 
 /// Talks until the person goes, or a signal.
 pub(crate) async fn talk(
-    group: &str,
+    group: &GroupName,
     host: &Host<'_>,
     settings: &Settings,
     screen: &Screen,
@@ -30,7 +31,7 @@ pub(crate) async fn talk(
 ) -> Result<u8, Stop> {
     let (me, nick) = whoami(host).await?;
     let history = settings.data_dir.value.join("chat_history");
-    let request = Request::Sub { group: group.to_owned(), verbose: screen.verbose > 0 };
+    let request = Request::Sub { group: group.as_str().to_owned(), verbose: screen.verbose > 0 };
     let listening = host.ask(&request).await?;
     let Ok(editor) = Editor::start(history, prompt(&me, &nick, screen)) else {
         // No terminal that can be drawn on (TERM=dumb).
@@ -38,10 +39,10 @@ pub(crate) async fn talk(
         return piped::talk(group, host, settings, screen, signals).await;
     };
     let room = Room::new(screen, &me);
-    let title = format!("{} · you are {}", clean_line(group), clean_line(&nick));
+    let title = format!("{} · you are {}", clean_line(&group.to_string()), clean_line(&nick));
     editor.print(paint(screen.color, Style::Bold, &title));
     editor.print(room.dim(HELP));
-    let (receipts, to) = feed::open(host, group, Wait::Sent, None).await?;
+    let (receipts, to) = feed::open(host, group.as_str(), Wait::Sent, None).await?;
     let (say, said) = mpsc::channel(QUEUE);
     let feeding = tokio::spawn(feed::all(said, to, screen.clone()));
     let mut chat =
@@ -95,7 +96,7 @@ struct Sources {
 }
 
 struct Chat<'a> {
-    group: &'a str,
+    group: &'a GroupName,
     host: &'a Host<'a>,
     screen: &'a Screen,
     editor: Editor,
@@ -158,7 +159,7 @@ impl Chat<'_> {
     }
 
     async fn who(&mut self) -> Result<(), Stop> {
-        let request = Request::GroupShow { group: self.group.to_owned() };
+        let request = Request::GroupShow { group: self.group.as_str().to_owned() };
         if let Line::Group(group) = self.host.ask(&request).await?.next().await?
             && let Members::List(members) = &group.members
         {

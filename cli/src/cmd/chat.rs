@@ -20,7 +20,7 @@ pub(super) async fn run(
         host = Host::attach_or_start(settings, &args.node, signals) => host?,
         () = signals.asked() => return Ok(0),
     };
-    let group = args.group.as_str();
+    let group = &args.group;
     let done = if io::stdin().is_terminal() && screen.terminal && !screen.json {
         terminal::talk(group, &host, settings, screen, signals).await
     } else {

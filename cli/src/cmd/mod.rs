@@ -68,6 +68,7 @@ async fn run_brief(verb: Verb, settings: &Settings, screen: &Screen) -> Result<u
         Verb::Peers(args) => peers::run(args, settings, screen).await,
         Verb::Ping(args) => ping::run(args, settings, screen).await,
         Verb::Group(verb) => group::run(verb, settings, screen).await,
+        Verb::Invite(arg) => group::invite(&arg, settings, screen).await,
         Verb::Config(_) => config::run(settings, screen),
         Verb::Completions(args) => completions::run(&args, screen),
         Verb::Man => man::run(screen),

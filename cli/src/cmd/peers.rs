@@ -9,7 +9,7 @@ use crate::output::{PEER_HEAD, Screen, peer_row, table};
 use crate::settings::Settings;
 
 pub(super) async fn run(args: PeersArgs, settings: &Settings, screen: &Screen) -> Result<u8, Stop> {
-    let group = args.group.map(|group| group.to_string());
+    let group = args.group.map(|group| group.as_str().to_owned());
     let mut rows = Vec::new();
     let request = Request::Peers { group };
     let done = host::ask(settings, &request, |_, line| match &line {

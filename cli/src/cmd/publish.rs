@@ -33,7 +33,7 @@ pub(super) async fn run(
         done = publish(&args, &host, &mut tally) => done,
         () = signals.asked() => Err(interrupted(format!("Interrupted after {} receipts.", tally.receipts)).into()),
         () = stdout_closed() => Err(Stop::PipeClosed),
-        never = alone::watch(settings, args.group.as_str(), &host, |alone| screen.warn(&alone)) => match never {},
+        never = alone::watch(settings, &args.group, &host, |alone| screen.warn(&alone)) => match never {},
     };
     let done = if host.is_own() { done.map_err(gone_with_us) } else { done };
     host.close().await;

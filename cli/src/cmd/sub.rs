@@ -33,7 +33,7 @@ pub(super) async fn run(
         host = Host::attach_or_start(settings, &args.node, signals) => host?,
         () = signals.asked() => return Ok(0),
     };
-    let request = Request::Sub { group: args.group.to_string(), verbose: screen.verbose > 0 };
+    let request = Request::Sub { group: args.group.as_str().to_owned(), verbose: screen.verbose > 0 };
     let (mut follower, mut seen) = (Follower::new(screen), 0);
     let done = async {
         let client = host.ask(&request).await?;
@@ -42,7 +42,7 @@ pub(super) async fn run(
             () = signals.asked() => Ok(0),
             () = stdout_closed() => Err(Stop::PipeClosed),
             () = until(deadline) => Ok(exit::TIMEOUT),
-            never = alone::watch(settings, args.group.as_str(), &host, |alone| screen.warn(&alone)) => match never {},
+            never = alone::watch(settings, &args.group, &host, |alone| screen.warn(&alone)) => match never {},
         }
     };
     let done = done.await;

@@ -17,7 +17,7 @@ pub(super) async fn run(
     signals: &Signals,
 ) -> Result<u8, Stop> {
     let watch = args.watch;
-    let request = Request::Tree { group: args.group.to_string(), watch };
+    let request = Request::Tree { group: args.group.as_str().to_owned(), watch };
     let mut round = Vec::new();
     let shown = host::ask(settings, &request, |me, line| match line {
         Line::TreeEnd { .. } => show_round(me, &std::mem::take(&mut round), watch, screen),

@@ -83,6 +83,7 @@ pub(super) fn render(line: &Line, names: &mut Names, screen: &Screen) -> Vec<Str
         Line::Status(status) => status_lines(status, screen),
         Line::Id { node, nick } => vec![format!("{}  {node}", clean::line(nick))],
         Line::Group(group) => group_lines(group, screen),
+        Line::Ticket { ticket, .. } => vec![ticket.clone()],
         Line::Message(message) => message_lines(message, names, screen),
         Line::Receipt { have, of, .. } => vec![format!("{have} of {of} others have it.")],
         Line::Tree(tree) => tree::lines(tree, &names.me, screen),
@@ -244,6 +245,12 @@ fn status_lines(status: &Status, screen: &Screen) -> Vec<String> {
     if !status.mdns {
         lines.push("  mDNS      off: found only through --peer".to_owned());
     }
+    if let Some(failure) = &status.store_failure {
+        lines.push(format!(
+            "  store     {}; what should last is lost when the node ends",
+            clean::line(failure)
+        ));
+    }
     let full = status.collections.iter().filter(|(_, c)| c.cap > 0 && c.len.max(c.bytes) * 10 >= c.cap * 9);
     lines.extend(
         full.map(|(name, c)| format!("  {name} is nearly full: {} of {}", c.len.max(c.bytes), c.cap)),
@@ -267,8 +274,53 @@ fn group_lines(group: &GroupLine, screen: &Screen) -> Vec<String> {
         format!("{name}  {}", group.id),
         format!("  {}, {}; {}", group.order, group.route, state_sentence(&group.state)),
     ];
+    lines.extend(rules(group));
     let rows: Vec<Vec<String>> = members.iter().map(member_row).collect();
     lines.extend(layout::table(&["  MEMBER", "STATE", "HELD", "NODE"], &rows));
+    lines
+}
+
+/// Who may join and what is kept, where something is said of it.
+fn rules(group: &GroupLine) -> Option<String> {
+    let admission = match group.admission.as_str() {
+        "ticket" => Some("joined with a ticket".to_owned()),
+        "members" => Some("listed nodes only".to_owned()),
+        _ => None,
+    };
+    let founder = group.founder.as_deref().map(|node| format!("founded by {}", short(node)));
+    let retain = group.retain.map(|retain| {
+        let age = retain.age_s.map(span);
+        let bytes = retain.bytes.map(size);
+        let count = retain.count.map(|count| format!("{count} messages"));
+        format!("keeps {}", age.into_iter().chain(bytes).chain(count).collect::<Vec<_>>().join(", "))
+    });
+    let all: Vec<String> = admission.into_iter().chain(founder).chain(retain).collect();
+    (!all.is_empty()).then(|| format!("  {}", all.join("; ")))
+}
+
+/// Bytes for people.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let unit = (0..UNITS.len()).rev().find(|unit| bytes >> (10 * unit) > 0).unwrap_or(0);
+    let value = bytes as f64 / (1u64 << (10 * unit)) as f64;
+    if value.fract() == 0.0 {
+        format!("{value} {}", UNITS[unit])
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
+}
+
+/// A group that was just made, and how others come in.
+pub(crate) fn new_group_lines(group: &GroupLine, screen: &Screen) -> Vec<String> {
+    let name = paint(screen.color, Style::Bold, &clean::line(&group.name));
+    let mut lines = vec![format!("{name}  {}", group.id), format!("  {}, {}", group.order, group.route)];
+    lines.extend(rules(group));
+    let whom = match group.admission.as_str() {
+        "members" => "the listed nodes come in",
+        _ => "whoever has it may join",
+    };
+    lines.push(format!("Its ticket ({whom}: `treecast group join TICKET`, `treecast chat TICKET`):"));
+    lines.extend(group.ticket.clone());
     lines
 }
 
@@ -376,5 +428,9 @@ mod tests {
         );
         assert_eq!([span(5), span(90), span(3700), span(90_000)], ["5 s", "1 min", "1 h 1 min", "1 d 1 h"]);
         assert_eq!(clock(u64::MAX), "--:--");
+        assert_eq!(
+            [size(0), size(1 << 30), size(100_000_000), size(u64::MAX)],
+            ["0 B", "1 GiB", "95.4 MiB", "16777216 TiB"]
+        );
     }
 }

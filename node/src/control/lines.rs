@@ -5,14 +5,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use data_encoding::BASE64;
-use treecast_overlay::NodeId;
 use treecast_overlay::io::{MemberState, TreeView};
+use treecast_overlay::{Admission, NodeId, Retention};
 
 use super::protocol::{
-    Collection, GroupLine, Line, MemberEntry, Members, MessageLine, PeerLine, Status, TotalEntry, TreeLine,
+    Collection, Contacts, GroupLine, Line, MemberEntry, Members, MessageLine, PeerLine, Retain, Status,
+    TotalEntry, TreeLine,
 };
 use crate::event::{Event, Message, Range};
-use crate::view::{GroupInfo, NodeStatus, PeerView, PingReport};
+use crate::view::{ContactsView, GroupInfo, NodeStatus, PeerView, PingReport};
 
 pub(super) fn status(status: NodeStatus, data_dir: &Path) -> Line {
     let collections = status.collections.into_iter();
@@ -30,6 +31,7 @@ pub(super) fn status(status: NodeStatus, data_dir: &Path) -> Line {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         data_dir: data_dir.display().to_string(),
         mdns: status.mdns,
+        store_failure: status.store_failure,
     })
 }
 
@@ -57,23 +59,33 @@ pub(super) fn ping(report: &PingReport) -> Line {
 /// With `who`, all members and what only total orders have.
 pub(super) fn group(info: &GroupInfo, who: bool, left: bool) -> Line {
     let descriptor = &info.view.descriptor;
-    let count = info.view.members.iter().filter(|member| member.state != MemberState::Left).count();
+    let count_members = info.view.members.iter().filter(|member| member.state != MemberState::Left).count();
     let state = match (left, info.view.ready) {
         (true, _) => "left",
         (false, true) => "ready",
         (false, false) => "waiting",
     };
-    Line::Group(GroupLine {
+    let Retention { age_s, bytes, count } = descriptor.retention;
+    let ContactsView { known, answered, refused, timed_out, failed } = info.contacts;
+    Line::Group(Box::new(GroupLine {
         name: info.label.clone(),
         id: info.view.id.to_string(),
-        ticket: None,
+        ticket: info.ticket.clone(),
         order: descriptor.order.to_string(),
         route: descriptor.route.to_string(),
         founder: descriptor.founder.map(|node| node.to_string()),
-        members: if who { Members::List(members(info)) } else { Members::Count(count) },
+        members: if who { Members::List(members(info)) } else { Members::Count(count_members) },
         state: state.to_owned(),
-        total: who.then_some(TotalEntry { committee: None, epoch: None, leader: None, stalled: false }),
-    })
+        admission: match &descriptor.admission {
+            Admission::Open => "open",
+            Admission::Ticket => "ticket",
+            Admission::Members(_) => "members",
+        }
+        .to_owned(),
+        retain: (descriptor.retention != Retention::default()).then_some(Retain { age_s, bytes, count }),
+        contacts: Contacts { known, answered, refused, timed_out, failed },
+        total: who.then_some(TotalEntry { committee: None, epoch: None, leader: None, stalled: None }),
+    }))
 }
 
 pub(super) fn members(info: &GroupInfo) -> Vec<MemberEntry> {

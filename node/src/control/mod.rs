@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 mod client;
 mod connection;
+mod groups;
 mod lines;
 pub mod protocol;
 mod publish;

@@ -12,7 +12,7 @@ use treecast_overlay::NodeId;
 
 use super::connection::{Incoming, Outgoing, split};
 use super::protocol::{Line, Request};
-use super::{lines, publish, socket, socket_path, subscribe};
+use super::{groups, lines, publish, socket, socket_path, subscribe};
 use crate::failure::Failure;
 use crate::handle::{Command, Node};
 
@@ -174,11 +174,12 @@ async fn answer(node: &Node, request: Request, data_dir: &Path) -> Result<Vec<Li
         Request::Peers { group } => {
             node.peers(group.as_deref()).await?.into_iter().map(lines::peer).collect()
         }
-        Request::GroupLs => {
-            node.groups().await?.iter().map(|info| lines::group(info, false, false)).collect()
-        }
-        Request::GroupShow { group } => vec![lines::group(&node.group_view(&group).await?, true, false)],
-        Request::GroupLeave { group } => vec![lines::group(&node.leave(&group).await?, false, true)],
+        Request::GroupCreate(asked) => vec![groups::create(node, asked).await?],
+        Request::GroupJoin { group } => vec![groups::join(node, group).await?],
+        Request::GroupLs => groups::list(node).await?,
+        Request::GroupShow { group } => vec![groups::show(node, &group).await?],
+        Request::GroupLeave { group } => vec![groups::leave(node, &group).await?],
+        Request::Invite { group } => vec![groups::invite(node, &group).await?],
         _ => Vec::new(),
     })
 }

@@ -32,7 +32,7 @@ pub struct Ticket {
     pub members: Vec<(NodeId, Vec<Address>)>,
 }
 
-/// Members in a ticket, at most.
+/// Members in a ticket, at most; those after are not read.
 pub const MAX_MEMBERS: usize = 8;
 /// Characters of a ticket, at most.
 pub const MAX_LEN: usize = 128 << 10;
@@ -71,9 +71,22 @@ pub enum TicketError {
     /// More than [`MAX_LEN`] characters.
     #[error("a ticket has at most {MAX_LEN} characters")]
     TooLong,
+    /// It is whole, but what it holds is not what this version's tickets hold.
+    #[error("the ticket is whole, but of a kind that this version does not know")]
+    Foreign,
     /// Its group may not be.
     #[error("the ticket's group is not valid: {0}")]
-    Descriptor(#[from] DescriptorError),
+    Descriptor(DescriptorError),
+}
+
+impl From<DescriptorError> for TicketError {
+    fn from(error: DescriptorError) -> Self {
+        match error {
+            // Its bytes are as they were made: somebody else made something else.
+            DescriptorError::Malformed => Self::Foreign,
+            error => Self::Descriptor(error),
+        }
+    }
 }
 
 type Body = (ByteBuf, Vec<(NodeId, Vec<Address>)>);
@@ -81,16 +94,17 @@ type Body = (ByteBuf, Vec<(NodeId, Vec<Address>)>);
 impl fmt::Display for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let body: Body = (ByteBuf::from(self.descriptor.to_bytes()), self.members.clone());
-        let mut data = cbor::to_vec(&body);
-        let end = blake3::hash(&data);
-        data.extend_from_slice(&end.as_bytes()[..4]);
-        f.write_str(PREFIX)?;
-        for (number, block) in data.chunks(BLOCK_BYTES).enumerate() {
-            f.write_str(&encode(block))?;
-            f.write_str(&check_chars(number, block))?;
-        }
-        Ok(())
+        f.write_str(&seal(cbor::to_vec(&body)))
     }
+}
+
+/// The text of these bytes, with all its checks.
+fn seal(mut data: Vec<u8>) -> String {
+    let end = blake3::hash(&data);
+    data.extend_from_slice(&end.as_bytes()[..4]);
+    let block = |(number, block): (usize, &[u8])| encode(block) + &check_chars(number, block);
+    let blocks: String = data.chunks(BLOCK_BYTES).enumerate().map(block).collect();
+    format!("{PREFIX}{blocks}")
 }
 
 impl FromStr for Ticket {
@@ -102,11 +116,13 @@ impl FromStr for Ticket {
         }
         let data = read_blocks(text.trim())?;
         let cut = TicketError::CutShort { at: text.trim().chars().count() };
-        let split = data.len().checked_sub(4).ok_or_else(|| cut.clone())?;
+        let Some(split) = data.len().checked_sub(4) else { return Err(cut) };
         if blake3::hash(&data[..split]).as_bytes()[..4] != data[split..] {
             return Err(cut);
         }
-        let (descriptor, members): Body = cbor::from_slice(&data[..split]).map_err(|_| cut)?;
+        let (descriptor, mut members): Body =
+            cbor::from_slice(&data[..split]).map_err(|_| TicketError::Foreign)?;
+        members.truncate(MAX_MEMBERS);
         Ok(Self { descriptor: Descriptor::from_bytes(&descriptor)?, members })
     }
 }
@@ -258,5 +274,31 @@ mod tests {
         assert!(called_mistyped * 2 < text.len(), "{called_mistyped}");
         assert_eq!("treecast1!".parse::<Ticket>(), Err(TicketError::Character { at: 10, found: '!' }));
         assert_eq!("lobby".parse::<Ticket>(), Err(TicketError::NotATicket));
+    }
+
+    #[test]
+    fn what_is_whole_but_no_ticket_of_ours_says_so() {
+        for data in [cbor::to_vec(&("file", 7u8)), b"not even CBOR".to_vec(), Vec::new()] {
+            assert_eq!(seal(data).parse::<Ticket>(), Err(TicketError::Foreign));
+        }
+        let mut descriptor = sample().descriptor.to_bytes();
+        // Its order: one of the future.
+        let order = descriptor.iter().position(|byte| *byte == 2).expect("causal");
+        descriptor[order] = 23;
+        let body: Body = (ByteBuf::from(descriptor), Vec::new());
+        assert_eq!(seal(cbor::to_vec(&body)).parse::<Ticket>(), Err(TicketError::Foreign));
+        let mut nameless = sample().descriptor;
+        nameless.name.clear();
+        let body: Body = (ByteBuf::from(nameless.to_bytes()), Vec::new());
+        let expected = TicketError::Descriptor(DescriptorError::NameLength(0));
+        assert_eq!(seal(cbor::to_vec(&body)).parse::<Ticket>(), Err(expected));
+    }
+
+    #[test]
+    fn only_so_many_members_are_read() {
+        let mut crowded = sample();
+        crowded.members = (0..99).map(|n| (NodeId::from_bytes([n; 32]), Vec::new())).collect();
+        let read: Ticket = crowded.to_string().parse().expect("a ticket");
+        assert_eq!(read.members, crowded.members[..MAX_MEMBERS]);
     }
 }

@@ -1,0 +1,231 @@
+//! What clients send.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// What a client asks, one a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "cmd", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Request {
+    /// Only the greeting.
+    Hello,
+    /// One [`Line::Status`](super::Line::Status).
+    Status,
+    /// One [`Line::Id`](super::Line::Id).
+    Id,
+    /// Take this nick; one [`Line::Id`](super::Line::Id).
+    Nick {
+        /// 1 to 32 characters, no control characters.
+        name: String,
+    },
+    /// Stop the node, with goodbyes. [`Line::Done`](super::Line::Done) comes when they are said; the process
+    /// ends a moment later.
+    Down,
+    /// One [`Line::Peer`](super::Line::Peer) a connected peer.
+    Peers {
+        /// Only the peers of this group.
+        #[serde(default)]
+        group: Option<String>,
+    },
+    /// One [`Line::Tree`](super::Line::Tree) a tree.
+    Tree {
+        /// Which group.
+        group: String,
+        /// Go on: all trees again whenever one changes.
+        #[serde(default)]
+        watch: bool,
+    },
+    /// `count` [`Line::Ping`](super::Line::Ping)s, one a second.
+    Ping {
+        /// A node id or a nick.
+        node: String,
+        /// How many.
+        #[serde(default = "one")]
+        count: u32,
+    },
+    /// Publish what the following [`Feed`] lines bring; one [`Line::Receipt`](super::Line::Receipt) a message, in order.
+    Pub {
+        /// Where; an unknown plain name is joined.
+        group: String,
+        /// What a receipt waits for.
+        #[serde(default)]
+        wait: Wait,
+        /// How long each receipt may take; no bound if absent.
+        #[serde(default)]
+        timeout_ms: Option<u64>,
+    },
+    /// Events until the client closes. The first line is [`Line::Joined`](super::Line::Joined).
+    Sub {
+        /// Where; an unknown plain name is joined.
+        group: String,
+        /// Also parents, passing gaps, caps that were hit.
+        #[serde(default)]
+        verbose: bool,
+    },
+    /// One [`Line::Group`](super::Line::Group) a group.
+    GroupLs,
+    /// One [`Line::Group`](super::Line::Group) with members.
+    GroupShow {
+        /// Which.
+        group: String,
+    },
+    /// Make a group and be in it; its [`Line::Group`](super::Line::Group) once it is saved.
+    GroupCreate(CreateGroup),
+    /// Be in a group from now on; its [`Line::Group`](super::Line::Group) once that is saved.
+    GroupJoin {
+        /// A ticket, or the name of an open group.
+        group: String,
+    },
+    /// One [`Line::Ticket`](super::Line::Ticket).
+    Invite {
+        /// To which group.
+        group: String,
+    },
+    /// Leave for good; the [`Line::Group`](super::Line::Group) as it was, with state `left`.
+    GroupLeave {
+        /// Which.
+        group: String,
+    },
+}
+
+/// What a new group is to be.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CreateGroup {
+    /// 1 to 64 characters.
+    pub name: String,
+    /// `unordered`, `fifo`, `causal`; that if absent.
+    #[serde(default)]
+    pub order: Option<String>,
+    /// `tree:shared`, `tree:source`, `tree:auto`; that if absent.
+    #[serde(default)]
+    pub route: Option<String>,
+    /// What its members keep at least.
+    #[serde(default)]
+    pub retain: Retain,
+    /// `any` or `named`; the first if absent.
+    #[serde(default)]
+    pub committee: Option<String>,
+    /// A static group: these nodes, by id or nick, and the founder.
+    #[serde(default)]
+    pub members: Vec<String>,
+}
+
+/// What a group's members keep at least. Bounds that are given hold together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Retain {
+    /// Seconds.
+    pub age_s: Option<u64>,
+    /// Payload bytes.
+    pub bytes: Option<u64>,
+    /// Messages.
+    pub count: Option<u64>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// What the client of `pub` sends after its request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Feed {
+    /// A message that is text.
+    Text(String),
+    /// A message of any bytes, base64.
+    Data(String),
+    /// No more messages: `{"end":true}`.
+    End(bool),
+}
+
+/// What a receipt of `pub` waits for. On the wire: `"sent"`, `"stored"`, `"all"` or a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wait {
+    /// A neighbour has taken it.
+    #[default]
+    Sent,
+    /// It is on this node's disk. Not built yet: refused.
+    Stored,
+    /// So many other members have it.
+    Members(usize),
+    /// All other members that are online have it.
+    All,
+}
+
+/// The text is no [`Wait`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected `sent`, `stored`, `all` or a number from 1")]
+pub struct ParseWaitError;
+
+impl FromStr for Wait {
+    type Err = ParseWaitError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "sent" => Ok(Self::Sent),
+            "stored" => Ok(Self::Stored),
+            "all" => Ok(Self::All),
+            number => match number.parse() {
+                Ok(0) | Err(_) => Err(ParseWaitError),
+                Ok(count) => Ok(Self::Members(count)),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sent => f.write_str("sent"),
+            Self::Stored => f.write_str("stored"),
+            Self::All => f.write_str("all"),
+            Self::Members(count) => write!(f, "{count}"),
+        }
+    }
+}
+
+impl Serialize for Wait {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Wait {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_read_as_people_would_write_them() {
+        let read = |text| serde_json::from_str::<Request>(text).expect("a request");
+        assert_eq!(read(r#"{"cmd":"status"}"#), Request::Status);
+        assert_eq!(
+            read(r#"{"cmd":"group-show","group":"lobby"}"#),
+            Request::GroupShow { group: "lobby".into() }
+        );
+        assert_eq!(
+            read(r#"{"cmd":"pub","group":"lobby","wait":"3"}"#),
+            Request::Pub { group: "lobby".into(), wait: Wait::Members(3), timeout_ms: None }
+        );
+        assert!(serde_json::from_str::<Request>(r#"{"cmd":"pub","group":"g","wait":"0"}"#).is_err());
+        let create = CreateGroup { name: "g".into(), order: Some("fifo".into()), ..CreateGroup::default() };
+        let text = r#"{"cmd":"group-create","name":"g","order":"fifo"}"#;
+        assert_eq!(read(text), Request::GroupCreate(create));
+    }
+
+    #[test]
+    fn feeds_are_one_key_objects() {
+        let read = |text| serde_json::from_str::<Feed>(text).expect("a feed");
+        assert_eq!(read(r#"{"text":"hi"}"#), Feed::Text("hi".into()));
+        assert_eq!(read(r#"{"data":"/w=="}"#), Feed::Data("/w==".into()));
+        assert_eq!(read(r#"{"end":true}"#), Feed::End(true));
+    }
+}
