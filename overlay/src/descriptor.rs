@@ -125,6 +125,16 @@ pub enum Admission {
     Members(Vec<NodeId>),
 }
 
+impl Admission {
+    /// Whether this node may be in the group, by the list.
+    pub fn admits(&self, node: &NodeId) -> bool {
+        match self {
+            Self::Open | Self::Ticket => true,
+            Self::Members(members) => members.binary_search(node).is_ok(),
+        }
+    }
+}
+
 /// Who may be in the committee of a total order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommitteePolicy {
@@ -274,10 +284,7 @@ impl Descriptor {
 
     /// Whether this node may be in the group (by the list; tickets are the transport's matter).
     pub fn admits(&self, node: &NodeId) -> bool {
-        match &self.admission {
-            Admission::Open | Admission::Ticket => true,
-            Admission::Members(members) => members.binary_search(node).is_ok(),
-        }
+        self.admission.admits(node)
     }
 
     /// Its canonical bytes: CBOR, arrays for structs.

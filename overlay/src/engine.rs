@@ -282,7 +282,9 @@ impl Engine {
 
     /// Finds a group among what peers told, and brings it its new neighbours.
     fn recognise(&mut self, now: Time, group: GroupId, out: &mut Out) {
-        for node in self.links.recognise(&self.identity.node(), &group) {
+        let Some(joined) = self.groups.get(&group) else { return };
+        let admits = |node: &NodeId| joined.0.admits(node);
+        for node in self.links.recognise(&self.identity.node(), &group, admits) {
             self.links.touch(now, &node);
             self.with_group(now, group, out, |group, ctx| group.on_shared(ctx, node));
         }
@@ -300,7 +302,8 @@ impl Engine {
         self.links.question_siblings(now, &node, link);
         self.next_housekeeping = self.next_housekeeping.min(now);
         self.send_on(now, link, &Frame::Hello(Hello { version: VERSION }), out);
-        let open: Vec<_> = self.groups.iter().map(|(id, it)| (it.0.channel(), *id)).collect();
+        let open = self.groups.iter().filter(|(_, it)| it.0.admits(&node));
+        let open: Vec<_> = open.map(|(id, it)| (it.0.channel(), *id)).collect();
         self.send_channels(now, link, node, &open, out);
     }
 
@@ -364,7 +367,9 @@ impl Engine {
         self.groups.insert(id, Box::new((group, traffic)));
         for link in self.links.ids() {
             let node = self.links.get(link).expect("listed").node;
-            self.send_channels(now, link, node, &[(channel, id)], out);
+            if self.groups.get(&id).is_some_and(|it| it.0.admits(&node)) {
+                self.send_channels(now, link, node, &[(channel, id)], out);
+            }
         }
         self.next_housekeeping = self.next_housekeeping.min(now);
         self.recognise(now, id, out);

@@ -217,10 +217,16 @@ impl Links {
         self.by_id.get_mut(&link)?.channels.remove(&channel)?.1
     }
 
-    /// Finds this group among what peers told; names the nodes that are newly seen to share it.
-    pub(crate) fn recognise(&mut self, me: &NodeId, group: &GroupId) -> Vec<NodeId> {
+    /// Finds this group among what peers told; names the nodes that are newly seen to share it. For
+    /// a node that the group does not admit there is no channel, whatever it knows.
+    pub(crate) fn recognise(
+        &mut self,
+        me: &NodeId,
+        group: &GroupId,
+        admits: impl Fn(&NodeId) -> bool,
+    ) -> Vec<NodeId> {
         let mut found = Vec::new();
-        for link in self.by_id.values_mut() {
+        for link in self.by_id.values_mut().filter(|link| admits(&link.node)) {
             let wanted = tag(group, &link.node, me);
             for (told, known) in link.channels.values_mut() {
                 if known.is_none() && *told == wanted {

@@ -24,6 +24,9 @@ mod tell;
 mod view;
 mod watch;
 
+#[cfg(test)]
+mod admission_tests;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -134,7 +137,7 @@ impl Group {
             sources: Sources::default(),
             store: Store::default(),
             repair: Repair::default(),
-            sequencer: Sequencer::new(descriptor.order),
+            sequencer: Sequencer::new(descriptor.order, descriptor.admission.clone()),
             causes: Causes::default(),
             publisher: Publisher::new(last_life),
             receipts: Receipts::default(),
@@ -159,6 +162,11 @@ impl Group {
 
     pub(crate) fn channel(&self) -> Channel {
         self.channel
+    }
+
+    /// Whether this node may be in the group.
+    pub(crate) fn admits(&self, node: &NodeId) -> bool {
+        self.descriptor.admits(node)
     }
 
     /// Whether more neighbours are wanted: found nodes are dialled for such groups.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::sources::{LifeId, Sources};
 use super::store::Store;
-use crate::descriptor::Order;
+use crate::descriptor::{Admission, Order};
 use crate::id::{BatchId, Digest, Life, NodeId, Seq};
 use crate::io::Delivery;
 use crate::wire::batch::LifeEnd;
@@ -21,6 +21,8 @@ pub(crate) use causal::Causes;
 #[derive(Debug)]
 pub(crate) struct Sequencer {
     order: Order,
+    /// Who may be a source: what others are said to have published is no cause.
+    admission: Admission,
     /// Sources to look at again when this source moves.
     waiting: BTreeMap<NodeId, BTreeSet<NodeId>>,
     /// Causes from these places on that nobody has: nothing waits for them.
@@ -40,8 +42,8 @@ pub(crate) struct Advance {
 }
 
 impl Sequencer {
-    pub(crate) fn new(order: Order) -> Self {
-        Self { order, waiting: BTreeMap::new(), waived: BTreeMap::new() }
+    pub(crate) fn new(order: Order, admission: Admission) -> Self {
+        Self { order, admission, waiting: BTreeMap::new(), waived: BTreeMap::new() }
     }
 
     /// Delivers what has become deliverable since something happened to `source`.
@@ -121,7 +123,8 @@ impl Sequencer {
         let mut waits = false;
         // All that is missing is looked for at once: causes that nobody has are given up side by
         // side, not one after the other.
-        for cause in stored.header.dependencies.iter().filter(|it| it.source != batch.source) {
+        let others = stored.header.dependencies.iter().filter(|it| it.source != batch.source);
+        for cause in others.filter(|it| self.admission.admits(&it.source)) {
             let life = (cause.source, cause.life);
             let waived = self.waived.get(&life).is_some_and(|from| cause.seq >= *from);
             if waived || sources.is_met(cause) {
