@@ -52,14 +52,14 @@ fn help_offers_what_is_built_and_nothing_else() {
     let text = String::from_utf8_lossy(&output.stdout);
     for verb in [
         "up", "down", "status", "id", "nick", "chat", "pub", "sub", "peers", "tree", "ping", "group",
-        "config",
+        "invite", "config",
     ] {
         assert!(
             text.lines().any(|line| line.trim_start().starts_with(&format!("{verb} "))),
             "{verb} in {text}"
         );
     }
-    for verb in ["invite", "history", "search", "file", "sim", "doctor"] {
+    for verb in ["history", "search", "file", "sim", "doctor"] {
         assert!(
             !text.lines().any(|line| line.trim_start().starts_with(&format!("{verb} "))),
             "{verb} in {text}"
@@ -83,9 +83,12 @@ fn every_command_has_help_with_an_example() {
         "peers",
         "tree",
         "ping",
+        "group create",
+        "group join",
         "group ls",
         "group show",
         "group leave",
+        "invite",
         "config",
         "completions",
         "man",
@@ -102,7 +105,7 @@ fn every_command_has_help_with_an_example() {
 #[test]
 fn usage_errors_have_three_parts_and_exit_2() {
     let scratch = Scratch::new("wrong");
-    let wrong: [&[&str]; 22] = [
+    let wrong: [&[&str]; 35] = [
         &[],
         &["nonsense"],
         &["chat"],
@@ -121,8 +124,21 @@ fn usage_errors_have_three_parts_and_exit_2() {
         &["up", "--metrics", "127.0.0.1:1"],
         &["up", "--listen", "nowhere"],
         &["chat", "lobby", "--peer", "nowhere"],
-        &["group", "create", "x"],
-        &["group", "join", "x"],
+        &["group", "create"],
+        &["group", "create", ""],
+        &["group", "create", "-"],
+        &["group", "create", "treecast1x"],
+        &["group", "create", "x", "--order", "total"],
+        &["group", "create", "x", "--order", "best"],
+        &["group", "create", "x", "--route", "gossip:push"],
+        &["group", "create", "x", "--route", "unicast"],
+        &["group", "create", "x", "--retain", "for ever"],
+        &["group", "create", "x", "--retain", "7d", "--retain", "1h"],
+        &["group", "create", "x", "--committee", "some"],
+        &["group", "join"],
+        &["group", "join", "-"],
+        &["group", "join", "treecast1abc"],
+        &["invite"],
         &["ping", "x", "--count", "0"],
         &["--color", "pink", "id"],
     ];
@@ -140,7 +156,7 @@ fn usage_errors_have_three_parts_and_exit_2() {
 #[test]
 fn no_node_is_exit_3_and_says_what_to_do() {
     let scratch = Scratch::new("no-node");
-    let commands: [&[&str]; 11] = [
+    let commands: [&[&str]; 14] = [
         &["down"],
         &["status"],
         &["id"],
@@ -150,6 +166,9 @@ fn no_node_is_exit_3_and_says_what_to_do() {
         &["tree", "lobby"],
         &["ping", "12D3KooW"],
         &["group", "ls"],
+        &["group", "create", "garden"],
+        &["group", "join", "lobby"],
+        &["invite", "lobby"],
         &["group", "show", "lobby"],
         &["group", "leave", "lobby"],
     ];
