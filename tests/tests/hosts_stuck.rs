@@ -54,7 +54,7 @@ fn lateness(listener: &Process, said: &[Instant], span: (Instant, Instant)) -> (
         .messages()
         .iter()
         .filter_map(|message| Some((said.get(number_of(&message.text))?, message.at)))
-        .filter(|(said, _)| (span.0..span.1).contains(said))
+        .filter(|(said, _)| (span.0..span.1).contains(*said))
         .map(|(said, at)| at.saturating_duration_since(*said))
         .collect();
     late.sort_unstable();
