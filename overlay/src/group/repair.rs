@@ -318,7 +318,19 @@ impl Repair {
                 self.wants.get_mut(&life).expect("due").deadline = until;
                 continue;
             }
-            let proven = sources.life(life).is_some_and(|it| it.held.end() >= missing[0].1);
+            let state = sources.life(life);
+            let proven = state.is_some_and(|it| it.held.end() >= missing[0].1);
+            let only_named = state.is_some_and(|it| it.only_named);
+            let want = self.wants.get_mut(&life).expect("due");
+            if let Some((silent, _)) = want.asked.take() {
+                want.tried.insert(silent);
+            }
+            if only_named && self.choose(life, &missing, parent, neighbours, links).is_none() {
+                // All were asked, and nobody had told of it: not worth a wait.
+                steps.push(Step::Lost(life, *missing.last().expect("not empty"), false));
+                self.wants.remove(&life);
+                continue;
+            }
             self.step(now, life, &missing, proven, parent, neighbours, links, config, &mut steps);
         }
         steps
@@ -361,9 +373,6 @@ impl Repair {
         let target = self.choose(life, missing, parent, neighbours, links);
         let given_up = self.is_dropped_everywhere(life, first, neighbours);
         let want = self.wants.get_mut(&life).expect("due");
-        if let Some((silent, _)) = want.asked.take() {
-            want.tried.insert(silent);
-        }
         if now.since(want.since) > config.lost_after && !self.anybody_has(life, first) || given_up {
             let mut lost = self.lost_range(life, first);
             if given_up {

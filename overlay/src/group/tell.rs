@@ -153,6 +153,7 @@ impl Group {
             Ok(state) => state,
             Err(cap) => {
                 self.overload(ctx, cap);
+                self.maybe_miss(ctx, id, held.end());
                 return false;
             }
         };
@@ -160,12 +161,14 @@ impl Group {
         let end = held.end().min(most);
         let news = end > state.heard;
         state.heard = state.heard.max(end);
+        state.only_named &= end == 0;
         let lacks = !state.missing().is_empty();
         let differs = is_fork(state, entry);
         let next = held.end();
         self.repair.on_told(from, id, held);
         if fresh {
             self.undefined.insert(id);
+            self.close_if_followed(ctx, id);
         }
         if news && lacks {
             self.repair.on_news(ctx.now, id, next);
