@@ -257,7 +257,7 @@ impl Group {
         let new = self.views.add(ctx.now, node);
         if !new {
             // The other side began anew: what it was told before is void there.
-            self.forget_neighbour(ctx, &node);
+            self.forget_neighbour(ctx, &node, true);
         }
         ctx.links.touch(ctx.now, &node);
         self.with_tree(ctx, |tree, sight, acts| tree.on_neighbour(sight, node, acts));
@@ -277,19 +277,22 @@ impl Group {
     /// A node is no neighbour any more.
     pub(super) fn neighbour_down(&mut self, ctx: &mut Ctx<'_>, node: &NodeId) {
         if self.views.remove(node) {
-            self.forget_neighbour(ctx, node);
-            if let Some(member) = self.roster.get(node).filter(|it| it.state() == MemberState::Online) {
-                let record = member.record.clone();
+            let member = self.roster.get(node).filter(|it| it.state() == MemberState::Online);
+            let record = member.map(|it| it.record.clone());
+            let gone = record.is_none() || !ctx.links.shares(node, &self.id);
+            self.forget_neighbour(ctx, node, gone);
+            if let Some(record) = record {
                 self.views.remember(ctx.rng, ctx.config, record);
             }
         }
     }
 
-    fn forget_neighbour(&mut self, ctx: &mut Ctx<'_>, node: &NodeId) {
+    /// `gone` unless it runs and is only no neighbour any more.
+    fn forget_neighbour(&mut self, ctx: &mut Ctx<'_>, node: &NodeId, gone: bool) {
         self.repair.forget(node);
         self.flow.forget(node);
         self.references.remove(node);
-        self.with_tree(ctx, |tree, sight, acts| tree.on_neighbour_lost(sight, node, acts));
+        self.with_tree(ctx, |tree, sight, acts| tree.on_neighbour_lost(sight, node, gone, acts));
     }
 
     pub(super) fn handle_disconnect(&mut self, ctx: &mut Ctx<'_>, from: NodeId) {
@@ -372,7 +375,12 @@ impl Group {
         let strangers: Vec<_> = online.into_iter().filter(|it| !self.views.is_active(it)).collect();
         if let Some(node) = ctx.rng.pick(&strangers).copied() {
             self.bridge = Some(node);
-            self.meet(ctx, node);
+            if ctx.links.shares(&node, &self.id) {
+                self.approach(ctx, node);
+            } else {
+                // It may be known by hearsay only: all who saw it die are gone themselves.
+                self.look_for(ctx, node);
+            }
         }
     }
 
