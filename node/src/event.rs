@@ -99,8 +99,10 @@ pub struct Message {
 pub enum MemberChange {
     /// It is new to us.
     Joined,
-    /// It is back, or has a new nick.
+    /// It is back.
     Online,
+    /// It is online and has a new nick.
+    Renamed,
     /// It said goodbye and keeps its membership.
     Offline,
     /// It is silent, and independent suspicions agree.
@@ -115,6 +117,7 @@ impl MemberChange {
         match self {
             Self::Joined => "joined",
             Self::Online => "online",
+            Self::Renamed => "renamed",
             Self::Offline => "offline",
             Self::Failed => "failed",
             Self::Left => "left",

@@ -256,9 +256,8 @@ impl Engine {
 
     fn handle_pong(&mut self, now: Time, link: LinkId, pong: &Ping) {
         let sent = Time::from_micros(pong.nonce);
-        if let Some(state) = self.links.get_mut(link).filter(|it| it.up_since <= sent && sent <= now) {
-            let sample = now.since(sent);
-            state.rtt = Some(state.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
+        if self.links.get(link).is_some_and(|it| it.up_since <= sent && sent <= now) {
+            self.links.on_round_trip(now, link, now.since(sent));
         }
     }
 
@@ -444,7 +443,7 @@ impl Engine {
             let superseded = self.links.is_superseded(now, link, SUPERSEDED_AFTER);
             let Some(state) = self.links.get_mut(link) else { continue };
             let node = state.node;
-            let quiet = now.since(state.last_heard) >= self.config.ping_every || state.rtt.is_none();
+            let quiet = now.since(state.last_heard) >= self.config.ping_every || state.is_unmeasured();
             let quiet = quiet || state.questioned;
             let ping = state.next_ping <= now && (quiet || now.since(state.next_ping) >= RTT_EVERY);
             if superseded || now.since(state.last_heard) > self.config.ping_timeout {

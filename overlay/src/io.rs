@@ -289,13 +289,22 @@ pub enum Event {
         /// What it calls itself; may be empty.
         nick: String,
     },
-    /// A member that was offline or failed is back, or has a new nick.
+    /// A member that was offline or failed is back.
     MemberOnline {
         /// Which group.
         group: GroupId,
         /// Who.
         node: NodeId,
         /// What it calls itself; may be empty.
+        nick: String,
+    },
+    /// A member that is online calls itself something else.
+    MemberRenamed {
+        /// Which group.
+        group: GroupId,
+        /// Who.
+        node: NodeId,
+        /// What it calls itself now; may be empty.
         nick: String,
     },
     /// A member said goodbye; it keeps its membership.

@@ -1,6 +1,6 @@
 //! Links to neighbours: who is at the other end, how fast, how full.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,6 +24,11 @@ pub(crate) fn tag(group: &GroupId, from: &NodeId, to: &NodeId) -> Tag {
     hasher.finalize().as_bytes()[..16].try_into().expect("16 of 32 bytes")
 }
 
+/// Round trips that count for a distance: so many…
+const SAMPLES: usize = 16;
+/// …and none older than this. Guess: a node that went farther away is seen to be in half a minute.
+const SAMPLES_FOR: Duration = Duration::from_secs(30);
+
 /// One live connection.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -35,8 +40,10 @@ pub(crate) struct Link {
     pub(crate) questioned: bool,
     /// Since when a ping waits for any sign of life.
     pub(crate) asked: Option<Time>,
-    /// Smoothed round trip (RFC 6298 §2: 7/8 old, 1/8 new).
-    pub(crate) rtt: Option<Duration>,
+    /// Smoothed round trip (RFC 6298 §2: 7/8 old, 1/8 new): for timeouts.
+    rtt: Option<Duration>,
+    /// The latest round trips and when they were measured: for distances.
+    samples: VecDeque<(Time, Duration)>,
     /// When any group last needed it.
     pub(crate) last_needed: Time,
     queued: [usize; 2],
@@ -44,6 +51,13 @@ pub(crate) struct Link {
     moved: Time,
     /// The peer's channels: what it told, and which of our groups that is.
     channels: BTreeMap<Channel, (Tag, Option<GroupId>)>,
+}
+
+impl Link {
+    /// No ping has come back yet.
+    pub(crate) fn is_unmeasured(&self) -> bool {
+        self.rtt.is_none()
+    }
 }
 
 /// All links, by number and by node.
@@ -67,6 +81,7 @@ impl Links {
             questioned: false,
             asked: None,
             rtt: self.rtt(&node),
+            samples: self.used(&node).map(|it| it.samples.clone()).unwrap_or_default(),
             last_needed: now,
             queued: [0; 2],
             moved: now,
@@ -120,6 +135,32 @@ impl Links {
     /// Round trip to a node, once a ping has come back.
     pub(crate) fn rtt(&self, node: &NodeId) -> Option<Duration> {
         self.used(node).and_then(|link| link.rtt)
+    }
+
+    /// A ping came back.
+    pub(crate) fn on_round_trip(&mut self, now: Time, link: LinkId, sample: Duration) {
+        let Some(link) = self.by_id.get_mut(&link) else { return };
+        link.rtt = Some(link.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
+        link.samples.push_back((now, sample));
+        let old = |it: &(Time, Duration)| now.since(it.0) > SAMPLES_FOR;
+        while link.samples.len() > SAMPLES || link.samples.front().is_some_and(old) {
+            link.samples.pop_front();
+        }
+    }
+
+    /// How far a node is: the shortest round trip of late. What is longer waited somewhere, in a
+    /// queue or for a processor (cf. BBR's RTprop, Cardwell et al. 2016).
+    pub(crate) fn distance(&self, node: &NodeId) -> Option<Duration> {
+        self.used(node)?.samples.iter().map(|it| it.1).min()
+    }
+
+    /// How much round trips to a node differ: mean deviation of late.
+    pub(crate) fn jitter(&self, node: &NodeId) -> Duration {
+        let samples = self.used(node).map(|it| &it.samples);
+        let Some(samples) = samples.filter(|it| !it.is_empty()) else { return Duration::ZERO };
+        let count = u32::try_from(samples.len()).expect("few");
+        let mean = samples.iter().map(|it| it.1).sum::<Duration>() / count;
+        samples.iter().map(|it| it.1.abs_diff(mean)).sum::<Duration>() / count
     }
 
     /// Whether this link is dead, as it seems: it did not answer for `patience`, and the node
@@ -272,6 +313,24 @@ impl Links {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_distance_is_the_shortest_round_trip_of_late() {
+        let (mut links, node) = (Links::default(), NodeId::from_bytes([1; 32]));
+        let at = |ms: u64| Time::from_micros(ms * 1_000);
+        links.insert(at(0), LinkId(1), node);
+        assert_eq!((links.distance(&node), links.jitter(&node)), (None, Duration::ZERO));
+        for (second, ms) in [4, 2, 6, 8].into_iter().enumerate() {
+            links.on_round_trip(at(second as u64 * 1_000), LinkId(1), Duration::from_millis(ms));
+        }
+        assert_eq!(links.distance(&node), Some(Duration::from_millis(2)));
+        assert_eq!(links.jitter(&node), Duration::from_millis(2));
+        for second in 4..40 {
+            links.on_round_trip(at(second * 1_000), LinkId(1), Duration::from_millis(9));
+        }
+        assert_eq!(links.distance(&node), Some(Duration::from_millis(9)), "it went away");
+        assert_eq!(links.jitter(&node), Duration::ZERO);
+    }
 
     #[test]
     fn a_silent_link_is_dead_once_the_node_speaks_on_another() {

@@ -27,7 +27,8 @@ impl Calm {
             world.start(node, true);
         }
         let mut calm = Self { world, oracle: Oracle::new(group.id()), records: Vec::new() };
-        calm.run_for(Duration::from_secs(15));
+        // A large tree takes longer: who moves moves all that are below.
+        calm.run_for(Duration::from_secs(15 + nodes as u64 / 10));
         calm
     }
 
@@ -57,7 +58,9 @@ impl Calm {
         views.fold((0, 0), |sum, view| (sum.0 + view.received, sum.1 + view.duplicates))
     }
 
-    fn demand_all(&self) {
+    fn demand_all(&mut self) {
+        let group = self.group();
+        let tree = tree::check_at_rest(&mut self.world, group);
         let history = &self.oracle.history;
         let all = [
             integrity::check(history),
@@ -65,7 +68,7 @@ impl Calm {
             agreement::check(history),
             fifo::check(history),
             causality::check(history),
-            tree::check(&self.world, self.group()),
+            tree,
             bounds::check(&self.world),
             membership::check(&self.world, self.group(), &history.left()),
         ];
@@ -115,7 +118,7 @@ fn calm(network: NetworkModel, nodes: usize, default_seeds: u64, latest: Duratio
 
         calm.demand_all();
         assert_eq!(report.deliveries, report.messages * nodes, "all have all");
-        assert!(redundancy < 0.10, "redundancy {redundancy}");
+        assert!(redundancy <= 0.02, "redundancy {redundancy}");
         assert!(report.latency.max <= latest, "{report:?}");
         let late: Vec<Record> = calm.records.iter().filter(|it| it.time >= started).cloned().collect();
         assert!(hiccups(&late) * 100 <= report.deliveries, "{} holes", hiccups(&late));

@@ -119,7 +119,7 @@ pub(crate) fn event(line: &Line, names: &mut Names) -> Option<String> {
         Line::Member { event, node, nick, .. } => {
             let who = names.call(node, nick);
             let before = match event.as_str() {
-                "joined" | "online" => names.is_here(node, nick),
+                "joined" | "online" | "renamed" => names.is_here(node, nick),
                 _ => {
                     names.present.remove(node);
                     None
@@ -127,7 +127,7 @@ pub(crate) fn event(line: &Line, names: &mut Names) -> Option<String> {
             };
             match event.as_str() {
                 "joined" => format!("* {who} joined"),
-                "online" if before.is_some() => {
+                "renamed" if before.is_some() => {
                     format!("* {} is called {who} now", names.call(node, &before.unwrap_or_default()))
                 }
                 "online" => format!("* {who} is back"),

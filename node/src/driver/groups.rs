@@ -138,7 +138,7 @@ impl Slot {
     pub(super) fn member(&mut self, change: MemberChange, node: NodeId, nick: String) {
         self.nicks.insert(node, nick.as_str().into());
         match change {
-            MemberChange::Joined | MemberChange::Online => self.online.insert(node),
+            MemberChange::Joined | MemberChange::Online | MemberChange::Renamed => self.online.insert(node),
             _ => self.online.remove(&node),
         };
         self.tell(Event::Member { change, node, nick });
@@ -453,6 +453,7 @@ impl Slot {
             Core::Receipt { batch, have, of, .. } => self.on_receipt(batch, Receipt { have, of }),
             Core::MemberJoined { node, nick, .. } => self.member(MemberChange::Joined, node, nick),
             Core::MemberOnline { node, nick, .. } => self.member(MemberChange::Online, node, nick),
+            Core::MemberRenamed { node, nick, .. } => self.member(MemberChange::Renamed, node, nick),
             Core::MemberOffline { node, nick, .. } => self.member(MemberChange::Offline, node, nick),
             Core::MemberLeft { node, nick, .. } => self.member(MemberChange::Left, node, nick),
             Core::MemberFailed { node, nick, .. } => self.member(MemberChange::Failed, node, nick),
@@ -483,6 +484,7 @@ pub(super) fn group_of(event: &treecast_overlay::Event) -> Option<GroupId> {
         | Core::Receipt { group, .. }
         | Core::MemberJoined { group, .. }
         | Core::MemberOnline { group, .. }
+        | Core::MemberRenamed { group, .. }
         | Core::MemberOffline { group, .. }
         | Core::MemberLeft { group, .. }
         | Core::MemberFailed { group, .. }

@@ -1,5 +1,6 @@
 //! Coming in, and finding neighbours.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_bytes::ByteBuf;
@@ -20,6 +21,9 @@ use crate::wire::record::{MemberRecord, Standing};
 /// One shuffle in so many also builds a bridge to a member that is no neighbour. Guess: every
 /// 30 s a node; in a group of 20 that was cut in halves, one is built within seconds.
 const BRIDGE_EVERY: usize = 3;
+
+/// Stands in a baseline for "first": nothing of this life, or of those before it, is owed.
+const NOTHING: Seq = Seq::MAX;
 
 impl Group {
     /// A linked node turns out to be in this group too.
@@ -123,7 +127,22 @@ impl Group {
             }
             (id.0, id.1, first)
         };
-        self.sources.lives().map(first).collect()
+        let closed = self.sources.closed(self.store.lives()).filter_map(|id| {
+            let first = self.store.first_since(id, cutoff)?;
+            Some((id.0, id.1, first))
+        });
+        let mut owed: Vec<_> = self.sources.lives().map(first).chain(closed).collect();
+        let mut oldest = BTreeMap::new();
+        for (source, life, _) in &owed {
+            let known = oldest.entry(*source).or_insert(*life);
+            *known = (*known).min(*life);
+        }
+        // Older lives, which others may still have open, are before the joiner's time.
+        owed.extend(self.sources.last_closed().map(|(source, life)| {
+            let oldest = oldest.get(&source).map_or(life, |oldest| life.min(oldest.saturating_sub(1)));
+            (source, oldest, NOTHING)
+        }));
+        owed
     }
 
     fn last_life(&self, joiner: &NodeId) -> Option<(Life, Seq)> {
@@ -165,13 +184,20 @@ impl Group {
             if own || !self.descriptor.admits(&source) {
                 continue;
             }
-            match self.sources.open((source, life), ctx.config) {
-                Ok(state) => state.start_at(first),
-                Err(cap) => self.overload(ctx, cap),
+            let begun = if first == NOTHING {
+                self.sources.begin_after((source, life), ctx.config)
+            } else {
+                self.sources.open((source, life), ctx.config).map(|state| state.start_at(first))
+            };
+            if let Err(cap) = begun {
+                self.overload(ctx, cap);
             }
         }
-        for &(source, life, _) in baseline {
-            close_before(source, life, None, &mut self.sources);
+        for &(source, life, first) in baseline {
+            if first > 0 && first != NOTHING {
+                // Its opening will not come here, and with it where the life before it ended.
+                close_before(source, life, None, &mut self.sources);
+            }
         }
     }
 
@@ -231,7 +257,7 @@ impl Group {
         let new = self.views.add(ctx.now, node);
         if !new {
             // The other side began anew: what it was told before is void there.
-            self.forget_neighbour(ctx, &node);
+            self.forget_neighbour(ctx, &node, true);
         }
         ctx.links.touch(ctx.now, &node);
         self.with_tree(ctx, |tree, sight, acts| tree.on_neighbour(sight, node, acts));
@@ -251,19 +277,22 @@ impl Group {
     /// A node is no neighbour any more.
     pub(super) fn neighbour_down(&mut self, ctx: &mut Ctx<'_>, node: &NodeId) {
         if self.views.remove(node) {
-            self.forget_neighbour(ctx, node);
-            if let Some(member) = self.roster.get(node).filter(|it| it.state() == MemberState::Online) {
-                let record = member.record.clone();
+            let member = self.roster.get(node).filter(|it| it.state() == MemberState::Online);
+            let record = member.map(|it| it.record.clone());
+            let gone = record.is_none() || !ctx.links.shares(node, &self.id);
+            self.forget_neighbour(ctx, node, gone);
+            if let Some(record) = record {
                 self.views.remember(ctx.rng, ctx.config, record);
             }
         }
     }
 
-    fn forget_neighbour(&mut self, ctx: &mut Ctx<'_>, node: &NodeId) {
+    /// `gone` unless it runs and is only no neighbour any more.
+    fn forget_neighbour(&mut self, ctx: &mut Ctx<'_>, node: &NodeId, gone: bool) {
         self.repair.forget(node);
         self.flow.forget(node);
         self.references.remove(node);
-        self.with_tree(ctx, |tree, sight, acts| tree.on_neighbour_lost(sight, node, acts));
+        self.with_tree(ctx, |tree, sight, acts| tree.on_neighbour_lost(sight, node, gone, acts));
     }
 
     pub(super) fn handle_disconnect(&mut self, ctx: &mut Ctx<'_>, from: NodeId) {
@@ -346,7 +375,12 @@ impl Group {
         let strangers: Vec<_> = online.into_iter().filter(|it| !self.views.is_active(it)).collect();
         if let Some(node) = ctx.rng.pick(&strangers).copied() {
             self.bridge = Some(node);
-            self.meet(ctx, node);
+            if ctx.links.shares(&node, &self.id) {
+                self.approach(ctx, node);
+            } else {
+                // It may be known by hearsay only: all who saw it die are gone themselves.
+                self.look_for(ctx, node);
+            }
         }
     }
 

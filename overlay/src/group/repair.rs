@@ -87,6 +87,8 @@ pub(crate) struct Repair {
     wants: BTreeMap<LifeId, Want>,
     /// What each neighbour is known to hold.
     known: BTreeMap<NodeId, BTreeMap<LifeId, Ranges>>,
+    /// Pulls that were sent and whose end has not come yet.
+    unended: BTreeMap<(NodeId, LifeId), u32>,
     /// Below this, a neighbour held and dropped everything.
     dropped: BTreeMap<(NodeId, LifeId), Seq>,
     /// When a lazy link first told of the head of a life: to learn the lag.
@@ -121,6 +123,7 @@ impl Repair {
 
     pub(crate) fn forget(&mut self, node: &NodeId) {
         self.known.remove(node);
+        self.unended.retain(|(it, _), _| it != node);
         self.dropped.retain(|(it, _), _| it != node);
         for want in self.wants.values_mut() {
             if want.asked.as_ref().is_some_and(|(asked, _)| asked == node) {
@@ -134,6 +137,7 @@ impl Repair {
         self.wants.remove(&life);
         self.told_at.remove(&life);
         self.pushed_at.remove(&life);
+        self.unended.retain(|(_, it), _| *it != life);
         self.dropped.retain(|(_, it), _| *it != life);
         for known in self.known.values_mut() {
             known.remove(&life);
@@ -145,6 +149,7 @@ impl Repair {
         self.wants.retain(|life, _| open(*life));
         self.told_at.retain(|life, _| open(*life));
         self.pushed_at.retain(|life, _| open(*life));
+        self.unended.retain(|(_, life), _| open(*life));
         self.dropped.retain(|(_, life), _| open(*life));
         for known in self.known.values_mut() {
             known.retain(|life, _| open(*life));
@@ -255,7 +260,8 @@ impl Repair {
     fn learned_lag(&self, config: &Config) -> Duration {
         // Nothing learned yet: rather late than twice.
         let (mean, deviation) = self.lag.unwrap_or((config.lag_max, Duration::ZERO));
-        (mean + deviation * 4).clamp(config.lag_min, config.lag_max)
+        // RFC 6298 §2.3: with a slack of its own, or a steady tree would be anticipated.
+        (mean + (deviation * 4).max(config.lag_min)).min(config.lag_max)
     }
 
     /// A neighbour has answered a pull with all that it could.
@@ -273,8 +279,17 @@ impl Repair {
         if dropped_below > 0 {
             self.dropped.insert((node, life), dropped_below);
         }
+        // A complete answer is followed by the next pull before its end comes: one end each.
+        let unended = self.unended.get_mut(&(node, life));
+        let latest = unended.is_none_or(|it| {
+            *it = it.saturating_sub(1);
+            *it == 0
+        });
+        if latest {
+            self.unended.remove(&(node, life));
+        }
         let Some(want) = self.wants.get_mut(&life) else { return };
-        if want.asked.as_ref().is_some_and(|(asked, _)| *asked == node) {
+        if latest && want.asked.as_ref().is_some_and(|(asked, _)| *asked == node) {
             want.asked = None;
             want.deadline = now;
             if !absent.is_empty() {
@@ -318,7 +333,20 @@ impl Repair {
                 self.wants.get_mut(&life).expect("due").deadline = until;
                 continue;
             }
-            let proven = sources.life(life).is_some_and(|it| it.held.end() >= missing[0].1);
+            let state = sources.life(life);
+            let proven = state.is_some_and(|it| it.held.end() >= missing[0].1);
+            let only_named = state.is_some_and(|it| it.only_named);
+            let want = self.wants.get_mut(&life).expect("due");
+            if let Some((silent, _)) = want.asked.take() {
+                want.tried.insert(silent);
+                self.unended.remove(&(silent, life));
+            }
+            if only_named && self.choose(life, &missing, parent, neighbours, links).is_none() {
+                // All were asked, and nobody had told of it: not worth a wait.
+                steps.push(Step::Lost(life, *missing.last().expect("not empty"), false));
+                self.wants.remove(&life);
+                continue;
+            }
             self.step(now, life, &missing, proven, parent, neighbours, links, config, &mut steps);
         }
         steps
@@ -361,9 +389,6 @@ impl Repair {
         let target = self.choose(life, missing, parent, neighbours, links);
         let given_up = self.is_dropped_everywhere(life, first, neighbours);
         let want = self.wants.get_mut(&life).expect("due");
-        if let Some((silent, _)) = want.asked.take() {
-            want.tried.insert(silent);
-        }
         if now.since(want.since) > config.lost_after && !self.anybody_has(life, first) || given_up {
             let mut lost = self.lost_range(life, first);
             if given_up {
@@ -398,6 +423,7 @@ impl Repair {
         let rtt = links.rtt(&target).unwrap_or_default();
         want.deadline = now + backoff(config.pull_timeout.max(rtt * 3), want.pulls - 1);
         want.asked = Some((target, ranges.clone()));
+        *self.unended.entry((target, life)).or_default() += 1;
         steps.push(Step::Pull(target, life, ranges));
     }
 

@@ -2,12 +2,13 @@
 //! trees are an optimisation.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use super::ranges::{Range, Ranges};
 use crate::config::Config;
 use crate::id::{BatchId, Digest, Life, NodeId, Seq};
 use crate::identity::{BadSignature, Verifier};
-use crate::wire::batch::Opening;
+use crate::wire::batch::{LifeEnd, Opening};
 
 /// A (source, life).
 pub(crate) type LifeId = (NodeId, Life);
@@ -31,6 +32,8 @@ pub(crate) struct LifeState {
     pub(crate) opening: Option<Opening>,
     /// Its end, once a later life is known.
     pub(crate) end: Option<Seq>,
+    /// Nobody told of it but the opening of the life after it.
+    pub(crate) only_named: bool,
     /// Our short number for it in frontier frames.
     pub(crate) reference: u32,
 }
@@ -103,19 +106,33 @@ impl Sources {
             .flat_map(|(source, it)| it.lives.iter().map(|(life, state)| ((*source, *life), state)))
     }
 
+    /// Which of these lives are closed.
+    pub(crate) fn closed(&self, lives: Vec<LifeId>) -> impl Iterator<Item = LifeId> {
+        lives.into_iter().filter(|(source, life)| self.map.get(source).is_some_and(|it| *life < it.floor))
+    }
+
+    /// The last closed life of each source that has any.
+    pub(crate) fn last_closed(&self) -> impl Iterator<Item = LifeId> {
+        self.map.iter().filter_map(|(source, it)| Some((*source, it.floor.checked_sub(1)?)))
+    }
+
+    /// This life and all before it are before our time.
+    pub(crate) fn begin_after(
+        &mut self,
+        (source, life): LifeId,
+        config: &Config,
+    ) -> Result<(), &'static str> {
+        let source = entry(&mut self.map, source, config)?;
+        source.lives.retain(|older, _| *older > life);
+        source.floor = source.floor.max(life.saturating_add(1));
+        Ok(())
+    }
+
     /// The life, made if it is new; `Err` names the cap that stands in the way, or is empty
     /// for a closed one.
     pub(crate) fn open(&mut self, id: LifeId, config: &Config) -> Result<&mut LifeState, &'static str> {
         let (source, life) = id;
-        if !self.map.contains_key(&source) && self.map.len() >= config.max_sources {
-            return Err("max_sources");
-        }
-        let entry = self.map.entry(source).or_insert_with(|| Source {
-            verifier: None,
-            lives: BTreeMap::new(),
-            floor: 0,
-            forked: false,
-        });
+        let entry = entry(&mut self.map, source, config)?;
         if entry.forked || life < entry.floor {
             return Err("");
         }
@@ -132,6 +149,37 @@ impl Sources {
             self.references += 1;
             LifeState::new(self.references)
         }))
+    }
+
+    /// Whether this life comes too late to be delivered and nobody was told so yet; it counts as
+    /// closed from now on. What was before our time, or delivered, does not come too late.
+    pub(crate) fn misses(&mut self, (source, life): LifeId) -> bool {
+        let Some(source) = self.map.get_mut(&source).filter(|it| !it.forked) else { return false };
+        let oldest = source.lives.keys().next().is_some_and(|first| *first > life);
+        let misses = oldest && life >= source.floor && source.has_begun_after(life);
+        if misses {
+            source.floor = life + 1;
+        }
+        misses
+    }
+
+    /// The first life after this one that has begun, and what its opening says of the one before.
+    pub(crate) fn begun_after(&self, (source, life): LifeId) -> Option<(Life, Option<LifeEnd>)> {
+        let mut later = self.map.get(&source)?.lives.range((Bound::Excluded(life), Bound::Unbounded));
+        let (life, state) = later.find(|(_, it)| it.is_real())?;
+        Some((*life, state.opening.as_ref().and_then(|it| it.previous)))
+    }
+
+    /// Opens a life that only the opening of the next one speaks of. `false` if it is known, or
+    /// comes too late.
+    pub(crate) fn open_named(&mut self, source: NodeId, told: LifeEnd, config: &Config) -> bool {
+        let known = self.life((source, told.life)).is_some();
+        if told.end == 0 || known {
+            return false;
+        }
+        let Ok(state) = self.open((source, told.life), config) else { return false };
+        state.only_named = true;
+        true
     }
 
     /// Ends the lives before this one where their delivery stands: (life, its end).
@@ -223,6 +271,22 @@ impl Sources {
     }
 }
 
+fn entry<'a>(
+    map: &'a mut BTreeMap<NodeId, Source>,
+    source: NodeId,
+    config: &Config,
+) -> Result<&'a mut Source, &'static str> {
+    if !map.contains_key(&source) && map.len() >= config.max_sources {
+        return Err("max_sources");
+    }
+    Ok(map.entry(source).or_insert_with(|| Source {
+        verifier: None,
+        lives: BTreeMap::new(),
+        floor: 0,
+        forked: false,
+    }))
+}
+
 impl Source {
     /// Makes room by forgetting a life that is only rumoured: anybody can make those up.
     fn forget_rumour(&mut self) -> bool {
@@ -247,6 +311,7 @@ impl LifeState {
             head: None,
             opening: None,
             end: None,
+            only_named: false,
             reference,
         }
     }

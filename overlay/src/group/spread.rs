@@ -11,6 +11,7 @@ use super::ranges::Range;
 use super::repair::Step;
 use super::sources::{LifeId, Place};
 use super::{Group, Making, Phase, Unwritten};
+use crate::descriptor::Order;
 use crate::id::{BatchId, NodeId, Seq, Token};
 use crate::identity::BadSignature;
 use crate::io::{Event, Lane, PublishError, Write};
@@ -49,7 +50,10 @@ impl Group {
                 }
                 return self.on_duplicate(ctx, from, batch);
             }
-            Place::Closed => return Ok(()),
+            Place::Closed => {
+                self.maybe_miss(ctx, (id.source, id.life), id.seq + 1);
+                return Ok(());
+            }
             Place::Beyond(cap) => {
                 self.overload(ctx, cap);
                 return Ok(());
@@ -169,6 +173,7 @@ impl Group {
             Err(cap) => return self.overload(ctx, cap),
         };
         let begins = !state.is_real() || id.seq == 0;
+        state.only_named = false;
         state.heard = state.heard.max(id.seq + 1);
         state.held.insert(id.seq);
         if id.seq == 0 {
@@ -182,6 +187,7 @@ impl Group {
         self.store.insert(ctx.now, batch);
         if fresh {
             self.undefined.insert(life);
+            self.close_if_followed(ctx, life);
         }
         if begins && from.is_none() {
             self.close_own_past(life);
@@ -189,6 +195,9 @@ impl Group {
             self.close_lives_before(ctx, life, opening);
         }
         self.want_missing(ctx, life, true);
+        if from.is_some() && self.descriptor.order == Order::Causal {
+            self.want_causes(ctx, &id);
+        }
         self.forward(ctx, &id, &bytes, from);
         self.news.insert(life);
         self.deliver(ctx, id.source);
@@ -212,8 +221,28 @@ impl Group {
         life: LifeId,
         told: Option<crate::wire::batch::LifeEnd>,
     ) {
+        // A life that this one follows, and of which nothing was heard here: whoever holds it may
+        // not have had the time to say so.
+        let unheard = told.filter(|it| it.life < life.1 && self.sources.open_named(life.0, *it, ctx.config));
         for (older, _) in close_before(life.0, life.1, told, &mut self.sources) {
-            self.want_missing(ctx, (life.0, older), true);
+            let patient = unheard.is_none_or(|it| it.life != older);
+            self.want_missing(ctx, (life.0, older), patient);
+        }
+    }
+
+    /// Somebody has batches below `end` of a life that comes too late here: a later one of that
+    /// source has begun. Not without a word.
+    pub(super) fn maybe_miss(&mut self, ctx: &mut Ctx<'_>, id: LifeId, end: Seq) {
+        if end > 0 && self.sources.misses(id) {
+            let (group, (source, life)) = (self.id, id);
+            ctx.event(Event::Gap { group, source, life, from: 0, to: end, lost: true });
+        }
+    }
+
+    /// A life that is new here may be followed by one that has begun: it ends where that says.
+    pub(super) fn close_if_followed(&mut self, ctx: &mut Ctx<'_>, life: LifeId) {
+        if let Some((later, told)) = self.sources.begun_after(life) {
+            self.close_lives_before(ctx, (life.0, later), told);
         }
     }
 
@@ -269,20 +298,37 @@ impl Group {
             self.answer_receipt(ctx, life);
         }
         for cause in advance.wanted {
-            let life = (cause.source, cause.life);
-            if cause.life > ctx.unix_ms.saturating_add(MAX_AHEAD_MS) {
-                self.sequencer.waive(life, 0);
-                continue;
+            self.want_cause(ctx, &cause);
+        }
+    }
+
+    /// Causes of a batch that has come are looked for at once, also while it is not its turn yet:
+    /// what nobody has is given up beside what is missing before it, not after that.
+    fn want_causes(&mut self, ctx: &mut Ctx<'_>, batch: &BatchId) {
+        let causes = self.store.get(batch).map(|it| it.header.dependencies.clone()).unwrap_or_default();
+        for cause in causes.iter().filter(|it| it.source != batch.source) {
+            let heard = self.sources.life((cause.source, cause.life)).is_some_and(|it| it.heard > cause.seq);
+            if !heard && !self.sources.is_met(cause) {
+                self.want_cause(ctx, cause);
             }
-            match self.sources.open(life, ctx.config) {
-                Ok(state) => {
-                    let most = state.held.next().saturating_add(ctx.config.max_lookahead);
-                    state.heard = state.heard.max(cause.seq.saturating_add(1).min(most));
-                    self.undefined.insert(life);
-                    self.want_missing(ctx, life, true);
-                }
-                Err(cap) => self.overload(ctx, cap),
+        }
+    }
+
+    fn want_cause(&mut self, ctx: &mut Ctx<'_>, cause: &BatchId) {
+        let life = (cause.source, cause.life);
+        if cause.life > ctx.unix_ms.saturating_add(MAX_AHEAD_MS) {
+            self.sequencer.waive(life, 0);
+            return;
+        }
+        match self.sources.open(life, ctx.config) {
+            Ok(state) => {
+                let most = state.held.next().saturating_add(ctx.config.max_lookahead);
+                state.heard = state.heard.max(cause.seq.saturating_add(1).min(most));
+                self.undefined.insert(life);
+                self.close_if_followed(ctx, life);
+                self.want_missing(ctx, life, true);
             }
+            Err(cap) => self.overload(ctx, cap),
         }
     }
 
@@ -410,7 +456,10 @@ impl Group {
             && state.held.end() <= from
             && state.end.is_none()
             && !dropped;
-        if rumour {
+        if state.only_named {
+            // As for whoever comes in: before our time.
+            state.start_at(to);
+        } else if rumour {
             state.heard = state.held.end();
             self.sequencer.waive(id, from);
         } else {

@@ -1,6 +1,7 @@
 //! Recent batches, for repair: bounded in bytes and age.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 
 use bytes::Bytes;
 
@@ -134,6 +135,17 @@ impl Store {
             .range(range)
             .find(|(_, it)| it.delivered_at.is_none_or(|at| at >= cutoff))
             .map(|(id, _)| id.seq)
+    }
+
+    /// The lives that something is held of.
+    pub(crate) fn lives(&self) -> Vec<(NodeId, Life)> {
+        let (mut lives, mut next) = (Vec::new(), self.batches.keys().next().copied());
+        while let Some(id) = next {
+            lives.push((id.source, id.life));
+            let after = (Bound::Excluded(BatchId { seq: Seq::MAX, ..id }), Bound::Unbounded);
+            next = self.batches.range(after).next().map(|(id, _)| *id);
+        }
+        lives
     }
 
     /// The next batch of the same life that is held.

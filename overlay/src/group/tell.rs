@@ -25,17 +25,19 @@ impl Group {
         let lives: Vec<_> = lives.into_iter().collect();
         let mut chunks = lives.chunks(MAX_ENTRIES);
         let first = chunks.next().unwrap_or_default();
-        let frame = self.frontier(first, first, purpose);
+        let frame = self.frontier(first, first, purpose, true);
         ctx.send(node, &frame);
+        let purpose = if purpose == Purpose::Tell { Purpose::Tell } else { Purpose::News };
         for chunk in chunks {
-            let frame = self.frontier(chunk, chunk, Purpose::Tell);
+            let frame = self.frontier(chunk, chunk, purpose, true);
             ctx.send(node, &frame);
         }
     }
 
-    fn frontier(&mut self, lives: &[LifeId], defined: &[LifeId], purpose: Purpose) -> Frame {
+    /// A frontier frame; `whole` if it stands for itself.
+    fn frontier(&mut self, lives: &[LifeId], defined: &[LifeId], purpose: Purpose, whole: bool) -> Frame {
         self.frontier_number += 1;
-        let digest = if purpose == Purpose::News { NEWS_DIGEST } else { crate::id::Digest::LEN };
+        let digest = if whole { crate::id::Digest::LEN } else { NEWS_DIGEST };
         let entries = lives.iter().filter_map(|id| self.sources.life(*id)).map(|state| entry(state, digest));
         let entries = entries.collect();
         let define = |id: &LifeId| {
@@ -44,7 +46,7 @@ impl Group {
         };
         Frame::Frontier(Frontier {
             number: self.frontier_number,
-            base: if purpose == Purpose::News { self.frontier_number - 1 } else { 0 },
+            base: if whole { 0 } else { self.frontier_number - 1 },
             purpose: purpose.code(),
             definitions: defined.iter().filter_map(define).collect(),
             entries,
@@ -63,7 +65,7 @@ impl Group {
         let mut to = self.views.active();
         to.retain(|node| !undefined.is_empty() || !self.tree.is_edge(node) || sources.contains(node));
         for chunk in news.chunks(MAX_ENTRIES) {
-            let frame = self.frontier(chunk, &undefined, Purpose::News);
+            let frame = self.frontier(chunk, &undefined, Purpose::News, false);
             ctx.send_all(&to, &frame);
         }
     }
@@ -73,7 +75,7 @@ impl Group {
         let lives = self.flow.take_skipped(node, ctx.links, ctx.config);
         if !lives.is_empty() {
             let lives: Vec<_> = lives.into_iter().collect();
-            let frame = self.frontier(&lives, &lives, Purpose::Tell);
+            let frame = self.frontier(&lives, &lives, Purpose::Tell, true);
             ctx.send(node, &frame);
         }
     }
@@ -99,7 +101,7 @@ impl Group {
             self.hear(ctx, from, frontier, purpose);
         }
         if purpose == Purpose::Exchange {
-            self.tell_all(ctx, &from, Purpose::Tell);
+            self.tell_all(ctx, &from, Purpose::News);
         }
     }
 
@@ -117,8 +119,11 @@ impl Group {
             }
         }
         // A root has no parent, and all come to it along the tree nevertheless.
-        let by_tree = self.tree.is_placed() && self.tree.parent() != Some(from);
-        let patient = purpose == Purpose::News && by_tree;
+        let parent = self.tree.parent() == Some(from);
+        let by_tree = self.tree.is_placed() && !parent;
+        let handed_over = parent && self.tree.is_handed_over(ctx.now);
+        // Anti-entropy between two that talk always finds something that is on its way.
+        let patient = (purpose != Purpose::Tell && by_tree) || handed_over;
         for id in touched {
             self.want_missing(ctx, id, patient);
             self.deliver(ctx, id.0);
@@ -153,6 +158,7 @@ impl Group {
             Ok(state) => state,
             Err(cap) => {
                 self.overload(ctx, cap);
+                self.maybe_miss(ctx, id, held.end());
                 return false;
             }
         };
@@ -160,12 +166,14 @@ impl Group {
         let end = held.end().min(most);
         let news = end > state.heard;
         state.heard = state.heard.max(end);
+        state.only_named &= end == 0;
         let lacks = !state.missing().is_empty();
         let differs = is_fork(state, entry);
         let next = held.end();
         self.repair.on_told(from, id, held);
         if fresh {
             self.undefined.insert(id);
+            self.close_if_followed(ctx, id);
         }
         if news && lacks {
             self.repair.on_news(ctx.now, id, next);

@@ -56,7 +56,7 @@ pub(crate) enum Purpose {
     News,
     /// Nothing of it will be pushed: pull what is missing at once.
     Tell,
-    /// As `Tell`, and answer with yours.
+    /// As `News`, of all that is held; answer with yours.
     Exchange,
 }
 

@@ -124,8 +124,9 @@ impl<'a> Runner<'a> {
     }
 
     fn judge(&mut self) {
-        self.oracle.observe(&mut self.world);
         let group = self.oracle.group();
+        let tree = tree::check_at_rest(&mut self.world, group);
+        self.oracle.observe(&mut self.world);
         let end = self.world.now();
         let scenario = &self.plan.scenario;
         let goodbye_bound = scenario.config.goodbye_wait + Duration::from_secs(1);
@@ -140,7 +141,7 @@ impl<'a> Runner<'a> {
             self.demand("causality", causality::check(&history));
         }
         self.demand("goodbye", goodbye::check(&history, goodbye_bound, end));
-        self.demand("tree", tree::check(&self.world, group));
+        self.demand("tree", tree);
         if scenario.nodes <= scenario.config.roster {
             self.demand("membership", membership::check(&self.world, group, &history.left()));
         }

@@ -54,9 +54,9 @@ pub fn frames(data: &[u8]) {
     field.world.crash(LIAR, Crash::Process);
     field.world.tamper(None);
     field.talk(Duration::from_millis(3_000));
-    // Past the last hole that is given up: that of a replayed batch of another run, and then, as
-    // only now it is its turn, those of its causes.
-    let quiet = field.world.config.lost_after * 2 + Duration::from_secs(15);
+    // Past the last hole that is given up: that of a replayed batch of another run, and beside it
+    // those of its causes.
+    let quiet = field.world.config.lost_after + Duration::from_secs(15);
     field.run_for(quiet);
     field.talk(Duration::from_millis(1_000));
     field.run_for(Duration::from_secs(10));

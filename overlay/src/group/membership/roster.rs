@@ -157,7 +157,9 @@ impl Roster {
                 Some(Event::MemberJoined { group, node, nick })
             }
             (None, _) => None,
-            (Some((MemberState::Online, old)), MemberState::Online) if old == nick => None,
+            (Some((MemberState::Online, old)), MemberState::Online) => {
+                (old != nick).then_some(Event::MemberRenamed { group, node, nick })
+            }
             (Some(_), MemberState::Online) => Some(Event::MemberOnline { group, node, nick }),
             (Some((old, _)), new) if old == new => None,
             (Some(_), MemberState::Offline) => Some(Event::MemberOffline { group, node, nick }),

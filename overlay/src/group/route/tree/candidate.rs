@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{MAX_PATH, Sight, TO_ALL_EVERY, Tree};
+use super::{MAX_PATH, SHORTLY, Sight, TO_ALL_EVERY, Tree};
 use crate::id::NodeId;
 use crate::links::Links;
 use crate::time::Time;
@@ -13,7 +13,7 @@ use crate::wire::frame::Advert;
 const UNKNOWN_HALF_RTT: Duration = Duration::from_millis(100);
 
 pub(super) fn half_rtt(links: &Links, node: &NodeId) -> Duration {
-    links.rtt(node).map_or(UNKNOWN_HALF_RTT, |rtt| rtt / 2)
+    links.distance(node).map_or(UNKNOWN_HALF_RTT, |rtt| rtt / 2)
 }
 
 /// A neighbour's latest advert.
@@ -23,11 +23,13 @@ pub(super) struct Heard {
     at: Time,
     /// When the root's running number last grew: a root that is gone stops here.
     progress: Time,
+    /// A node on its path was our neighbour and is gone, since it said so.
+    doubted: bool,
 }
 
 impl Heard {
     pub(super) fn new(now: Time, advert: Advert) -> Self {
-        Self { advert, at: now, progress: now }
+        Self { advert, at: now, progress: now, doubted: false }
     }
 
     pub(super) fn update(&mut self, now: Time, advert: Advert) {
@@ -37,6 +39,12 @@ impl Heard {
         }
         self.at = now;
         self.advert = advert;
+        self.doubted = false;
+    }
+
+    /// A neighbour of ours is gone: if it was on the path, the path may be gone too.
+    pub(super) fn doubt(&mut self, gone: &NodeId) {
+        self.doubted |= self.advert.path.contains(&gone.tag());
     }
 
     pub(super) fn age(&self, now: Time) -> Duration {
@@ -64,12 +72,15 @@ impl Tree {
 
     /// Candidates in our root's tree, nearest first.
     pub(super) fn candidates(&self, sight: &Sight<'_>) -> Vec<(Duration, NodeId)> {
+        // Whose path led through who is gone looks for another way, too, and will say so.
+        let trusting = self.orphan_since.is_some_and(|at| sight.now.since(at) >= SHORTLY);
         let mut found: Vec<_> = self
             .heard
             .iter()
             .filter(|(node, heard)| {
                 self.root.matches(&heard.advert.root, heard.advert.epoch)
                     && self.is_usable(sight, node, heard)
+                    && (!heard.doubted || trusting || self.parent == Some(**node))
                     && (heard.advert.free > 0 || self.parent == Some(**node))
                     && !self.refused.contains_key(*node)
                     && !self.children.contains_key(*node)

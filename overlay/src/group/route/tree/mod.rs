@@ -7,6 +7,7 @@
 //! RFC 2201 §2), so any member is a source.
 
 mod candidate;
+mod optimiser;
 mod root;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use crate::time::{Time, soonest};
 use crate::wire::frame::{Advert, Graft, GraftReply};
 
 use candidate::Heard;
+use optimiser::Optimiser;
 use root::Root;
 
 /// Hops from the root, at most (DESIGN.md §4).
@@ -36,10 +38,15 @@ const ADVERT_GAP: Duration = Duration::from_millis(20);
 const TO_ALL_EVERY: u32 = 5;
 /// A node without a parent says so after this long: most find another sooner.
 const POISON_AFTER: Duration = Duration::from_millis(500);
-/// A parent is kept at least this long against one that is merely nearer.
-const HYSTERESIS: Duration = Duration::from_secs(2);
-/// Somebody who refused is asked again after this long.
+/// …and after this long if there is nobody to turn to. Others that lost the same ancestor, too,
+/// have another way by then, and have said so. Guess: a few gaps between adverts.
+const SHORTLY: Duration = Duration::from_millis(60);
+/// After a move for being nearer, the old parent's batches are still on their way for so long.
+const HANDOVER: Duration = Duration::from_millis(500);
+/// Somebody who refused is asked again after this long…
 const REFUSED_FOR: Duration = Duration::from_secs(2);
+/// …or this long, by who has no parent.
+const REFUSED_ORPHAN_FOR: Duration = Duration::from_millis(100);
 
 /// What the tree wants sent or told.
 #[derive(Debug, PartialEq)]
@@ -81,7 +88,12 @@ pub(crate) struct Tree {
     me: NodeId,
     root: Root,
     parent: Option<NodeId>,
+    /// Why it is the parent, and since when.
+    reason: ParentReason,
     parent_since: Time,
+    /// Root and parent that the application was told last.
+    told: Option<(NodeId, Option<NodeId>)>,
+    optimiser: Optimiser,
     /// Without a parent since.
     orphan_since: Option<Time>,
     orphan_reason: ParentReason,
@@ -105,7 +117,10 @@ impl Tree {
             me,
             root: Root::alone(now, me),
             parent: None,
+            reason: ParentReason::Joined,
             parent_since: now,
+            told: None,
+            optimiser: Optimiser::default(),
             orphan_since: None,
             orphan_reason: ParentReason::Joined,
             grafting: None,
@@ -143,6 +158,11 @@ impl Tree {
         self.parent.is_some() || self.root.is(&self.me)
     }
 
+    /// The parent is new and merely nearer: what it had before comes from the one before it, too.
+    pub(crate) fn is_handed_over(&self, now: Time) -> bool {
+        self.reason == ParentReason::Better && now.since(self.parent_since) < HANDOVER
+    }
+
     pub(crate) fn children_len(&self) -> usize {
         self.children.len()
     }
@@ -158,19 +178,33 @@ impl Tree {
         }
     }
 
-    /// A neighbour is gone.
-    pub(crate) fn on_neighbour_lost(&mut self, sight: &Sight<'_>, node: &NodeId, acts: &mut Vec<Act>) {
+    /// A neighbour is none any more; `gone` if it does not run, as far as we know.
+    pub(crate) fn on_neighbour_lost(
+        &mut self,
+        sight: &Sight<'_>,
+        node: &NodeId,
+        gone: bool,
+        acts: &mut Vec<Act>,
+    ) {
         self.heard.remove(node);
         self.refused.remove(node);
         self.children.remove(node);
+        if gone {
+            self.heard.values_mut().for_each(|it| it.doubt(node));
+        }
+        if gone && self.root.is(node) {
+            let farthest = self.heard.keys().filter_map(|it| sight.links.distance(it)).max();
+            self.root.on_root_link_lost(sight.now, &self.me, farthest.unwrap_or_default());
+        }
+        if self.root.is(&self.me) {
+            self.root.on_child_lost(sight.now, node);
+            self.next_advert = self.next_advert.min(self.root.next_number());
+        }
         if self.grafting.as_ref().is_some_and(|it| it.to == *node) {
             self.grafting = None;
         }
         if self.parent.as_ref() == Some(node) {
-            if self.root.is(node) {
-                self.root.on_root_link_lost(sight.now, &self.me);
-            }
-            self.orphan(sight.now, ParentReason::LinkClosed, acts);
+            self.orphan(sight.now, ParentReason::LinkClosed);
         }
         self.reconsider(sight, acts);
     }
@@ -188,7 +222,14 @@ impl Tree {
             return;
         }
         match self.heard.get_mut(&from) {
-            Some(heard) => heard.update(sight.now, advert),
+            Some(heard) => {
+                if self.parent == Some(from) && advert.number > heard.advert.number {
+                    // The root's number goes down at once: if each hop waited for its turn, who
+                    // moves to a deeper place would miss the root for seconds.
+                    self.next_advert = self.next_advert.min(self.last_advert + ADVERT_GAP);
+                }
+                heard.update(sight.now, advert);
+            }
             None => {
                 self.heard.insert(from, Heard::new(sight.now, advert));
             }
@@ -242,14 +283,21 @@ impl Tree {
                 None if self.parent != Some(from) => acts.push(Act::Prune(from)),
                 None => {}
             }
+            self.tell(acts);
             return;
         }
-        self.refused.insert(from, sight.now + REFUSED_FOR);
+        self.refuse(sight.now, from);
         acts.extend(reply.candidates.iter().take(3).map(|node| Act::Meet(*node)));
         if self.parent == Some(from) {
-            self.orphan(sight.now, ParentReason::Released, acts);
+            self.orphan(sight.now, ParentReason::Released);
         }
         self.reconsider(sight, acts);
+    }
+
+    /// A neighbour did not want us, or did not answer.
+    fn refuse(&mut self, now: Time, node: NodeId) {
+        let orphaned = self.parent.is_none();
+        self.refused.insert(node, now + if orphaned { REFUSED_ORPHAN_FOR } else { REFUSED_FOR });
     }
 
     /// A neighbour no longer takes part in our edge.
@@ -257,7 +305,7 @@ impl Tree {
         self.children.remove(from);
         if self.parent.as_ref() == Some(from) {
             self.refused.insert(*from, sight.now + REFUSED_FOR);
-            self.orphan(sight.now, ParentReason::Released, acts);
+            self.orphan(sight.now, ParentReason::Released);
         }
         self.reconsider(sight, acts);
     }
@@ -270,9 +318,11 @@ impl Tree {
         }
     }
 
-    /// A batch came twice, from somebody that is no tree neighbour of ours.
+    /// A batch came twice, from somebody that is no tree neighbour of ours. One that we are asking
+    /// in may have taken us in: it would let us go again.
     pub(crate) fn on_duplicate(&self, from: NodeId, acts: &mut Vec<Act>) {
-        if !self.is_edge(&from) {
+        let asked = self.grafting.as_ref().is_some_and(|it| it.to == from);
+        if !self.is_edge(&from) && !asked {
             acts.push(Act::Prune(from));
         }
     }
@@ -295,7 +345,7 @@ impl Tree {
         self.children.retain(|_, heard| now.since(*heard) < CHILD_TTL);
         self.refused.retain(|_, until| now < *until);
         if let Some(late) = self.grafting.take_if(|it| it.until <= now) {
-            self.refused.insert(late.to, now + REFUSED_FOR);
+            self.refuse(now, late.to);
         }
         if self.root.is(&self.me) {
             self.changed |= self.root.poll(now, &self.children, sight);
@@ -309,12 +359,14 @@ impl Tree {
     }
 
     pub(crate) fn deadline(&self) -> Option<Time> {
-        let poison = self.orphan_since.filter(|_| !self.poisoned).map(|at| at + POISON_AFTER);
+        let orphaned = self.orphan_since.filter(|_| !self.poisoned);
+        let asks_again = self.refused.values().filter(|_| self.parent.is_none()).min().copied();
         let changed = self.changed.then(|| self.last_advert + ADVERT_GAP);
         soonest([
             Some(self.next_advert),
             changed,
-            poison,
+            orphaned.map(|at| at + if self.grafting.is_some() { POISON_AFTER } else { SHORTLY }),
+            asks_again,
             self.grafting.as_ref().map(|it| it.until),
             Some(self.next_renewal),
             self.root.deadline(),
@@ -348,16 +400,42 @@ impl Tree {
         if self.root.consider(sight.now, &self.me, best, sight.config) {
             self.on_root_changed(sight, acts);
         }
-        if self.root.is(&self.me) {
-            return;
+        if !self.root.is(&self.me) {
+            self.look_for_parent(sight, acts);
         }
+        self.tell(acts);
+    }
+
+    fn look_for_parent(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) {
         if let Some(parent) = self.parent.filter(|it| self.is_lost(sight, it)) {
             acts.push(Act::Prune(parent));
-            self.orphan(sight.now, ParentReason::RootLost, acts);
+            self.orphan(sight.now, ParentReason::RootLost);
         }
         if self.grafting.is_none() {
             self.seek(sight, acts);
         }
+    }
+
+    /// Tells of this node's place, once it has one and if it is another than was told: a search
+    /// for a parent is no change that anybody could see.
+    fn tell(&mut self, acts: &mut Vec<Act>) {
+        let is_root = self.root.is(&self.me);
+        if !is_root && self.parent.is_none_or(|it| !self.follows_root(&it)) {
+            return;
+        }
+        let place = (self.root.node(), self.parent);
+        if self.told == Some(place) || (self.told.is_none() && is_root) {
+            return;
+        }
+        let told = self.told.replace(place);
+        let from = told.and_then(|it| it.1);
+        let reason = match self.parent {
+            None => ParentReason::BecameRoot,
+            Some(_) if told.is_none() => ParentReason::Joined,
+            parent if parent == from => ParentReason::NewRoot,
+            Some(_) => self.reason,
+        };
+        acts.push(Act::ParentChanged { from, to: self.parent, reason });
     }
 
     fn on_root_changed(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) {
@@ -369,11 +447,6 @@ impl Tree {
             self.next_renewal = Time::NEVER;
             if let Some(parent) = self.parent.take() {
                 acts.push(Act::Prune(parent));
-                acts.push(Act::ParentChanged {
-                    from: Some(parent),
-                    to: None,
-                    reason: ParentReason::BecameRoot,
-                });
             }
         } else if self.parent.is_none() && self.orphan_since.is_none() {
             self.orphan_since = Some(sight.now);
@@ -381,10 +454,8 @@ impl Tree {
         }
     }
 
-    fn orphan(&mut self, now: Time, reason: ParentReason, acts: &mut Vec<Act>) {
-        if let Some(from) = self.parent.take() {
-            acts.push(Act::ParentChanged { from: Some(from), to: None, reason });
-        }
+    fn orphan(&mut self, now: Time, reason: ParentReason) {
+        self.parent = None;
         self.orphan_since = Some(now);
         self.orphan_reason = reason;
         self.next_renewal = Time::NEVER;
@@ -393,9 +464,8 @@ impl Tree {
 
     /// Asks the best candidate in: any while there is no parent, a clearly nearer one else.
     fn seek(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) {
-        let Some((cost, best)) =
-            self.candidates(sight).into_iter().find(|(_, node)| Some(*node) != self.parent)
-        else {
+        let candidates = self.candidates(sight);
+        let Some((_, best)) = candidates.iter().copied().find(|(_, node)| Some(*node) != self.parent) else {
             return;
         };
         let Some(parent) = self.parent else {
@@ -407,13 +477,16 @@ impl Tree {
             self.graft(sight, best, ParentReason::NewRoot, acts);
             return;
         }
-        if sight.now.since(self.parent_since) < HYSTERESIS {
-            return;
-        }
         let Some(current) = self.cost(sight, &parent) else { return };
         let gain = sight.config.parent_gain.max(current.mul_f64(sight.config.parent_gain_share));
-        if cost + gain < current {
-            self.graft(sight, best, ParentReason::Better, acts);
+        // What round trips differ by anyway is no gain.
+        let is_nearer = |(cost, node): &(Duration, NodeId)| {
+            let noise = sight.links.jitter(&parent) + sight.links.jitter(node);
+            *cost + gain + noise < current
+        };
+        let nearer: Vec<_> = candidates.iter().filter(|it| is_nearer(it)).map(|(_, node)| *node).collect();
+        if let Some(node) = self.optimiser.look(sight.now, &nearer) {
+            self.graft(sight, node, ParentReason::Better, acts);
         }
     }
 
@@ -427,7 +500,12 @@ impl Tree {
     fn adopt(&mut self, sight: &Sight<'_>, to: NodeId, reason: ParentReason, acts: &mut Vec<Act>) {
         let from = self.parent.replace(to);
         self.children.remove(&to);
-        self.parent_since = sight.now;
+        (self.reason, self.parent_since) = (reason, sight.now);
+        if reason == ParentReason::Better {
+            self.optimiser.on_moved(sight.now);
+        } else {
+            self.optimiser.begin_anew();
+        }
         self.orphan_since = None;
         self.poisoned = false;
         self.next_renewal = sight.now + GRAFT_RENEWAL;
@@ -436,14 +514,17 @@ impl Tree {
             acts.push(Act::Prune(old));
         }
         acts.push(Act::Edge(to));
-        if from != Some(to) {
-            acts.push(Act::ParentChanged { from, to: Some(to), reason });
-        }
+    }
+
+    /// Whether those below are to look for another way than through us.
+    fn is_to_poison(&self, now: Time) -> bool {
+        let patience = if self.grafting.is_some() { POISON_AFTER } else { SHORTLY };
+        self.orphan_since.is_some_and(|at| now.since(at) >= patience)
     }
 
     fn advertise(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) {
         let now = sight.now;
-        let poison = self.orphan_since.is_some_and(|at| now.since(at) >= POISON_AFTER) && !self.poisoned;
+        let poison = !self.poisoned && self.is_to_poison(now);
         let due = self.next_advert <= now || (self.changed && now.since(self.last_advert) >= ADVERT_GAP);
         if !due && !poison {
             return;
@@ -453,7 +534,8 @@ impl Tree {
             self.changed || poison || now.since(self.last_to_all) >= sight.config.advert_every * TO_ALL_EVERY;
         self.changed = false;
         self.last_advert = now;
-        self.next_advert = now + sight.config.advert_every;
+        let every = sight.config.advert_every;
+        self.next_advert = now + if self.parent.is_some() { every.mul_f64(1.5) } else { every };
         let Some(advert) = self.advert(sight) else { return };
         if !to_all {
             let children = self.children.keys().copied().collect();
@@ -470,10 +552,8 @@ impl Tree {
         if self.root.is(&self.me) {
             return Some(self.root.advert(vec![self.me.tag()], 0, free));
         }
-        let orphaned_for = self.orphan_since.map(|at| sight.now.since(at));
         let Some(heard) = self.parent.and_then(|it| self.heard.get(&it)) else {
-            let poison = orphaned_for.is_some_and(|it| it >= POISON_AFTER);
-            return poison.then(|| self.root.advert(Vec::new(), u64::MAX, 0));
+            return self.poisoned.then(|| self.root.advert(Vec::new(), u64::MAX, 0));
         };
         let parent = self.parent.expect("heard of");
         let mut path = heard.advert.path.clone();

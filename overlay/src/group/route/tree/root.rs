@@ -18,9 +18,10 @@ use crate::wire::frame::{Advert, Graft};
 const SETTLED_AFTER: Duration = Duration::from_secs(3);
 /// Epochs may grow by so much at once: no peer can use them up (a u64 of steps).
 const MAX_EPOCH_JUMP: u64 = 1 << 20;
-/// Who follows if the heir does not: a child of the lost root waits this long, and up to
-/// as long again by its id.
-const INTERREGNUM: Duration = Duration::from_millis(400);
+/// Who follows if the heir does not: a child of the lost root waits four round trips to its
+/// farthest neighbour, but at least and at most this long, and up to as long again by its id. The
+/// heir's claim takes a few hops, each a graft and a gap between adverts.
+const INTERREGNUM: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(400));
 
 /// The root that this node follows; itself, maybe.
 #[derive(Debug)]
@@ -112,7 +113,7 @@ impl Root {
             return true;
         }
         if self.claim_at.is_none() && self.is_lost(now, me, config) {
-            self.claim_at = Some(now + spread(me));
+            self.claim_at = Some(now + spread(me, INTERREGNUM.1));
         }
         false
     }
@@ -122,14 +123,28 @@ impl Root {
     }
 
     /// Our own link to the root is down: its heir follows now, others a little later.
-    pub(super) fn on_root_link_lost(&mut self, now: Time, me: &NodeId) {
-        let wait = if self.heir.as_ref() == Some(me) { Duration::ZERO } else { INTERREGNUM + spread(me) };
+    pub(super) fn on_root_link_lost(&mut self, now: Time, me: &NodeId, farthest: Duration) {
+        let interregnum = (farthest * 4).clamp(INTERREGNUM.0, INTERREGNUM.1);
+        let heir = self.heir.as_ref() == Some(me);
+        let wait = if heir { Duration::ZERO } else { interregnum + spread(me, interregnum) };
         self.claim_at = Some(now + wait);
     }
 
     pub(super) fn on_child(&mut self, now: Time, child: NodeId) {
         self.had_child_since.get_or_insert(now);
         self.heir.get_or_insert(child);
+    }
+
+    /// When to count on.
+    pub(super) fn next_number(&self) -> Time {
+        self.next_number
+    }
+
+    /// As root: a child is gone; another heir is named at once.
+    pub(super) fn on_child_lost(&mut self, now: Time, child: &NodeId) {
+        if self.heir.as_ref() == Some(child) {
+            (self.heir, self.next_number) = (None, now);
+        }
     }
 
     /// As root: count on, settle, name the heir. Whether all are to hear of it.
@@ -139,8 +154,10 @@ impl Root {
         }
         self.next_number = now + sight.config.advert_every;
         self.number += 1;
+        let mut new_heir = false;
         if self.heir.is_none_or(|heir| !children.contains_key(&heir)) {
-            self.heir = children.keys().copied().min_by_key(|it| (sight.links.rtt(it), *it));
+            self.heir = children.keys().copied().min_by_key(|it| (sight.links.distance(it), *it));
+            new_heir = self.heir.is_some();
         }
         if children.is_empty() {
             self.had_child_since = None;
@@ -151,7 +168,7 @@ impl Root {
                 return true;
             }
         }
-        false
+        new_heir
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
@@ -159,7 +176,7 @@ impl Root {
     }
 }
 
-/// Up to [`INTERREGNUM`], by id: not everybody claims at the same moment.
-fn spread(me: &NodeId) -> Duration {
-    INTERREGNUM.mul_f64((me.tag() % 1_000) as f64 / 1_000.0)
+/// Up to `most`, by id: not everybody claims at the same moment.
+fn spread(me: &NodeId, most: Duration) -> Duration {
+    most.mul_f64((me.tag() % 1_000) as f64 / 1_000.0)
 }

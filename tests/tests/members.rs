@@ -1,0 +1,93 @@
+//! Who is there, as members tell each other: new names, and the dead that nobody saw die.
+
+use std::time::Duration;
+
+use treecast_overlay::io::{Event, MemberState};
+use treecast_overlay::sim::{Contacts, Crash, NetworkModel, NodeIx, What, World};
+use treecast_overlay::{Config, Descriptor, GroupId, Input};
+use treecast_tests::seeds::seeds;
+
+fn group() -> Descriptor {
+    Descriptor::open("members").expect("a good name")
+}
+
+fn settled(seed: u64, nodes: usize) -> World {
+    let mut world = World::new(seed, NetworkModel::lan());
+    world.config = Config::lan();
+    world.contacts = Contacts::All;
+    for _ in 0..nodes {
+        let node = world.add_node(&[group()]);
+        world.start(node, true);
+    }
+    // Links that nobody needs are gone by then.
+    run_for(&mut world, 40);
+    world
+}
+
+fn run_for(world: &mut World, seconds: u64) {
+    world.run_until(world.now() + Duration::from_secs(seconds));
+}
+
+fn state(world: &World, at: NodeIx, of: NodeIx, group: GroupId) -> Option<MemberState> {
+    let members = world.view(at, group).expect("it runs").members;
+    members.iter().find(|it| it.node == world.id(of)).map(|it| it.state)
+}
+
+#[test]
+fn a_new_name_is_told_as_that_and_not_as_a_return() {
+    for seed in seeds(3) {
+        let mut world = settled(seed, 5);
+        world.take_records();
+        world.feed(NodeIx(2), Input::Nick("ann".into()));
+        run_for(&mut world, 2);
+        let ann = world.id(NodeIx(2));
+        let records = world.take_records();
+        let told: Vec<_> = records
+            .iter()
+            .filter_map(|it| match &it.what {
+                What::Event(event @ (Event::MemberRenamed { .. } | Event::MemberOnline { .. })) => {
+                    Some((it.node, event.clone()))
+                }
+                _ => None,
+            })
+            .collect();
+        let renamed = |node| {
+            (NodeIx(node), Event::MemberRenamed { group: group().id(), node: ann, nick: "ann".into() })
+        };
+        let mut told_at: Vec<_> = told.iter().map(|it| it.0.0).collect();
+        told_at.sort_unstable();
+        assert_eq!(told_at, [0, 1, 3, 4], "seed {seed}: {told:?}");
+        assert!(told.iter().all(|it| *it == renamed(it.0.0)), "seed {seed}: {told:?}");
+    }
+}
+
+/// All who had a link to a member die with it and come back: they know it by hearsay only, and no
+/// link of anybody's has closed.
+#[test]
+fn who_died_unseen_is_found_to_be_gone() {
+    for seed in seeds(5) {
+        let mut world = settled(seed, 16);
+        let dead = NodeIx(3);
+        let witnesses: Vec<NodeIx> = world.links(dead).into_iter().map(|(_, peer)| peer).collect();
+        let others: Vec<NodeIx> =
+            world.running().into_iter().filter(|it| *it != dead && !witnesses.contains(it)).collect();
+        assert!(!others.is_empty(), "seed {seed}: somebody had no link to it");
+        world.crash(dead, Crash::Process);
+        for node in &witnesses {
+            world.crash(*node, Crash::Process);
+        }
+        for node in &witnesses {
+            world.start(*node, false);
+        }
+        run_for(&mut world, 5);
+        let before = state(&world, others[0], dead, group().id());
+        run_for(&mut world, 120);
+        for node in world.running() {
+            let state = state(&world, node, dead, group().id());
+            assert!(
+                state.is_none_or(|it| it == MemberState::Failed),
+                "seed {seed}: {node:?} takes the dead to be {state:?}; at first {before:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The tree's manners: it rests where nothing changes, moves when something does, and heals at
+//! once when a parent goes. All times are the simulator's.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use treecast_overlay::io::{Event, ParentReason, TreeId, TreeView};
+use treecast_overlay::sim::{Contacts, Crash, NetworkModel, NodeIx, Record, What, World};
+use treecast_overlay::{Config, Descriptor, GroupId, NodeId, Rng, Time};
+use treecast_tests::invariant::tree;
+use treecast_tests::seeds::seeds;
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// Some nodes in one group.
+struct Wood {
+    world: World,
+    group: GroupId,
+    records: Vec<Record>,
+}
+
+impl Wood {
+    fn grown(seed: u64, network: NetworkModel, nodes: usize, settling: Duration) -> Self {
+        let group = Descriptor::open("wood").expect("a good name");
+        let mut world = World::new(seed, network);
+        world.config = Config::lan();
+        world.contacts = Contacts::All;
+        for _ in 0..nodes {
+            let node = world.add_node(std::slice::from_ref(&group));
+            world.start(node, true);
+        }
+        let mut wood = Self { world, group: group.id(), records: Vec::new() };
+        wood.run_for(settling);
+        wood
+    }
+
+    fn run_for(&mut self, span: Duration) {
+        self.world.run_until(self.world.now() + span);
+        self.records.extend(self.world.take_records());
+    }
+
+    fn place(&self, node: NodeIx) -> TreeView {
+        let mut view = self.world.view(node, self.group).expect("it runs");
+        view.trees.pop().expect("one shared tree")
+    }
+
+    fn parent(&self, node: NodeIx) -> Option<NodeIx> {
+        self.place(node).parent.and_then(|parent| self.world.ix(&parent))
+    }
+
+    /// What was told of places, since a moment.
+    fn told(&self, since: Time) -> Vec<Told> {
+        let told = |record: &Record| match &record.what {
+            What::Event(Event::ParentChanged { tree, from, to, reason, .. }) => {
+                let TreeId::Core(root) = tree else { panic!("a shared tree: {tree:?}") };
+                let (time, node) = (record.time, record.node);
+                Some(Told { time, node, root: *root, from: *from, to: *to, reason: *reason })
+            }
+            _ => None,
+        };
+        self.records.iter().filter(|it| it.time >= since).filter_map(told).collect()
+    }
+
+    /// Latency from the root, by the tree's true edges.
+    fn depth(&self, node: NodeIx) -> Duration {
+        let (mut at, mut sum) = (node, Duration::ZERO);
+        while let Some(parent) = self.parent(at) {
+            sum += self.world.one_way(at, parent);
+            at = parent;
+        }
+        sum
+    }
+
+    fn is_below(&self, node: NodeIx, above: NodeIx) -> bool {
+        let mut at = Some(node);
+        while let Some(it) = at {
+            if it == above {
+                return true;
+            }
+            at = self.parent(it);
+        }
+        false
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Told {
+    time: Time,
+    node: NodeIx,
+    root: NodeId,
+    from: Option<NodeId>,
+    to: Option<NodeId>,
+    reason: ParentReason,
+}
+
+/// A LAN of busy machines: what a frame takes is mostly waiting for a processor.
+fn busy_lan() -> NetworkModel {
+    NetworkModel { jitter: ms(5), ..NetworkModel::lan() }
+}
+
+#[test]
+fn an_idle_group_rests_although_round_trips_differ() {
+    for seed in seeds(4) {
+        let mut wood = Wood::grown(seed, busy_lan(), 20, Duration::from_secs(60));
+        let (from, minutes) = (wood.world.now(), 5);
+        wood.run_for(Duration::from_secs(60 * minutes));
+        let told = wood.told(from);
+        eprintln!("seed {seed}: {} changes in {minutes} minutes", told.len());
+        assert!(told.len() as u64 <= 3 * minutes, "seed {seed}: {} changes: {told:#?}", told.len());
+        assert_eq!(tree::check_at_rest(&mut wood.world, wood.group), Ok(()), "seed {seed}");
+    }
+}
+
+/// Everybody's neighbours are no better parents than the one it has, by more than what noise hides.
+#[test]
+fn who_is_really_nearer_wins() {
+    for seed in seeds(4) {
+        let network = NetworkModel { jitter: ms(5), ..NetworkModel::uniform(ms(1), ms(80)) };
+        let mut wood = Wood::grown(seed, network, 20, Duration::from_secs(5));
+        let depths = |wood: &Wood| (0..20).map(|node| wood.depth(NodeIx(node))).sum::<Duration>() / 20;
+        let before = depths(&wood);
+        wood.run_for(Duration::from_secs(175));
+        eprintln!(
+            "seed {seed}: mean latency from the root {before:?} after 5 s, {:?} after 180 s",
+            depths(&wood)
+        );
+        for node in (0..20).map(NodeIx) {
+            let Some(parent) = wood.parent(node) else { continue };
+            let view = wood.world.view(node, wood.group).expect("it runs");
+            for neighbour in view.members.iter().filter(|it| it.neighbour) {
+                let other = wood.world.ix(&neighbour.node).expect("in the world");
+                let full = wood.place(other).children.len() >= wood.world.config.max_children;
+                if full || wood.is_below(other, node) {
+                    continue;
+                }
+                let (now, then) = (wood.depth(node), wood.depth(other) + wood.world.one_way(node, other));
+                assert!(
+                    now <= then + ms(8),
+                    "seed {seed}: {node:?} is {now:?} from the root under {parent:?}, but {then:?} under {other:?}"
+                );
+            }
+        }
+    }
+}
+
+/// How long each child of a node that dies is without a parent; `None` for one that never had one
+/// again in a second.
+fn kill(wood: &mut Wood, victim: NodeIx) -> Vec<(NodeIx, Option<Duration>)> {
+    let orphans: Vec<NodeIx> =
+        wood.world.running().into_iter().filter(|node| wood.parent(*node) == Some(victim)).collect();
+    let died = wood.world.now();
+    wood.world.crash(victim, Crash::Process);
+    let mut placed = BTreeMap::new();
+    let victim = wood.world.id(victim);
+    let is_placed = |wood: &Wood, node: NodeIx| {
+        let place = wood.place(node);
+        place.parent.is_some_and(|it| it != victim) || place.root == wood.world.id(node)
+    };
+    while wood.world.now() < died + Duration::from_secs(1) {
+        wood.run_for(ms(1));
+        for node in &orphans {
+            if !placed.contains_key(node) && is_placed(wood, *node) {
+                placed.insert(*node, wood.world.now().since(died));
+            }
+        }
+    }
+    orphans.into_iter().map(|node| (node, placed.get(&node).copied())).collect()
+}
+
+#[test]
+fn who_loses_its_parent_has_another_at_once() {
+    let (mut all, mut roots) = (Vec::new(), Vec::new());
+    for seed in seeds(12) {
+        let nodes = 20 + (seed as usize % 3) * 15;
+        let mut wood = Wood::grown(seed, NetworkModel::lan(), nodes, Duration::from_secs(15));
+        let mut rng = Rng::new(seed);
+        for n in 0..12 {
+            let relays: Vec<NodeIx> =
+                wood.world.running().into_iter().filter(|it| !wood.place(*it).children.is_empty()).collect();
+            let root = relays.iter().copied().find(|it| wood.parent(*it).is_none()).expect("a root");
+            let victim = if n % 3 == 0 { root } else { *rng.pick(&relays).expect("the root, at least") };
+            let times = kill(&mut wood, victim);
+            for (node, took) in times {
+                let what = format!(
+                    "seed {seed}, kill {n}: {node:?}, a child of {victim:?} (root: {})",
+                    victim == root
+                );
+                let took = took.unwrap_or_else(|| panic!("{what}, has no parent after a second"));
+                if took > ms(100) {
+                    eprintln!("{what}: {took:?}");
+                }
+                if victim == root { &mut roots } else { &mut all }.push(took);
+            }
+            wood.run_for(ms(2_000 + rng.below(3_000) as u64));
+            assert_eq!(tree::check_at_rest(&mut wood.world, wood.group), Ok(()), "seed {seed}, kill {n}");
+        }
+    }
+    for (what, times) in [("a relay", &mut all), ("the root", &mut roots)] {
+        times.sort_unstable();
+        let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
+        eprintln!(
+            "{what} died: {} new parents, p50 {:?}, p99 {:?}, max {:?}",
+            times.len(),
+            at(0.5),
+            at(0.99),
+            at(1.0)
+        );
+        assert!(at(1.0) <= ms(200), "{what} died, and a child was without a parent for {:?}", at(1.0));
+    }
+}
+
+/// One event for each change that a person would see: from the place told last to the new one.
+#[test]
+fn what_is_told_of_a_place_is_what_became_of_it() {
+    for seed in seeds(6) {
+        let mut wood = Wood::grown(seed, NetworkModel::lan(), 20, Duration::from_secs(15));
+        for n in 0..8 {
+            let root =
+                wood.world.running().into_iter().find(|it| wood.parent(*it).is_none()).expect("a root");
+            let relays = wood.world.running().into_iter().filter(|it| !wood.place(*it).children.is_empty());
+            let victim =
+                if n % 2 == 0 { root } else { relays.max_by_key(|it| it.0).expect("the root, at least") };
+            if n % 4 == 0 {
+                wood.world.shutdown(victim);
+            } else {
+                wood.world.crash(victim, Crash::Process);
+            }
+            wood.run_for(Duration::from_secs(4));
+        }
+        let mut places: BTreeMap<NodeIx, Told> = BTreeMap::new();
+        for told in wood.told(Time::ZERO) {
+            let last = places.insert(told.node, told.clone());
+            let what = format!("seed {seed}: {told:?} after {last:?}");
+            assert_eq!(told.from, last.as_ref().and_then(|it| it.to), "from where it was: {what}");
+            let is_root = told.root == wood.world.id(told.node);
+            assert_eq!(is_root, told.to.is_none(), "the root and nobody else has no parent: {what}");
+            assert_eq!(is_root, told.reason == ParentReason::BecameRoot, "{what}");
+            assert_eq!(last.is_none() && !is_root, told.reason == ParentReason::Joined, "{what}");
+            let moved = told.from != told.to || last.is_none_or(|it| it.root != told.root);
+            assert!(moved, "nothing changed: {what}");
+            assert!(told.from != told.to || told.reason == ParentReason::NewRoot, "{what}");
+        }
+        for node in wood.world.running() {
+            let (place, told) = (wood.place(node), places.get(&node));
+            let told = told.map(|it| (it.root, it.to));
+            assert!(
+                told == Some((place.root, place.parent))
+                    || told.is_none() && place.root == wood.world.id(node),
+                "seed {seed}: {node:?} is at {place:?}, and {told:?} was told"
+            );
+        }
+    }
+}
+
+/// A neighbour that is one too many is let go; if it is the root, that does not end its reign.
+#[test]
+fn a_root_outlives_its_neighbourhoods() {
+    for seed in seeds(2) {
+        let mut wood = Wood::grown(seed, NetworkModel::regions(), 60, Duration::from_secs(30));
+        let (from, root) = (wood.world.now(), wood.place(NodeIx(0)).root);
+        // Bridges are built all the time, and each takes the place of somebody.
+        wood.run_for(Duration::from_secs(300));
+        let roots: Vec<_> = wood.told(from).into_iter().filter(|it| it.root != root).collect();
+        assert_eq!(roots, [], "seed {seed}: nobody died, but the root changed");
+    }
+}
