@@ -213,7 +213,7 @@ fn whatever_a_stranger_sends_is_not_heard() {
         Frame::Batch(batch),
         Frame::Batch(stolen),
         Frame::Pull(Pull { source: bob, life: LIFE, ranges: vec![(0, 9)] }),
-        Frame::Graft(Graft { root: eve, epoch: u64::MAX }),
+        Frame::Graft(Graft { root: eve, epoch: u64::MAX, size: 1 }),
         Frame::Probe(Probe { target: bob, nonce: 1, alive: false }),
         Frame::AckRequest(AckRequest { source: eve, life: LIFE, next: 1, round: 1 }),
         Frame::Acks(Acks { acks: vec![ack] }),

@@ -2,8 +2,8 @@
 //! for a pause.
 //!
 //! A tree neighbour whose link is full is no longer pushed to: it is told what there is, and
-//! pulls. While most of the tree neighbours *that move* lag, the
-//! tree as a whole takes no more: a relay asks the others to pause, who ask those before them,
+//! pulls. While most of what lies behind tree neighbours *that move*
+//! lags, the tree as a whole takes no more: a relay asks the others to pause, who ask those before them,
 //! and a source makes no batches; what is under way still fits into the queues. A slow one among faster ones is no reason for anybody to wait, a stalled one even
 //! less: it pulls what it can for as long as the others keep it.
 
@@ -95,12 +95,12 @@ impl Flow {
         self.peers.iter().filter(|(_, peer)| !peer.skipped.is_empty()).map(|(node, _)| *node).collect()
     }
 
-    /// Whether most of the tree neighbours that move lag: more of them than do not. `except` is
-    /// who would be asked to pause, and does not count.
+    /// Whether most lag of what lies behind tree neighbours that move: each counts for as many
+    /// nodes as it leads to. `except` is who would be asked to pause, and does not count.
     pub(crate) fn crowded(
         &self,
         now: Time,
-        edges: &[NodeId],
+        edges: &[(NodeId, u32)],
         except: Option<&NodeId>,
         links: &Links,
         config: &Config,
@@ -112,8 +112,11 @@ impl Flow {
         let waits = |node: &NodeId| links.queued(node, Lane::Live) + links.queued(node, Lane::Bulk);
         let lags =
             |node: &NodeId| waits(node) >= full || self.is_paused(now, node) || self.is_behind(now, node);
-        let moving = edges.iter().filter(|it| Some(*it) != except && !links.stalled(now, it, config));
-        let balance: isize = moving.map(|node| if lags(node) { 1 } else { -1 }).sum();
+        let counts = |node: &NodeId| Some(node) != except && !links.stalled(now, node, config);
+        let each = edges.iter().filter(|(node, _)| counts(node));
+        let balance: i64 = each
+            .map(|(node, weight)| if lags(node) { i64::from(*weight) } else { -i64::from(*weight) })
+            .sum();
         balance > 0
     }
 
@@ -130,15 +133,16 @@ impl Flow {
     pub(crate) fn poll(
         &mut self,
         now: Time,
-        edges: &[NodeId],
+        edges: &[(NodeId, u32)],
         links: &Links,
         config: &Config,
     ) -> Vec<(NodeId, bool)> {
         let mut asks = Vec::new();
-        for (_, peer) in self.peers.iter_mut().filter(|(node, _)| !edges.contains(node)) {
+        let is_edge = |node: &NodeId| edges.iter().any(|edge| edge.0 == *node);
+        for (_, peer) in self.peers.iter_mut().filter(|(node, _)| !is_edge(node)) {
             peer.told_pause = None;
         }
-        for node in edges {
+        for (node, _) in edges {
             let crowded = self.crowded(now, edges, Some(node), links, config);
             let told = self.peers.get(node).and_then(|it| it.told_pause);
             let due = told.is_none_or(|at| now.since(at) >= PAUSE_RENEWAL);

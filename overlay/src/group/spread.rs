@@ -359,11 +359,11 @@ impl Group {
         self.next_try = if ripe { ctx.now + TRY_AGAIN } else { self.publisher.ripe_at(ctx.config) };
     }
 
-    /// Idle: at once. Busy: when a batch is full or 5 ms old. Never while most tree
-    /// neighbours that move are full: the queue fills, and its room tells the application.
+    /// Idle: at once. Busy: when a batch is full or 5 ms old. Never while most of
+    /// the tree lags: the queue fills, and its room tells the application.
     fn may_make_batch(&self, ctx: &Ctx<'_>) -> bool {
-        let edges = self.tree.edges();
-        let queued = |node: &NodeId| {
+        let edges = self.tree.weights();
+        let queued = |(node, _): &(NodeId, u32)| {
             if ctx.links.stalled(ctx.now, node, ctx.config) { 0 } else { ctx.links.queued(node, Lane::Live) }
         };
         let idle = edges.iter().map(queued).max() == Some(0);
@@ -536,7 +536,7 @@ impl Group {
     }
 
     fn ask_for_pauses(&mut self, ctx: &mut Ctx<'_>) {
-        let edges = self.tree.edges();
+        let edges = self.tree.weights();
         for (node, paused) in self.flow.poll(ctx.now, &edges, ctx.links, ctx.config) {
             ctx.send(&node, &Frame::Flow(crate::wire::frame::Flow { paused }));
         }

@@ -136,6 +136,8 @@ cbor_array! {
         pub(crate) free: u32,
         /// Who follows the root if it goes.
         pub(crate) heir: Option<NodeId>,
+        /// Nodes in the tree, as the root counts them.
+        pub(crate) size: u32,
     }
 }
 
@@ -145,6 +147,8 @@ cbor_array! {
     pub(crate) struct Graft {
         pub(crate) root: NodeId,
         pub(crate) epoch: u64,
+        /// Nodes in the sender's subtree, itself among them.
+        pub(crate) size: u32,
     }
 }
 

@@ -172,9 +172,10 @@ impl World {
             path: vec![root.tag(), 1],
             free: 8,
             heir: Some(root),
+            size: 12,
         };
         add("Advert", 1, Frame::Advert(advert));
-        add("Graft", 1, Frame::Graft(Graft { root, epoch: 1 }));
+        add("Graft", 1, Frame::Graft(Graft { root, epoch: 1, size: 3 }));
         let reply = GraftReply { accepted: false, candidates: vec![root] };
         add("GraftReply", 1, Frame::GraftReply(reply));
         add("Prune", 1, Frame::Prune(Empty::default()));

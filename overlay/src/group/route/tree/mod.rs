@@ -48,6 +48,9 @@ const REFUSED_FOR: Duration = Duration::from_secs(2);
 /// …or this long, by who has no parent.
 const REFUSED_ORPHAN_FOR: Duration = Duration::from_millis(100);
 
+/// Subtrees count for so much at most, whatever their roots say.
+const MAX_SIZE: u32 = 1 << 20;
+
 /// What the tree wants sent or told.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Act {
@@ -82,6 +85,15 @@ struct Grafting {
     reason: ParentReason,
 }
 
+/// Somebody below us.
+#[derive(Debug)]
+pub(super) struct Child {
+    /// When it last asked to stay.
+    heard: Time,
+    /// Nodes in its subtree, itself among them, as it says.
+    size: u32,
+}
+
 /// This node's place in the shared tree.
 #[derive(Debug)]
 pub(crate) struct Tree {
@@ -99,8 +111,7 @@ pub(crate) struct Tree {
     orphan_reason: ParentReason,
     grafting: Option<Grafting>,
     next_renewal: Time,
-    /// Children and when they last asked to stay.
-    children: BTreeMap<NodeId, Time>,
+    children: BTreeMap<NodeId, Child>,
     heard: BTreeMap<NodeId, Heard>,
     refused: BTreeMap<NodeId, Time>,
     next_advert: Time,
@@ -143,6 +154,20 @@ impl Tree {
 
     pub(crate) fn is_edge(&self, node: &NodeId) -> bool {
         self.parent.as_ref() == Some(node) || self.children.contains_key(node)
+    }
+
+    /// Tree neighbours, and how many nodes lie behind each, as they say.
+    pub(crate) fn weights(&self) -> Vec<(NodeId, u32)> {
+        let above = self.parent.map(|parent| {
+            let all = self.heard.get(&parent).map_or(0, |heard| heard.advert.size);
+            (parent, all.min(MAX_SIZE).saturating_sub(self.size()).max(1))
+        });
+        above.into_iter().chain(self.children.iter().map(|(node, child)| (*node, child.size))).collect()
+    }
+
+    /// Nodes in our subtree, ourselves among them.
+    fn size(&self) -> u32 {
+        self.children.values().fold(1, |sum: u32, child| sum.saturating_add(child.size))
     }
 
     pub(crate) fn root(&self) -> NodeId {
@@ -259,7 +284,7 @@ impl Tree {
         if crossing {
             self.grafting = None;
         }
-        self.children.insert(from, sight.now);
+        self.children.insert(from, Child { heard: sight.now, size: graft.size.clamp(1, MAX_SIZE) });
         acts.push(Act::GraftReply(from, GraftReply { accepted: true, candidates: Vec::new() }));
         if !known {
             self.root.on_child(sight.now, from);
@@ -342,7 +367,7 @@ impl Tree {
     /// What is due by now.
     pub(crate) fn poll(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) {
         let now = sight.now;
-        self.children.retain(|_, heard| now.since(*heard) < CHILD_TTL);
+        self.children.retain(|_, child| now.since(child.heard) < CHILD_TTL);
         self.refused.retain(|_, until| now < *until);
         if let Some(late) = self.grafting.take_if(|it| it.until <= now) {
             self.refuse(now, late.to);
@@ -353,7 +378,7 @@ impl Tree {
         self.reconsider(sight, acts);
         if let Some(parent) = self.parent.filter(|_| self.next_renewal <= now) {
             self.next_renewal = now + GRAFT_RENEWAL;
-            acts.push(Act::Graft(parent, self.root.graft()));
+            acts.push(Act::Graft(parent, self.root.graft(self.size())));
         }
         self.advertise(sight, acts);
     }
@@ -493,7 +518,7 @@ impl Tree {
     fn graft(&mut self, sight: &Sight<'_>, to: NodeId, reason: ParentReason, acts: &mut Vec<Act>) {
         let patience = GRAFT_TIMEOUT.max(sight.links.rtt(&to).unwrap_or_default() * 3);
         self.grafting = Some(Grafting { to, until: sight.now + patience, reason });
-        acts.push(Act::Graft(to, self.root.graft()));
+        acts.push(Act::Graft(to, self.root.graft(self.size())));
     }
 
     /// Make before break: the new parent has accepted, the old one is let go.
@@ -550,10 +575,10 @@ impl Tree {
     fn advert(&self, sight: &Sight<'_>) -> Option<Advert> {
         let free = sight.config.max_children.saturating_sub(self.children.len()) as u32;
         if self.root.is(&self.me) {
-            return Some(self.root.advert(vec![self.me.tag()], 0, free));
+            return Some(self.root.advert(vec![self.me.tag()], 0, free, self.size()));
         }
         let Some(heard) = self.parent.and_then(|it| self.heard.get(&it)) else {
-            return self.poisoned.then(|| self.root.advert(Vec::new(), u64::MAX, 0));
+            return self.poisoned.then(|| self.root.advert(Vec::new(), u64::MAX, 0, 0));
         };
         let parent = self.parent.expect("heard of");
         let mut path = heard.advert.path.clone();

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::Sight;
+use super::{Child, Sight};
 use crate::config::Config;
 use crate::id::NodeId;
 use crate::time::{Time, soonest};
@@ -70,20 +70,20 @@ impl Root {
         advert.epoch <= self.epoch.saturating_add(MAX_EPOCH_JUMP)
     }
 
-    pub(super) fn graft(&self) -> Graft {
-        Graft { root: self.node, epoch: self.epoch }
+    pub(super) fn graft(&self, size: u32) -> Graft {
+        Graft { root: self.node, epoch: self.epoch, size }
     }
 
-    pub(super) fn advert(&self, path: Vec<u64>, delay_us: u64, free: u32) -> Advert {
+    pub(super) fn advert(&self, path: Vec<u64>, delay_us: u64, free: u32, size: u32) -> Advert {
         let Self { node, epoch, number, heir, .. } = *self;
-        Advert { root: node, epoch, number, delay_us, path, free, heir }
+        Advert { root: node, epoch, number, delay_us, path, free, heir, size }
     }
 
     /// Our advert under a parent: its word on the root, our place. The heir concerns the
     /// root's children only.
     pub(super) fn relay(&self, parent: &Advert, path: Vec<u64>, delay_us: u64, free: u32) -> Advert {
-        let Advert { root, epoch, number, .. } = *parent;
-        Advert { root, epoch, number, delay_us, path, free, heir: None }
+        let Advert { root, epoch, number, size, .. } = *parent;
+        Advert { root, epoch, number, delay_us, path, free, heir: None, size }
     }
 
     /// Takes the best root heard of; whether it is another than before.
@@ -148,7 +148,7 @@ impl Root {
     }
 
     /// As root: count on, settle, name the heir. Whether all are to hear of it.
-    pub(super) fn poll(&mut self, now: Time, children: &BTreeMap<NodeId, Time>, sight: &Sight<'_>) -> bool {
+    pub(super) fn poll(&mut self, now: Time, children: &BTreeMap<NodeId, Child>, sight: &Sight<'_>) -> bool {
         if self.next_number > now {
             return false;
         }
