@@ -291,6 +291,7 @@ impl Group {
     fn forget_neighbour(&mut self, ctx: &mut Ctx<'_>, node: &NodeId, gone: bool) {
         self.repair.forget(node);
         self.flow.forget(node);
+        self.proofs.forget(node);
         self.references.remove(node);
         self.with_tree(ctx, |tree, sight, acts| tree.on_neighbour_lost(sight, node, gone, acts));
     }

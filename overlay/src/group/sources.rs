@@ -128,6 +128,11 @@ impl Sources {
         Ok(())
     }
 
+    /// All lives but those of sources that were set aside.
+    pub(crate) fn trusted_lives(&self) -> impl Iterator<Item = (LifeId, &LifeState)> {
+        self.lives().filter(|(id, _)| self.map.get(&id.0).is_some_and(|it| !it.forked))
+    }
+
     /// The life, made if it is new; `Err` names the cap that stands in the way, or is empty
     /// for a closed one.
     pub(crate) fn open(&mut self, id: LifeId, config: &Config) -> Result<&mut LifeState, &'static str> {
@@ -255,7 +260,7 @@ impl Sources {
     /// frontiers have the same hash.
     pub(crate) fn summary(&self) -> u64 {
         let mut hasher = blake3::Hasher::new();
-        for ((source, life), state) in self.lives() {
+        for ((source, life), state) in self.trusted_lives() {
             if state.held.end() == 0 {
                 continue;
             }

@@ -16,7 +16,7 @@ use crate::id::{BatchId, NodeId, Seq, Token};
 use crate::identity::BadSignature;
 use crate::io::{Event, Lane, PublishError, Write};
 use crate::wire::batch::{Batch, MAX_DEPENDENCIES};
-use crate::wire::frame::{Fork, Frame, Pull, PullEnd};
+use crate::wire::frame::{Frame, Pull, PullEnd};
 
 /// An answer of more batches than this is history: it takes the bulk lane.
 const LIVE_ANSWER: u64 = 16;
@@ -85,7 +85,7 @@ impl Group {
         self.sources.life((id.source, id.life)).is_none_or(|life| life.held.next() == id.seq)
     }
 
-    fn check(&mut self, batch: &Batch) -> Result<(), BadSignature> {
+    pub(super) fn check(&mut self, batch: &Batch) -> Result<(), BadSignature> {
         let verifier = self.sources.verifier(&batch.header.id.source)?;
         batch.check(&verifier)
     }
@@ -101,65 +101,6 @@ impl Group {
             return Ok(());
         }
         self.with_tree(ctx, |tree, _, acts| tree.on_duplicate(from, acts));
-        Ok(())
-    }
-
-    /// A batch whose chain does not fit its neighbours in the chain: its source forked.
-    fn contradicted_by(&self, batch: &Batch) -> Option<Bytes> {
-        let id = batch.header.id;
-        let before = id.seq.checked_sub(1).and_then(|seq| self.store.get(&BatchId { seq, ..id }));
-        if let Some(before) = before.filter(|it| it.digest != batch.header.previous) {
-            return Some(before.bytes.clone());
-        }
-        let after = self.store.get(&BatchId { seq: id.seq + 1, ..id });
-        after.filter(|it| it.header.previous != batch.digest).map(|it| it.bytes.clone())
-    }
-
-    /// Two batches prove that their source signed two histories: nothing more is taken from
-    /// it, and everybody hears of it.
-    fn set_aside(&mut self, ctx: &mut Ctx<'_>, source: NodeId, first: &Bytes, second: &Bytes) {
-        let Some(state) = self.sources.get_mut(&source).filter(|it| !it.forked) else { return };
-        state.forked = true;
-        let lives: Vec<_> = state.lives.keys().copied().collect();
-        for life in lives {
-            self.store.abandon(BatchId { source, life, seq: 0 }, Seq::MAX);
-            self.repair.forget_life((source, life));
-            self.news.remove(&(source, life));
-        }
-        let proof = Fork { first: first.to_vec().into(), second: second.to_vec().into() };
-        ctx.send_all(&self.views.active(), &Frame::Fork(proof));
-        if let Ok(batch) = Batch::parse(&self.id, second.clone()) {
-            let BatchId { life, seq, .. } = batch.header.id;
-            ctx.event(Event::Forked { group: self.id, source, life, seq });
-        }
-        // What waited for it waits no longer.
-        self.deliver(ctx, source);
-    }
-
-    /// A neighbour's proof that a source forked.
-    pub(super) fn handle_fork(&mut self, ctx: &mut Ctx<'_>, fork: &Fork) -> Result<(), Violation> {
-        let parse = |bytes: &[u8]| Batch::parse(&self.id, Bytes::copy_from_slice(bytes));
-        let (Ok(first), Ok(second)) = (parse(&fork.first), parse(&fork.second)) else {
-            return Err(Violation("malformed fork proof"));
-        };
-        let (one, two) = (first.header.id, second.header.id);
-        let same_life = (one.source, one.life) == (two.source, two.life);
-        let same_place = one.seq == two.seq && first.digest != second.digest;
-        let broken = (one.seq + 1 == two.seq && second.header.previous != first.digest)
-            || (two.seq + 1 == one.seq && first.header.previous != second.digest);
-        if !same_life || !(same_place || broken) {
-            return Err(Violation("a fork proof that proves nothing"));
-        }
-        let settled = self.sources.get(&one.source).is_some_and(|it| it.forked);
-        if settled || one.source == ctx.me() || !self.descriptor.admits(&one.source) {
-            return Ok(());
-        }
-        self.check(&first).and_then(|()| self.check(&second)).map_err(|_| Violation("bad signature"))?;
-        // Also of a source that we have heard nothing of yet.
-        if let Err(cap) = self.sources.open((one.source, one.life), ctx.config) {
-            self.overload(ctx, cap);
-        }
-        self.set_aside(ctx, one.source, &first.bytes, &second.bytes);
         Ok(())
     }
 
