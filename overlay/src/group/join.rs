@@ -32,6 +32,7 @@ impl Group {
             return;
         }
         self.on_reached(ctx, &node);
+        self.repair.on_linked(ctx.now);
         let wanted = self.views.wants_more(ctx.config) || self.bridge == Some(node);
         if !self.views.is_active(&node) && wanted {
             self.approach(ctx, node);

@@ -35,6 +35,11 @@ struct Want {
     asked: Option<(NodeId, Vec<Range>)>,
     /// Who did not have it, or did not answer, since the last progress.
     tried: BTreeSet<NodeId>,
+    /// The first that was missing when somebody was asked last, and who said to lack it.
+    first: Seq,
+    lacking: BTreeSet<NodeId>,
+    /// Members without a link to us are dialled, to be asked too.
+    reaching: bool,
     pulls: u32,
     /// The gap that the application was told of.
     told: Option<Range>,
@@ -68,6 +73,17 @@ impl PopDue for VecDeque<(Seq, Time)> {
     }
 }
 
+/// Those who are asked for the end of a life that is over, besides neighbours.
+#[derive(Debug, Default)]
+pub(crate) struct Others {
+    /// Whose word it takes to give that up at once.
+    pub(crate) needed: BTreeSet<NodeId>,
+    /// Those of them that can be asked.
+    pub(crate) linked: Vec<NodeId>,
+    /// When somebody last was found to have failed: it may be back, and hold what it got before.
+    pub(crate) last_failure: Option<Time>,
+}
+
 /// What to do about one (source, life).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -75,6 +91,8 @@ pub(crate) enum Step {
     Pull(NodeId, LifeId, Vec<Range>),
     /// The parent missed twice what this neighbour has.
     ParentSilent(NodeId),
+    /// Get links to these: they are to be asked.
+    Reach(Vec<NodeId>),
     /// Tell of a gap.
     Gap(LifeId, Range),
     /// Nobody has it: order goes on without.
@@ -103,6 +121,9 @@ pub(crate) struct Repair {
 impl Repair {
     /// A neighbour told what it holds.
     pub(crate) fn on_told(&mut self, node: NodeId, life: LifeId, held: Ranges) {
+        if let Some(want) = self.wants.get_mut(&life).filter(|it| held.contains(it.first)) {
+            want.lacking.remove(&node);
+        }
         self.known.entry(node).or_default().insert(life, held);
     }
 
@@ -167,6 +188,9 @@ impl Repair {
             heads: VecDeque::new(),
             asked: None,
             tried: BTreeSet::new(),
+            first: 0,
+            lacking: BTreeSet::new(),
+            reaching: false,
             pulls: 0,
             told: None,
         });
@@ -213,6 +237,7 @@ impl Repair {
         }
         let want = self.wants.get_mut(&life)?;
         want.tried.clear();
+        want.lacking.clear();
         let state = sources.life(life)?;
         let told = want.told.filter(|(_, to)| state.held.next() >= *to);
         if told.is_some() {
@@ -289,6 +314,9 @@ impl Repair {
             self.unended.remove(&(node, life));
         }
         let Some(want) = self.wants.get_mut(&life) else { return };
+        if names(absent, want.first) {
+            want.lacking.insert(node);
+        }
         if latest && want.asked.as_ref().is_some_and(|(asked, _)| *asked == node) {
             want.asked = None;
             want.deadline = now;
@@ -304,6 +332,7 @@ impl Repair {
         now: Time,
         parent: Option<NodeId>,
         neighbours: &[NodeId],
+        others: &Others,
         sources: &Sources,
         links: &Links,
         config: &Config,
@@ -347,9 +376,50 @@ impl Repair {
                 self.wants.remove(&life);
                 continue;
             }
+            if state.is_some_and(|it| it.lacks_tail_only()) {
+                if self.nobody_has_tail(life, missing[0], others, state.map(|it| it.moved)) {
+                    steps.push(Step::Lost(life, missing[0], false));
+                    self.wants.remove(&life);
+                    continue;
+                }
+                let all = [neighbours, &others.linked].concat();
+                if self.choose(life, &missing, parent, neighbours, links).is_none() {
+                    steps.extend(self.reach(life, others));
+                }
+                self.step(now, life, &missing, proven, parent, &all, links, config, &mut steps);
+                continue;
+            }
             self.step(now, life, &missing, proven, parent, neighbours, links, config, &mut steps);
         }
         steps
+    }
+
+    /// Whether the end of a life is missed that is over.
+    pub(crate) fn lacks_tail(&self, sources: &Sources) -> bool {
+        self.wants.keys().any(|life| sources.life(*life).is_some_and(|it| it.lacks_tail_only()))
+    }
+
+    /// Everybody that runs said to lack it, the source too: it died before that had left. Unless
+    /// somebody failed since the last of this life came: that one may have got more.
+    fn nobody_has_tail(&self, life: LifeId, first: Range, others: &Others, moved: Option<Time>) -> bool {
+        let Some(want) = self.wants.get(&life).filter(|it| it.first == first.0) else { return false };
+        let all = !others.needed.is_empty() && others.needed.is_subset(&want.lacking);
+        all && others.last_failure <= moved && !self.anybody_has(life, first)
+    }
+
+    /// The neighbours do not have it: whom to get links to, once.
+    fn reach(&mut self, life: LifeId, others: &Others) -> Option<Step> {
+        let want = self.wants.get_mut(&life)?;
+        let far: Vec<_> = others.needed.iter().filter(|it| !others.linked.contains(it)).copied().collect();
+        let asked = std::mem::replace(&mut want.reaching, true);
+        (!asked && !far.is_empty()).then_some(Step::Reach(far))
+    }
+
+    /// There is a new link: who waits for one may ask.
+    pub(crate) fn on_linked(&mut self, now: Time) {
+        for want in self.wants.values_mut().filter(|it| it.reaching && it.asked.is_none()) {
+            want.deadline = now;
+        }
     }
 
     /// While the tree brings this life in order, the end that others told of is on its way: until
@@ -422,6 +492,10 @@ impl Repair {
         want.pulls = want.pulls.saturating_add(1);
         let rtt = links.rtt(&target).unwrap_or_default();
         want.deadline = now + backoff(config.pull_timeout.max(rtt * 3), want.pulls - 1);
+        if want.first != missing[0].0 {
+            want.lacking.clear();
+        }
+        want.first = missing[0].0;
         want.asked = Some((target, ranges.clone()));
         *self.unended.entry((target, life)).or_default() += 1;
         steps.push(Step::Pull(target, life, ranges));

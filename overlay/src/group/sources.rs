@@ -8,6 +8,7 @@ use super::ranges::{Range, Ranges};
 use crate::config::Config;
 use crate::id::{BatchId, Digest, Life, NodeId, Seq};
 use crate::identity::{BadSignature, Verifier};
+use crate::time::Time;
 use crate::wire::batch::{LifeEnd, Opening};
 
 /// A (source, life).
@@ -32,6 +33,8 @@ pub(crate) struct LifeState {
     pub(crate) opening: Option<Opening>,
     /// Its end, once a later life is known.
     pub(crate) end: Option<Seq>,
+    /// When a batch of it last came.
+    pub(crate) moved: Time,
     /// Nobody told of it but the opening of the life after it.
     pub(crate) only_named: bool,
     /// Our short number for it in frontier frames.
@@ -316,6 +319,7 @@ impl LifeState {
             head: None,
             opening: None,
             end: None,
+            moved: Time::ZERO,
             only_named: false,
             reference,
         }
@@ -341,6 +345,11 @@ impl LifeState {
             self.dropped_below = self.dropped_below.max(range.1);
         }
         self.head = None;
+    }
+
+    /// Whether it is over and nothing is known of its end but where that is.
+    pub(crate) fn lacks_tail_only(&self) -> bool {
+        self.end.is_some() && self.held.above().is_empty() && !self.missing().is_empty()
     }
 
     /// What is known to exist and not held.

@@ -8,7 +8,7 @@ use super::ctx::Ctx;
 use super::order::close_before;
 use super::publish::MAX_AHEAD_MS;
 use super::ranges::Range;
-use super::repair::Step;
+use super::repair::{Others, Step};
 use super::sources::{LifeId, Place};
 use super::{Group, Making, Phase, Unwritten};
 use crate::descriptor::Order;
@@ -22,6 +22,10 @@ use crate::wire::frame::{Frame, Pull, PullEnd};
 const LIVE_ANSWER: u64 = 16;
 /// When links are full, whether they have stalled is looked at this often.
 const TRY_AGAIN: Duration = Duration::from_millis(50);
+/// Up to so many members are all asked whether they hold the end of a life that is over…
+const ASK_ALL: usize = 32;
+/// …and so many besides the neighbours in a larger group. Guesses.
+const ASK_SOME: usize = 8;
 /// Ranges that one pull may name.
 const MAX_PULL_RANGES: usize = 256;
 
@@ -114,7 +118,7 @@ impl Group {
             Err(cap) => return self.overload(ctx, cap),
         };
         let begins = !state.is_real() || id.seq == 0;
-        state.only_named = false;
+        (state.only_named, state.moved) = (false, ctx.now);
         state.heard = state.heard.max(id.seq + 1);
         state.held.insert(id.seq);
         if id.seq == 0 {
@@ -372,7 +376,9 @@ impl Group {
         }
         let neighbours = self.views.active();
         let parent = self.tree.parent();
-        let steps = self.repair.poll(ctx.now, parent, &neighbours, &self.sources, ctx.links, ctx.config);
+        let others = self.others(ctx);
+        let repair = &mut self.repair;
+        let steps = repair.poll(ctx.now, parent, &neighbours, &others, &self.sources, ctx.links, ctx.config);
         for step in steps {
             match step {
                 Step::Pull(node, (source, life), ranges) => {
@@ -381,12 +387,35 @@ impl Group {
                 Step::ParentSilent(other) => {
                     self.with_tree(ctx, |tree, sight, acts| tree.on_parent_silent(sight, other, acts));
                 }
+                Step::Reach(nodes) => nodes.into_iter().for_each(|node| {
+                    let addresses = self.roster.addresses(&node);
+                    ctx.dial(node, &addresses);
+                }),
                 Step::Gap((source, life), (from, to)) => {
                     ctx.event(Event::Gap { group: self.id, source, life, from, to, lost: false });
                 }
                 Step::Lost(life, range, dropped) => self.give_up(ctx, life, range, dropped),
             }
         }
+    }
+
+    /// Whose word decides that nobody holds the end of a life that is over: everybody's that runs;
+    /// in a large group that of neighbours and some others.
+    fn others(&self, ctx: &Ctx<'_>) -> Others {
+        if !self.repair.lacks_tail(&self.sources) {
+            return Others::default();
+        }
+        let mut needed = self.roster.online();
+        if needed.len() > ASK_ALL {
+            let me = ctx.me().tag();
+            let mut far: Vec<_> = needed.iter().copied().collect();
+            far.sort_unstable_by_key(|it| it.tag() ^ me);
+            far.truncate(ASK_SOME);
+            needed.retain(|it| self.views.is_active(it) || far.contains(it));
+        }
+        let shares = |node: &&NodeId| ctx.links.shares(node, &self.id);
+        let linked = needed.iter().filter(shares).copied().collect();
+        Others { needed, linked, last_failure: self.roster.last_failure() }
     }
 
     /// Nobody holds this. In the middle of a life, or at the end of a closed one, order goes
