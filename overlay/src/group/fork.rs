@@ -37,7 +37,7 @@ impl Proofs {
     }
 
     /// The proof for a neighbour that has not had it.
-    fn to_tell(&mut self, neighbour: &NodeId, source: &NodeId) -> Option<&Fork> {
+    fn untold(&mut self, neighbour: &NodeId, source: &NodeId) -> Option<&Fork> {
         let proof = self.kept.get(source)?;
         self.told.insert((*neighbour, *source)).then_some(proof)
     }
@@ -101,7 +101,7 @@ impl Group {
 
     /// A neighbour speaks of a source that we have set aside: it has not heard why.
     pub(super) fn maybe_prove_fork(&mut self, ctx: &mut Ctx<'_>, neighbour: &NodeId, source: &NodeId) {
-        if let Some(proof) = self.proofs.to_tell(neighbour, source) {
+        if let Some(proof) = self.proofs.untold(neighbour, source) {
             let frame = Frame::Fork(proof.clone());
             ctx.send(neighbour, &frame);
         }

@@ -3,6 +3,8 @@
 //! A seq that a lazy link tells of is pulled after the learned lag; a second miss says that
 //! the parent is silent (Plumtree §3.4, SRM §3 for the timing).
 
+mod tail;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ use crate::config::Config;
 use crate::id::{NodeId, Seq};
 use crate::links::Links;
 use crate::time::Time;
+
+pub(crate) use tail::Others;
 
 /// Heads of one life that ripen one after the other, at most.
 const MAX_HEADS: usize = 64;
@@ -73,15 +77,17 @@ impl PopDue for VecDeque<(Seq, Time)> {
     }
 }
 
-/// Those who are asked for the end of a life that is over, besides neighbours.
-#[derive(Debug, Default)]
-pub(crate) struct Others {
-    /// Whose word it takes to give that up at once.
-    pub(crate) needed: BTreeSet<NodeId>,
-    /// Those of them that can be asked.
-    pub(crate) linked: Vec<NodeId>,
-    /// When somebody last was found to have failed: it may be back, and hold what it got before.
-    pub(crate) last_failure: Option<Time>,
+/// What of the group's world repair may look at.
+#[derive(Clone, Copy)]
+pub(crate) struct Sight<'a> {
+    pub(crate) now: Time,
+    pub(crate) parent: Option<NodeId>,
+    /// Who may be asked.
+    pub(crate) neighbours: &'a [NodeId],
+    pub(crate) others: &'a Others,
+    pub(crate) sources: &'a Sources,
+    pub(crate) links: &'a Links,
+    pub(crate) config: &'a Config,
 }
 
 /// What to do about one (source, life).
@@ -327,99 +333,62 @@ impl Repair {
     }
 
     /// What is due by now.
-    pub(crate) fn poll(
-        &mut self,
-        now: Time,
-        parent: Option<NodeId>,
-        neighbours: &[NodeId],
-        others: &Others,
-        sources: &Sources,
-        links: &Links,
-        config: &Config,
-    ) -> Vec<Step> {
-        let due: Vec<_> =
-            self.wants.iter().filter(|(_, it)| it.deadline <= now).map(|(life, _)| *life).collect();
+    pub(crate) fn poll(&mut self, sight: &Sight<'_>) -> Vec<Step> {
+        let due = self.wants.iter().filter(|(_, it)| it.deadline <= sight.now).map(|(life, _)| *life);
+        let due: Vec<_> = due.collect();
         let mut steps = Vec::new();
         for life in due {
-            let missing = sources.life(life).map(|it| it.missing()).unwrap_or_default();
+            let missing = sight.sources.life(life).map(|it| it.missing()).unwrap_or_default();
             if missing.is_empty() {
                 self.wants.remove(&life);
                 continue;
             }
             let want = self.wants.get_mut(&life).expect("due");
-            let missing = want.due(now, &missing);
-            if missing.is_empty() {
-                want.asked = None;
-                match want.heads.front() {
-                    Some(head) => want.deadline = head.1,
-                    None => {
-                        self.wants.remove(&life);
-                    }
-                }
+            let missing = want.due(sight.now, &missing);
+            if !missing.is_empty() {
+                self.poll_one(sight, life, &missing, &mut steps);
                 continue;
             }
-            if let Some(until) = self.on_its_way(now, life, missing[0].0, sources, config) {
-                self.wants.get_mut(&life).expect("due").deadline = until;
-                continue;
-            }
-            let state = sources.life(life);
-            let proven = state.is_some_and(|it| it.held.end() >= missing[0].1);
-            let only_named = state.is_some_and(|it| it.only_named);
-            let want = self.wants.get_mut(&life).expect("due");
-            if let Some((silent, _)) = want.asked.take() {
-                want.tried.insert(silent);
-                self.unended.remove(&(silent, life));
-            }
-            if only_named && self.choose(life, &missing, parent, neighbours, links).is_none() {
-                // All were asked, and nobody had told of it: not worth a wait.
-                steps.push(Step::Lost(life, *missing.last().expect("not empty"), false));
-                self.wants.remove(&life);
-                continue;
-            }
-            if state.is_some_and(|it| it.lacks_tail_only()) {
-                if self.nobody_has_tail(life, missing[0], others, state.map(|it| it.moved)) {
-                    steps.push(Step::Lost(life, missing[0], false));
+            want.asked = None;
+            match want.heads.front() {
+                Some(head) => want.deadline = head.1,
+                None => {
                     self.wants.remove(&life);
-                    continue;
                 }
-                let all = [neighbours, &others.linked].concat();
-                if self.choose(life, &missing, parent, neighbours, links).is_none() {
-                    steps.extend(self.reach(life, others));
-                }
-                self.step(now, life, &missing, proven, parent, &all, links, config, &mut steps);
-                continue;
             }
-            self.step(now, life, &missing, proven, parent, neighbours, links, config, &mut steps);
         }
         steps
     }
 
-    /// Whether the end of a life is missed that is over.
-    pub(crate) fn lacks_tail(&self, sources: &Sources) -> bool {
-        self.wants.keys().any(|life| sources.life(*life).is_some_and(|it| it.lacks_tail_only()))
-    }
-
-    /// Everybody that runs said to lack it, the source too: it died before that had left. Unless
-    /// somebody failed since the last of this life came: that one may have got more.
-    fn nobody_has_tail(&self, life: LifeId, first: Range, others: &Others, moved: Option<Time>) -> bool {
-        let Some(want) = self.wants.get(&life).filter(|it| it.first == first.0) else { return false };
-        let all = !others.needed.is_empty() && others.needed.is_subset(&want.lacking);
-        all && others.last_failure <= moved && !self.anybody_has(life, first)
-    }
-
-    /// The neighbours do not have it: whom to get links to, once.
-    fn reach(&mut self, life: LifeId, others: &Others) -> Option<Step> {
-        let want = self.wants.get_mut(&life)?;
-        let far: Vec<_> = others.needed.iter().filter(|it| !others.linked.contains(it)).copied().collect();
-        let asked = std::mem::replace(&mut want.reaching, true);
-        (!asked && !far.is_empty()).then_some(Step::Reach(far))
-    }
-
-    /// There is a new link: who waits for one may ask.
-    pub(crate) fn on_linked(&mut self, now: Time) {
-        for want in self.wants.values_mut().filter(|it| it.reaching && it.asked.is_none()) {
-            want.deadline = now;
+    fn poll_one(&mut self, sight: &Sight<'_>, life: LifeId, missing: &[Range], steps: &mut Vec<Step>) {
+        let until = self.on_its_way(sight.now, life, missing[0].0, sight.sources, sight.config);
+        let want = self.wants.get_mut(&life).expect("due");
+        if let Some(until) = until {
+            want.deadline = until;
+            return;
         }
+        if let Some((silent, _)) = want.asked.take() {
+            want.tried.insert(silent);
+            self.unended.remove(&(silent, life));
+        }
+        let Some(state) = sight.sources.life(life) else { return };
+        let all_asked = self.choose(sight, life, missing).is_none();
+        // Nobody had told of it, and all were asked: not worth a wait.
+        let named_in_vain = state.only_named && all_asked;
+        let tail = state.lacks_tail_only();
+        if named_in_vain || (tail && self.nobody_has_tail(life, missing[0], sight.others, state.moved)) {
+            steps.push(Step::Lost(life, *missing.last().expect("not empty"), false));
+            self.wants.remove(&life);
+            return;
+        }
+        if !tail {
+            return self.step(sight, life, missing, steps);
+        }
+        if all_asked {
+            steps.extend(self.reach(life, sight.others));
+        }
+        let all = [sight.neighbours, &sight.others.linked].concat();
+        self.step(&Sight { neighbours: &all, ..*sight }, life, missing, steps);
     }
 
     /// While the tree brings this life in order, the end that others told of is on its way: until
@@ -438,25 +407,12 @@ impl Repair {
         (tail && first >= want.unpushed && want.asked.is_none() && until > now).then_some(until)
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the rooms never call each other: what this one needs is lent"
-    )]
-    fn step(
-        &mut self,
-        now: Time,
-        life: LifeId,
-        missing: &[Range],
-        proven: bool,
-        parent: Option<NodeId>,
-        neighbours: &[NodeId],
-        links: &Links,
-        config: &Config,
-        steps: &mut Vec<Step>,
-    ) {
+    fn step(&mut self, sight: &Sight<'_>, life: LifeId, missing: &[Range], steps: &mut Vec<Step>) {
+        let Sight { now, parent, neighbours, links, config, .. } = *sight;
         let first = missing[0];
+        let proven = sight.sources.life(life).is_some_and(|it| it.held.end() >= first.1);
         let lag = self.learned_lag(config);
-        let target = self.choose(life, missing, parent, neighbours, links);
+        let target = self.choose(sight, life, missing);
         let given_up = self.is_dropped_everywhere(life, first, neighbours);
         let want = self.wants.get_mut(&life).expect("due");
         if now.since(want.since) > config.lost_after && !self.anybody_has(life, first) || given_up {
@@ -502,14 +458,8 @@ impl Repair {
     }
 
     /// The parent first, then who is known to have it, nearest first, then anybody.
-    fn choose(
-        &self,
-        life: LifeId,
-        missing: &[Range],
-        parent: Option<NodeId>,
-        neighbours: &[NodeId],
-        links: &Links,
-    ) -> Option<NodeId> {
+    fn choose(&self, sight: &Sight<'_>, life: LifeId, missing: &[Range]) -> Option<NodeId> {
+        let Sight { parent, neighbours, links, .. } = *sight;
         let tried = self.wants.get(&life).map(|it| &it.tried);
         let open = |node: &&NodeId| !tried.is_some_and(|it| it.contains(*node)) && links.connected(node);
         let rank = |node: &NodeId| {

@@ -8,7 +8,7 @@ use super::ctx::Ctx;
 use super::order::close_before;
 use super::publish::MAX_AHEAD_MS;
 use super::ranges::Range;
-use super::repair::{Others, Step};
+use super::repair::{Others, Sight, Step};
 use super::sources::{LifeId, Place};
 use super::{Group, Making, Phase, Unwritten};
 use crate::descriptor::Order;
@@ -377,8 +377,10 @@ impl Group {
         let neighbours = self.views.active();
         let parent = self.tree.parent();
         let others = self.others(ctx);
-        let repair = &mut self.repair;
-        let steps = repair.poll(ctx.now, parent, &neighbours, &others, &self.sources, ctx.links, ctx.config);
+        let (sources, links, config) = (&self.sources, &*ctx.links, ctx.config);
+        let sight =
+            Sight { now: ctx.now, parent, neighbours: &neighbours, others: &others, sources, links, config };
+        let steps = self.repair.poll(&sight);
         for step in steps {
             match step {
                 Step::Pull(node, (source, life), ranges) => {
