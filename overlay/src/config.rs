@@ -36,6 +36,9 @@ pub struct Config {
     pub store_age: Duration,
     /// Payload bytes held back for order per group (causes or predecessors missing).
     pub pending_bytes: usize,
+    /// Bytes of proofs that a source signed two histories, kept for whoever comes later. 16 MiB: of
+    /// eight sources at least, as a batch may have 1 MiB.
+    pub fork_proof_bytes: usize,
     /// Bytes that wait in the driver for one link before batches are no longer pushed to it. While
     /// a quarter of that waits on most tree links, the node asks for a pause, or makes none itself.
     pub link_high_water: usize,
@@ -128,6 +131,7 @@ impl Config {
             store_bytes: 64 << 20,
             store_age: Duration::from_secs(300),
             pending_bytes: 64 << 20,
+            fork_proof_bytes: 16 << 20,
             link_high_water: 1 << 20,
             link_low_water: 128 << 10,
             stall_after: Duration::from_millis(500),

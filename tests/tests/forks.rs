@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use treecast_overlay::sim::{Contacts, NetworkModel, NodeIx, World};
+use treecast_overlay::sim::{Contacts, Crash, NetworkModel, NodeIx, World};
 use treecast_overlay::{Descriptor, Time};
 use treecast_tests::invariant::{agreement, bounds, causality, fifo, integrity, validity};
 use treecast_tests::oracle::{Fact, History, Oracle};
@@ -33,6 +33,32 @@ fn twins(seed: u64) -> (World, Oracle) {
         }
     }
     (world, Oracle::new(group.id()))
+}
+
+/// Who comes when the forked source is gone hears of it all the same: its batches are still about.
+#[test]
+fn a_newcomer_is_told_of_an_old_fork() {
+    for seed in seeds(5) {
+        let (mut world, mut oracle) = twins(seed);
+        for second in 0..40 {
+            world.run_until(Time::from_micros(second * 1_000_000));
+            for node in 0..HONEST + 2 {
+                oracle.publish(&mut world, NodeIx(node), 50);
+            }
+        }
+        for twin in [HONEST, HONEST + 1] {
+            world.crash(NodeIx(twin), Crash::Process);
+        }
+        world.run_until(world.now() + Duration::from_secs(60));
+        let newcomer = world.add_node(&[Descriptor::open("twins").expect("a good name")]);
+        world.start(newcomer, true);
+        world.discover(newcomer, NodeIx(0));
+        world.run_until(world.now() + Duration::from_secs(10));
+        oracle.observe(&mut world);
+        let told = oracle.history.entries.iter().filter(|it| matches!(it.fact, Fact::Forked { .. }));
+        let told = told.filter(|it| it.node == newcomer).count();
+        assert_eq!(told, 1, "seed {seed}: told once");
+    }
 }
 
 fn of_honest(history: &History) -> History {

@@ -25,7 +25,7 @@ impl Group {
         }
         match frame {
             Frame::Batch(bytes) => return self.handle_batch(ctx, from, bytes),
-            Frame::Fork(fork) => return self.handle_fork(ctx, &fork),
+            Frame::Fork(fork) => return self.handle_fork(ctx, from, &fork),
             Frame::Frontier(frontier) => self.handle_frontier(ctx, from, &frontier),
             Frame::Pull(pull) => self.handle_pull(ctx, from, &pull),
             Frame::PullEnd(end) => self.handle_pull_end(ctx, from, &end),

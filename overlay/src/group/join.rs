@@ -32,6 +32,7 @@ impl Group {
             return;
         }
         self.on_reached(ctx, &node);
+        self.repair.on_linked(ctx.now);
         let wanted = self.views.wants_more(ctx.config) || self.bridge == Some(node);
         if !self.views.is_active(&node) && wanted {
             self.approach(ctx, node);
@@ -291,6 +292,7 @@ impl Group {
     fn forget_neighbour(&mut self, ctx: &mut Ctx<'_>, node: &NodeId, gone: bool) {
         self.repair.forget(node);
         self.flow.forget(node);
+        self.proofs.forget(node);
         self.references.remove(node);
         self.with_tree(ctx, |tree, sight, acts| tree.on_neighbour_lost(sight, node, gone, acts));
     }

@@ -8,6 +8,7 @@
 pub(crate) mod ctx;
 mod farewell;
 mod flow;
+mod fork;
 mod inbound;
 mod join;
 mod membership;
@@ -43,6 +44,7 @@ use crate::wire::record::{MemberRecord, Standing};
 use ctx::Ctx;
 use farewell::Farewell;
 use flow::Flow;
+use fork::Proofs;
 use membership::detector::Detector;
 use membership::roster::Roster;
 use membership::views::Views;
@@ -78,6 +80,7 @@ pub(crate) struct Group {
     detector: Detector,
     tree: Tree,
     sources: Sources,
+    proofs: Proofs,
     store: Store,
     repair: Repair,
     sequencer: Sequencer,
@@ -135,6 +138,7 @@ impl Group {
             detector: Detector::default(),
             tree: Tree::new(now, ctx.me()),
             sources: Sources::default(),
+            proofs: Proofs::default(),
             store: Store::default(),
             repair: Repair::default(),
             sequencer: Sequencer::new(descriptor.order, descriptor.admission.clone()),

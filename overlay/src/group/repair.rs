@@ -3,6 +3,8 @@
 //! A seq that a lazy link tells of is pulled after the learned lag; a second miss says that
 //! the parent is silent (Plumtree §3.4, SRM §3 for the timing).
 
+mod tail;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ use crate::config::Config;
 use crate::id::{NodeId, Seq};
 use crate::links::Links;
 use crate::time::Time;
+
+pub(crate) use tail::Others;
 
 /// Heads of one life that ripen one after the other, at most.
 const MAX_HEADS: usize = 64;
@@ -35,6 +39,11 @@ struct Want {
     asked: Option<(NodeId, Vec<Range>)>,
     /// Who did not have it, or did not answer, since the last progress.
     tried: BTreeSet<NodeId>,
+    /// The first that was missing when somebody was asked last, and who said to lack it.
+    first: Seq,
+    lacking: BTreeSet<NodeId>,
+    /// Members without a link to us are dialled, to be asked too.
+    reaching: bool,
     pulls: u32,
     /// The gap that the application was told of.
     told: Option<Range>,
@@ -68,6 +77,19 @@ impl PopDue for VecDeque<(Seq, Time)> {
     }
 }
 
+/// What of the group's world repair may look at.
+#[derive(Clone, Copy)]
+pub(crate) struct Sight<'a> {
+    pub(crate) now: Time,
+    pub(crate) parent: Option<NodeId>,
+    /// Who may be asked.
+    pub(crate) neighbours: &'a [NodeId],
+    pub(crate) others: &'a Others,
+    pub(crate) sources: &'a Sources,
+    pub(crate) links: &'a Links,
+    pub(crate) config: &'a Config,
+}
+
 /// What to do about one (source, life).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -75,6 +97,8 @@ pub(crate) enum Step {
     Pull(NodeId, LifeId, Vec<Range>),
     /// The parent missed twice what this neighbour has.
     ParentSilent(NodeId),
+    /// Get links to these: they are to be asked.
+    Reach(Vec<NodeId>),
     /// Tell of a gap.
     Gap(LifeId, Range),
     /// Nobody has it: order goes on without.
@@ -103,6 +127,9 @@ pub(crate) struct Repair {
 impl Repair {
     /// A neighbour told what it holds.
     pub(crate) fn on_told(&mut self, node: NodeId, life: LifeId, held: Ranges) {
+        if let Some(want) = self.wants.get_mut(&life).filter(|it| held.contains(it.first)) {
+            want.lacking.remove(&node);
+        }
         self.known.entry(node).or_default().insert(life, held);
     }
 
@@ -167,6 +194,9 @@ impl Repair {
             heads: VecDeque::new(),
             asked: None,
             tried: BTreeSet::new(),
+            first: 0,
+            lacking: BTreeSet::new(),
+            reaching: false,
             pulls: 0,
             told: None,
         });
@@ -213,6 +243,7 @@ impl Repair {
         }
         let want = self.wants.get_mut(&life)?;
         want.tried.clear();
+        want.lacking.clear();
         let state = sources.life(life)?;
         let told = want.told.filter(|(_, to)| state.held.next() >= *to);
         if told.is_some() {
@@ -289,6 +320,9 @@ impl Repair {
             self.unended.remove(&(node, life));
         }
         let Some(want) = self.wants.get_mut(&life) else { return };
+        if names(absent, want.first) {
+            want.lacking.insert(node);
+        }
         if latest && want.asked.as_ref().is_some_and(|(asked, _)| *asked == node) {
             want.asked = None;
             want.deadline = now;
@@ -299,57 +333,62 @@ impl Repair {
     }
 
     /// What is due by now.
-    pub(crate) fn poll(
-        &mut self,
-        now: Time,
-        parent: Option<NodeId>,
-        neighbours: &[NodeId],
-        sources: &Sources,
-        links: &Links,
-        config: &Config,
-    ) -> Vec<Step> {
-        let due: Vec<_> =
-            self.wants.iter().filter(|(_, it)| it.deadline <= now).map(|(life, _)| *life).collect();
+    pub(crate) fn poll(&mut self, sight: &Sight<'_>) -> Vec<Step> {
+        let due = self.wants.iter().filter(|(_, it)| it.deadline <= sight.now).map(|(life, _)| *life);
+        let due: Vec<_> = due.collect();
         let mut steps = Vec::new();
         for life in due {
-            let missing = sources.life(life).map(|it| it.missing()).unwrap_or_default();
+            let missing = sight.sources.life(life).map(|it| it.missing()).unwrap_or_default();
             if missing.is_empty() {
                 self.wants.remove(&life);
                 continue;
             }
             let want = self.wants.get_mut(&life).expect("due");
-            let missing = want.due(now, &missing);
-            if missing.is_empty() {
-                want.asked = None;
-                match want.heads.front() {
-                    Some(head) => want.deadline = head.1,
-                    None => {
-                        self.wants.remove(&life);
-                    }
+            let missing = want.due(sight.now, &missing);
+            if !missing.is_empty() {
+                self.poll_one(sight, life, &missing, &mut steps);
+                continue;
+            }
+            want.asked = None;
+            match want.heads.front() {
+                Some(head) => want.deadline = head.1,
+                None => {
+                    self.wants.remove(&life);
                 }
-                continue;
             }
-            if let Some(until) = self.on_its_way(now, life, missing[0].0, sources, config) {
-                self.wants.get_mut(&life).expect("due").deadline = until;
-                continue;
-            }
-            let state = sources.life(life);
-            let proven = state.is_some_and(|it| it.held.end() >= missing[0].1);
-            let only_named = state.is_some_and(|it| it.only_named);
-            let want = self.wants.get_mut(&life).expect("due");
-            if let Some((silent, _)) = want.asked.take() {
-                want.tried.insert(silent);
-                self.unended.remove(&(silent, life));
-            }
-            if only_named && self.choose(life, &missing, parent, neighbours, links).is_none() {
-                // All were asked, and nobody had told of it: not worth a wait.
-                steps.push(Step::Lost(life, *missing.last().expect("not empty"), false));
-                self.wants.remove(&life);
-                continue;
-            }
-            self.step(now, life, &missing, proven, parent, neighbours, links, config, &mut steps);
         }
         steps
+    }
+
+    fn poll_one(&mut self, sight: &Sight<'_>, life: LifeId, missing: &[Range], steps: &mut Vec<Step>) {
+        let until = self.on_its_way(sight.now, life, missing[0].0, sight.sources, sight.config);
+        let want = self.wants.get_mut(&life).expect("due");
+        if let Some(until) = until {
+            want.deadline = until;
+            return;
+        }
+        if let Some((silent, _)) = want.asked.take() {
+            want.tried.insert(silent);
+            self.unended.remove(&(silent, life));
+        }
+        let Some(state) = sight.sources.life(life) else { return };
+        let all_asked = self.choose(sight, life, missing).is_none();
+        // Nobody had told of it, and all were asked: not worth a wait.
+        let named_in_vain = state.only_named && all_asked;
+        let tail = state.lacks_tail_only();
+        if named_in_vain || (tail && self.nobody_has_tail(life, missing[0], sight.others, state.moved)) {
+            steps.push(Step::Lost(life, *missing.last().expect("not empty"), false));
+            self.wants.remove(&life);
+            return;
+        }
+        if !tail {
+            return self.step(sight, life, missing, steps);
+        }
+        if all_asked {
+            steps.extend(self.reach(life, sight.others));
+        }
+        let all = [sight.neighbours, &sight.others.linked].concat();
+        self.step(&Sight { neighbours: &all, ..*sight }, life, missing, steps);
     }
 
     /// While the tree brings this life in order, the end that others told of is on its way: until
@@ -368,25 +407,12 @@ impl Repair {
         (tail && first >= want.unpushed && want.asked.is_none() && until > now).then_some(until)
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the rooms never call each other: what this one needs is lent"
-    )]
-    fn step(
-        &mut self,
-        now: Time,
-        life: LifeId,
-        missing: &[Range],
-        proven: bool,
-        parent: Option<NodeId>,
-        neighbours: &[NodeId],
-        links: &Links,
-        config: &Config,
-        steps: &mut Vec<Step>,
-    ) {
+    fn step(&mut self, sight: &Sight<'_>, life: LifeId, missing: &[Range], steps: &mut Vec<Step>) {
+        let Sight { now, parent, neighbours, links, config, .. } = *sight;
         let first = missing[0];
+        let proven = sight.sources.life(life).is_some_and(|it| it.held.end() >= first.1);
         let lag = self.learned_lag(config);
-        let target = self.choose(life, missing, parent, neighbours, links);
+        let target = self.choose(sight, life, missing);
         let given_up = self.is_dropped_everywhere(life, first, neighbours);
         let want = self.wants.get_mut(&life).expect("due");
         if now.since(want.since) > config.lost_after && !self.anybody_has(life, first) || given_up {
@@ -422,20 +448,18 @@ impl Repair {
         want.pulls = want.pulls.saturating_add(1);
         let rtt = links.rtt(&target).unwrap_or_default();
         want.deadline = now + backoff(config.pull_timeout.max(rtt * 3), want.pulls - 1);
+        if want.first != missing[0].0 {
+            want.lacking.clear();
+        }
+        want.first = missing[0].0;
         want.asked = Some((target, ranges.clone()));
         *self.unended.entry((target, life)).or_default() += 1;
         steps.push(Step::Pull(target, life, ranges));
     }
 
     /// The parent first, then who is known to have it, nearest first, then anybody.
-    fn choose(
-        &self,
-        life: LifeId,
-        missing: &[Range],
-        parent: Option<NodeId>,
-        neighbours: &[NodeId],
-        links: &Links,
-    ) -> Option<NodeId> {
+    fn choose(&self, sight: &Sight<'_>, life: LifeId, missing: &[Range]) -> Option<NodeId> {
+        let Sight { parent, neighbours, links, .. } = *sight;
         let tried = self.wants.get(&life).map(|it| &it.tried);
         let open = |node: &&NodeId| !tried.is_some_and(|it| it.contains(*node)) && links.connected(node);
         let rank = |node: &NodeId| {

@@ -8,6 +8,7 @@ use super::ranges::{Range, Ranges};
 use crate::config::Config;
 use crate::id::{BatchId, Digest, Life, NodeId, Seq};
 use crate::identity::{BadSignature, Verifier};
+use crate::time::Time;
 use crate::wire::batch::{LifeEnd, Opening};
 
 /// A (source, life).
@@ -32,6 +33,8 @@ pub(crate) struct LifeState {
     pub(crate) opening: Option<Opening>,
     /// Its end, once a later life is known.
     pub(crate) end: Option<Seq>,
+    /// When a batch of it last came.
+    pub(crate) moved: Time,
     /// Nobody told of it but the opening of the life after it.
     pub(crate) only_named: bool,
     /// Our short number for it in frontier frames.
@@ -126,6 +129,11 @@ impl Sources {
         source.lives.retain(|older, _| *older > life);
         source.floor = source.floor.max(life.saturating_add(1));
         Ok(())
+    }
+
+    /// All lives but those of sources that were set aside.
+    pub(crate) fn trusted_lives(&self) -> impl Iterator<Item = (LifeId, &LifeState)> {
+        self.lives().filter(|(id, _)| self.map.get(&id.0).is_some_and(|it| !it.forked))
     }
 
     /// The life, made if it is new; `Err` names the cap that stands in the way, or is empty
@@ -255,7 +263,7 @@ impl Sources {
     /// frontiers have the same hash.
     pub(crate) fn summary(&self) -> u64 {
         let mut hasher = blake3::Hasher::new();
-        for ((source, life), state) in self.lives() {
+        for ((source, life), state) in self.trusted_lives() {
             if state.held.end() == 0 {
                 continue;
             }
@@ -311,6 +319,7 @@ impl LifeState {
             head: None,
             opening: None,
             end: None,
+            moved: Time::ZERO,
             only_named: false,
             reference,
         }
@@ -336,6 +345,11 @@ impl LifeState {
             self.dropped_below = self.dropped_below.max(range.1);
         }
         self.head = None;
+    }
+
+    /// Whether it is over and nothing is known of its end but where that is.
+    pub(crate) fn lacks_tail_only(&self) -> bool {
+        self.end.is_some() && self.held.above().is_empty() && !self.missing().is_empty()
     }
 
     /// What is known to exist and not held.

@@ -8,7 +8,7 @@ use super::ctx::Ctx;
 use super::order::close_before;
 use super::publish::MAX_AHEAD_MS;
 use super::ranges::Range;
-use super::repair::Step;
+use super::repair::{Others, Sight, Step};
 use super::sources::{LifeId, Place};
 use super::{Group, Making, Phase, Unwritten};
 use crate::descriptor::Order;
@@ -16,12 +16,16 @@ use crate::id::{BatchId, NodeId, Seq, Token};
 use crate::identity::BadSignature;
 use crate::io::{Event, Lane, PublishError, Write};
 use crate::wire::batch::{Batch, MAX_DEPENDENCIES};
-use crate::wire::frame::{Fork, Frame, Pull, PullEnd};
+use crate::wire::frame::{Frame, Pull, PullEnd};
 
 /// An answer of more batches than this is history: it takes the bulk lane.
 const LIVE_ANSWER: u64 = 16;
 /// When links are full, whether they have stalled is looked at this often.
 const TRY_AGAIN: Duration = Duration::from_millis(50);
+/// Up to so many members are all asked whether they hold the end of a life that is over…
+const ASK_ALL: usize = 32;
+/// …and so many besides the neighbours in a larger group. Guesses.
+const ASK_SOME: usize = 8;
 /// Ranges that one pull may name.
 const MAX_PULL_RANGES: usize = 256;
 
@@ -85,7 +89,7 @@ impl Group {
         self.sources.life((id.source, id.life)).is_none_or(|life| life.held.next() == id.seq)
     }
 
-    fn check(&mut self, batch: &Batch) -> Result<(), BadSignature> {
+    pub(super) fn check(&mut self, batch: &Batch) -> Result<(), BadSignature> {
         let verifier = self.sources.verifier(&batch.header.id.source)?;
         batch.check(&verifier)
     }
@@ -104,65 +108,6 @@ impl Group {
         Ok(())
     }
 
-    /// A batch whose chain does not fit its neighbours in the chain: its source forked.
-    fn contradicted_by(&self, batch: &Batch) -> Option<Bytes> {
-        let id = batch.header.id;
-        let before = id.seq.checked_sub(1).and_then(|seq| self.store.get(&BatchId { seq, ..id }));
-        if let Some(before) = before.filter(|it| it.digest != batch.header.previous) {
-            return Some(before.bytes.clone());
-        }
-        let after = self.store.get(&BatchId { seq: id.seq + 1, ..id });
-        after.filter(|it| it.header.previous != batch.digest).map(|it| it.bytes.clone())
-    }
-
-    /// Two batches prove that their source signed two histories: nothing more is taken from
-    /// it, and everybody hears of it.
-    fn set_aside(&mut self, ctx: &mut Ctx<'_>, source: NodeId, first: &Bytes, second: &Bytes) {
-        let Some(state) = self.sources.get_mut(&source).filter(|it| !it.forked) else { return };
-        state.forked = true;
-        let lives: Vec<_> = state.lives.keys().copied().collect();
-        for life in lives {
-            self.store.abandon(BatchId { source, life, seq: 0 }, Seq::MAX);
-            self.repair.forget_life((source, life));
-            self.news.remove(&(source, life));
-        }
-        let proof = Fork { first: first.to_vec().into(), second: second.to_vec().into() };
-        ctx.send_all(&self.views.active(), &Frame::Fork(proof));
-        if let Ok(batch) = Batch::parse(&self.id, second.clone()) {
-            let BatchId { life, seq, .. } = batch.header.id;
-            ctx.event(Event::Forked { group: self.id, source, life, seq });
-        }
-        // What waited for it waits no longer.
-        self.deliver(ctx, source);
-    }
-
-    /// A neighbour's proof that a source forked.
-    pub(super) fn handle_fork(&mut self, ctx: &mut Ctx<'_>, fork: &Fork) -> Result<(), Violation> {
-        let parse = |bytes: &[u8]| Batch::parse(&self.id, Bytes::copy_from_slice(bytes));
-        let (Ok(first), Ok(second)) = (parse(&fork.first), parse(&fork.second)) else {
-            return Err(Violation("malformed fork proof"));
-        };
-        let (one, two) = (first.header.id, second.header.id);
-        let same_life = (one.source, one.life) == (two.source, two.life);
-        let same_place = one.seq == two.seq && first.digest != second.digest;
-        let broken = (one.seq + 1 == two.seq && second.header.previous != first.digest)
-            || (two.seq + 1 == one.seq && first.header.previous != second.digest);
-        if !same_life || !(same_place || broken) {
-            return Err(Violation("a fork proof that proves nothing"));
-        }
-        let settled = self.sources.get(&one.source).is_some_and(|it| it.forked);
-        if settled || one.source == ctx.me() || !self.descriptor.admits(&one.source) {
-            return Ok(());
-        }
-        self.check(&first).and_then(|()| self.check(&second)).map_err(|_| Violation("bad signature"))?;
-        // Also of a source that we have heard nothing of yet.
-        if let Err(cap) = self.sources.open((one.source, one.life), ctx.config) {
-            self.overload(ctx, cap);
-        }
-        self.set_aside(ctx, one.source, &first.bytes, &second.bytes);
-        Ok(())
-    }
-
     /// Keeps a batch that is new here, passes it on, delivers what it makes deliverable.
     fn take(&mut self, ctx: &mut Ctx<'_>, batch: Batch, from: Option<NodeId>) {
         let id = batch.header.id;
@@ -173,7 +118,7 @@ impl Group {
             Err(cap) => return self.overload(ctx, cap),
         };
         let begins = !state.is_real() || id.seq == 0;
-        state.only_named = false;
+        (state.only_named, state.moved) = (false, ctx.now);
         state.heard = state.heard.max(id.seq + 1);
         state.held.insert(id.seq);
         if id.seq == 0 {
@@ -431,7 +376,11 @@ impl Group {
         }
         let neighbours = self.views.active();
         let parent = self.tree.parent();
-        let steps = self.repair.poll(ctx.now, parent, &neighbours, &self.sources, ctx.links, ctx.config);
+        let others = self.others(ctx);
+        let (sources, links, config) = (&self.sources, &*ctx.links, ctx.config);
+        let sight =
+            Sight { now: ctx.now, parent, neighbours: &neighbours, others: &others, sources, links, config };
+        let steps = self.repair.poll(&sight);
         for step in steps {
             match step {
                 Step::Pull(node, (source, life), ranges) => {
@@ -440,12 +389,35 @@ impl Group {
                 Step::ParentSilent(other) => {
                     self.with_tree(ctx, |tree, sight, acts| tree.on_parent_silent(sight, other, acts));
                 }
+                Step::Reach(nodes) => nodes.into_iter().for_each(|node| {
+                    let addresses = self.roster.addresses(&node);
+                    ctx.dial(node, &addresses);
+                }),
                 Step::Gap((source, life), (from, to)) => {
                     ctx.event(Event::Gap { group: self.id, source, life, from, to, lost: false });
                 }
                 Step::Lost(life, range, dropped) => self.give_up(ctx, life, range, dropped),
             }
         }
+    }
+
+    /// Whose word decides that nobody holds the end of a life that is over: everybody's that runs;
+    /// in a large group that of neighbours and some others.
+    fn others(&self, ctx: &Ctx<'_>) -> Others {
+        if !self.repair.lacks_tail(&self.sources) {
+            return Others::default();
+        }
+        let mut needed = self.roster.online();
+        if needed.len() > ASK_ALL {
+            let me = ctx.me().tag();
+            let mut far: Vec<_> = needed.iter().copied().collect();
+            far.sort_unstable_by_key(|it| it.tag() ^ me);
+            far.truncate(ASK_SOME);
+            needed.retain(|it| self.views.is_active(it) || far.contains(it));
+        }
+        let shares = |node: &&NodeId| ctx.links.shares(node, &self.id);
+        let linked = needed.iter().filter(shares).copied().collect();
+        Others { needed, linked, last_failure: self.roster.last_failure() }
     }
 
     /// Nobody holds this. In the middle of a life, or at the end of a closed one, order goes

@@ -21,8 +21,7 @@ const NEWS_DIGEST: usize = 8;
 impl Group {
     /// Tells a neighbour all our frontiers.
     pub(super) fn tell_all(&mut self, ctx: &mut Ctx<'_>, node: &NodeId, purpose: Purpose) {
-        let lives: BTreeSet<_> = self.sources.lives().map(|(id, _)| id).collect();
-        let lives: Vec<_> = lives.into_iter().collect();
+        let lives: Vec<_> = self.sources.trusted_lives().map(|(id, _)| id).collect();
         let mut chunks = lives.chunks(MAX_ENTRIES);
         let first = chunks.next().unwrap_or_default();
         let frame = self.frontier(first, first, purpose, true);
@@ -114,6 +113,7 @@ impl Group {
             if !self.descriptor.admits(&id.0) || entry.above.len() > MAX_RANGES {
                 continue;
             }
+            self.maybe_prove_fork(ctx, &from, &id.0);
             if self.hear_one(ctx, from, id, entry) {
                 touched.push(id);
             }

@@ -65,6 +65,7 @@ impl Group {
                 published,
                 config.publish_queue_bytes + crate::wire::MAX_FRAME,
             ),
+            cap("fork_proof_bytes", self.proofs.len(), self.proofs.bytes(), config.fork_proof_bytes),
             cap("max_children", self.tree.children_len(), 0, config.max_children),
             cap("adverts", self.tree.heard_len(), 0, config.active_view_max),
             cap("wants", self.repair.open(), 0, config.max_sources * config.max_lives),

@@ -15,6 +15,7 @@ impl Group {
         let asked = self.views.forget(&node);
         let wanted = asked || self.views.is_active(&node);
         self.neighbour_down(ctx, &node);
+        self.repair.forget(&node);
         if matches!(self.phase, Phase::Going(_)) {
             return;
         }
@@ -144,7 +145,7 @@ impl Group {
         let Some(proofs) = verdict.filter(|_| !ctx.links.shares(&suspect, &self.id)) else { return };
         self.views.forget(&suspect);
         self.detector.on_settled(&suspect);
-        if let Some(event) = self.roster.fail(&suspect, proofs) {
+        if let Some(event) = self.roster.fail(ctx.now, &suspect, proofs) {
             ctx.event(event);
         }
     }

@@ -11,6 +11,7 @@ use serde_bytes::ByteBuf;
 use crate::id::{Address, GroupId, NodeId};
 use crate::identity::Identity;
 use crate::io::{Event, MemberState};
+use crate::time::Time;
 use crate::wire::frame::RosterDigest;
 use crate::wire::record::{MemberRecord, Standing};
 
@@ -23,11 +24,13 @@ pub(crate) struct Member {
     pub(crate) record: MemberRecord,
     /// The signed suspicions that made it count as failed; none while it does not.
     proofs: Vec<ByteBuf>,
+    /// When that was found.
+    failed_at: Time,
 }
 
 impl Member {
     fn new(record: MemberRecord) -> Self {
-        Self { record, proofs: Vec::new() }
+        Self { record, proofs: Vec::new(), failed_at: Time::ZERO }
     }
 
     pub(crate) fn state(&self) -> MemberState {
@@ -111,6 +114,12 @@ impl Roster {
         self.members.values().filter(online).map(|it| it.record.node).filter(|it| *it != self.me).collect()
     }
 
+    /// When the last of those that count as failed was found to be.
+    pub(crate) fn last_failure(&self) -> Option<Time> {
+        let failed = |member: &&Member| member.state() == MemberState::Failed;
+        self.members.values().filter(failed).map(|it| it.failed_at).max()
+    }
+
     pub(crate) fn addresses(&self, node: &NodeId) -> Vec<Address> {
         self.members.get(node).map(|it| it.record.addresses.clone()).unwrap_or_default()
     }
@@ -169,10 +178,10 @@ impl Roster {
     }
 
     /// Others agree that this incarnation does not answer: here is their word.
-    pub(crate) fn fail(&mut self, node: &NodeId, proofs: Vec<ByteBuf>) -> Option<Event> {
+    pub(crate) fn fail(&mut self, now: Time, node: &NodeId, proofs: Vec<ByteBuf>) -> Option<Event> {
         let member = self.members.get_mut(node)?;
         let before = Some((member.state(), member.record.nick.clone()));
-        member.proofs = proofs;
+        (member.proofs, member.failed_at) = (proofs, now);
         self.change(*node, before)
     }
 
