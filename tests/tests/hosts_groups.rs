@@ -4,6 +4,8 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use treecast_overlay::Address;
+use treecast_overlay::wire::ticket::Ticket;
 use treecast_tests::hosts::{Host, Lab, PATIENCE, Process, Run, tell, until};
 
 /// A node that looks for nobody by itself.
@@ -116,6 +118,29 @@ fn members_that_do_not_answer_are_counted_and_tried_again() {
         heard.messages().iter().any(|message| message.text == "hello?").then_some(())
     });
     assert!(!late.has_ended());
+}
+
+#[test]
+fn addresses_that_swallow_packets_do_not_hold_up_good_ones() {
+    let Some(lab) = Lab::new(3) else { return };
+    let [one, two, three] = lab.hosts() else { unreachable!("three were asked for") };
+    let (_first, _second) = (up(one), up(two));
+    let made = line(one, &["group", "create", "garden"]);
+    let mut ticket: Ticket = text(&made, "ticket").parse().expect("our own tickets read back");
+    // The third host's cable is out: what goes there is lost. TCP and QUIC, first and last.
+    lab.plug(three, false);
+    let mut void = vec![4, 10, 77, 0, 3, 6, 0, 9];
+    let good = std::mem::take(&mut ticket.members[0].1);
+    let tcp = Address::new(void.clone()).expect("short");
+    void.splice(5.., [0x91, 0x02, 0, 9, 0xcd, 0x03]);
+    let quic = Address::new(void).expect("short");
+    ticket.members[0].1 = [vec![tcp.clone(), quic.clone()], good, vec![quic, tcp]].concat();
+    let asked = std::time::Instant::now();
+    line(two, &["group", "join", &ticket.to_string()]);
+    until(PATIENCE, "the founder to be found", || {
+        (line(two, &["group", "show", "garden"])["state"] == "ready").then_some(())
+    });
+    tell(&format!("found among addresses that swallow packets after {} ms", asked.elapsed().as_millis()));
 }
 
 #[test]
