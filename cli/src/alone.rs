@@ -58,13 +58,12 @@ fn nobody_answers(group: &GroupLine) -> Failure {
         (answered, "answered, but not in this group"),
     ];
     let parts = parts.iter().filter(|(count, _)| *count > 0).map(|(count, how)| format!("{count} {how}"));
-    let whom = if known == 1 { "1 member is known".to_owned() } else { format!("{known} members are known") };
     Failure::new(
         "ticket-unanswered",
         0,
         format!("No member of {} answers yet.", group.name),
         format!(
-            "{whom} by where it was: {}, within {} s; still trying.",
+            "Of {known} whose addresses are known, {} within {} s; still trying.",
             parts.collect::<Vec<_>>().join(", "),
             LOOKING.as_secs()
         ),

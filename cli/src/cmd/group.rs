@@ -73,8 +73,9 @@ fn taken(name: &str, label: &str) -> String {
 async fn join(arg: &GroupArg, settings: &Settings, screen: &Screen) -> Result<u8, Stop> {
     let request = Request::GroupJoin { group: arg.group.as_str().to_owned() };
     let show = |group: &GroupLine| {
-        if group.name != arg.group.to_string() {
-            screen.note(&taken(&arg.group.to_string(), &group.name));
+        let name = arg.group.to_string();
+        if group.name.strip_prefix(&name).is_some_and(|rest| rest.starts_with('~')) {
+            screen.note(&taken(&name, &group.name));
         }
         screen.say(&format!("Joined {}.", clean_line(&group.name)))
     };

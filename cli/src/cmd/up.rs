@@ -5,7 +5,7 @@ use treecast_node::control::protocol::Line;
 
 use crate::failure::Stop;
 use crate::host::{Addresses, builder};
-use crate::input::GroupName;
+use crate::input::{GroupName, bad_ticket, is_ticket};
 use crate::output::Screen;
 use crate::settings::Settings;
 use crate::signals::Signals;
@@ -39,6 +39,9 @@ pub(super) async fn run(settings: &Settings, screen: &Screen, signals: &Signals)
 fn groups(settings: &Settings) -> Result<Vec<GroupName>, Failure> {
     let read = |name: &String| {
         name.parse().map_err(|why: String| {
+            if is_ticket(name) {
+                return bad_ticket(&why);
+            }
             let place = settings.group.from.detail().unwrap_or_else(|| "--group".to_owned());
             let why = format!("{}.", crate::settings::capital(&why));
             crate::failure::usage(format!("{place}: `{name}` cannot be a group."), why, "Correct it there.")

@@ -1,7 +1,7 @@
 //! Who can be reached where: what is remembered of it, and what others are told.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p::{Multiaddr, PeerId};
 use treecast_overlay::io::{GroupView, MemberState, MemberView};
@@ -12,15 +12,18 @@ use super::Driver;
 use super::peers::{Peer, peer_of};
 use crate::discovery::addresses::{is_local, useful};
 use crate::discovery::reach::Outcome;
-use crate::store::{Contact, MAX_ADDRESSES};
+use crate::store::{Contact, KeptGroup, MAX_ADDRESSES};
 use crate::view::ContactsView;
 
 /// Addresses of one member in a ticket: TCP and QUIC on two networks.
 const TICKET_ADDRESSES: usize = 4;
 
-/// Characters after which no further member is named in a ticket: a terminal hands on lines of up
-/// to 4,095, and a ticket has to pass through chats and mails.
-const TICKET_CHARACTERS: usize = 1_600;
+/// Characters that members may take in a ticket: a terminal hands on lines of up to 4,095, and a
+/// ticket has to pass through chats and mails.
+const TICKET_CHARACTERS: usize = 1_200;
+
+/// Remembered nodes that are tried at the same time: as many as the core dials at once.
+const AT_ONCE: usize = 16;
 
 impl Driver {
     /// Tells the core of nodes that may be members: it connects to them while a group wants some.
@@ -33,17 +36,35 @@ impl Driver {
         }
     }
 
-    /// Tells the core of all nodes that are known from elsewhere: members of our groups first.
-    pub(super) fn remind(&mut self) {
-        let mut known: Vec<Contact> = Vec::new();
-        let kept = self.keeper.kept();
-        known.extend(kept.groups.iter().flat_map(|group| &group.members).cloned());
-        known.extend(kept.peers.iter().cloned());
-        self.look_for(&known);
+    /// Tells the core of some nodes that are known from elsewhere, at each call of the next ones:
+    /// those who are not there any more must not keep it from trying those who are.
+    pub(crate) fn remind(&mut self) {
+        let known = self.sought();
+        let next = next_of(&known, &mut self.reminded, AT_ONCE);
+        self.look_for(&next);
+        if self.peers.len() > 0 {
+            return;
+        }
         let found: Vec<_> = self.found.iter().map(|(peer, addresses)| (*peer, addresses.clone())).collect();
         for (peer, addresses) in found {
             self.overlay().discovered(peer, useful(addresses));
         }
+    }
+
+    /// Who is worth looking for, most promising first: members of groups that have nobody else,
+    /// the first of each before the second of any; if nobody is connected at all, also whoever
+    /// was.
+    fn sought(&self) -> Vec<Contact> {
+        let lonely = |group: &&KeptGroup| {
+            let slot = self.groups.slots.get(&group.descriptor.id());
+            slot.is_some_and(|slot| !slot.has_company())
+        };
+        let groups = self.keeper.kept().groups.iter().filter(lonely);
+        let members = by_turns(groups.map(|group| group.members.as_slice()).collect());
+        let alone = self.peers.len() == 0;
+        let peers = self.keeper.kept().peers.iter().filter(|_| alone);
+        let mut seen = BTreeSet::new();
+        members.into_iter().chain(peers).filter(|contact| seen.insert(contact.node)).cloned().collect()
     }
 
     /// So that the next start finds its way back in.
@@ -105,6 +126,7 @@ impl Driver {
             contacts.retain(far);
         }
         let mut ticket = Ticket { descriptor: view.descriptor, members: Vec::new() };
+        let most = ticket.to_string().len() + TICKET_CHARACTERS;
         for contact in contacts {
             let is_named = ticket.members.iter().any(|(node, _)| *node == contact.node);
             let addresses = spread(&contact.addresses, TICKET_ADDRESSES);
@@ -112,7 +134,7 @@ impl Driver {
                 continue;
             }
             ticket.members.push((contact.node, addresses));
-            if ticket.members.len() > 1 && ticket.to_string().len() > TICKET_CHARACTERS {
+            if ticket.members.len() > 1 && ticket.to_string().len() > most {
                 ticket.members.pop();
                 break;
             }
@@ -141,6 +163,23 @@ impl Driver {
         }
         view
     }
+}
+
+/// The first of each list, then the second of each, and so on.
+fn by_turns<T>(lists: Vec<&[T]>) -> Vec<&T> {
+    let longest = lists.iter().map(|list| list.len()).max().unwrap_or(0);
+    (0..longest).flat_map(|turn| lists.iter().filter_map(move |list| list.get(turn))).collect()
+}
+
+/// Some after those of the last call, from the first again after the last; none twice.
+fn next_of<T: Clone>(all: &[T], cursor: &mut usize, most: usize) -> Vec<T> {
+    if all.is_empty() {
+        return Vec::new();
+    }
+    let from = *cursor % all.len();
+    let next: Vec<T> = all.iter().cycle().skip(from).take(most.min(all.len())).cloned().collect();
+    *cursor = from + next.len();
+    next
 }
 
 /// Everybody who may be in a static group is a member from the start, seen or not.
@@ -201,6 +240,16 @@ mod tests {
 
     fn parse(texts: &[&str]) -> Vec<Multiaddr> {
         texts.iter().map(|text| text.parse().expect("an address")).collect()
+    }
+
+    #[test]
+    fn each_group_has_its_turn_and_nobody_is_left_out() {
+        assert_eq!(by_turns(vec![&[1, 2, 3][..], &[], &[7]]), [&1, &7, &2, &3]);
+        let (all, mut cursor) = ([1, 2, 3, 4, 5], 0);
+        let mut turn = || next_of(&all, &mut cursor, 2);
+        assert_eq!([turn(), turn(), turn()], [[1, 2], [3, 4], [5, 1]]);
+        assert_eq!(next_of(&all[..1], &mut cursor, 2), [1], "the list may have become shorter");
+        assert!(next_of::<u8>(&[], &mut cursor, 2).is_empty());
     }
 
     #[test]

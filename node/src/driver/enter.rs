@@ -102,14 +102,13 @@ impl Driver {
         self.groups.open(id, label, descriptor, self.limits.publish_bytes).learn_nick(me, &nick);
     }
 
-    /// Goes on with a group that is kept.
+    /// Goes on with a group that is kept; [`Driver::remind`] looks for its members.
     pub(crate) fn go_on(&mut self, group: &KeptGroup) {
         let id = group.descriptor.id();
         self.step_in(group.label.clone(), group.descriptor.clone());
         if let Some(slot) = self.groups.slots.get_mut(&id) {
             (slot.kept, slot.saved) = (true, true);
         }
-        self.look_for(&group.members);
     }
 
     /// Stays in a group until it is left. `then` happens once that is saved, or is not.

@@ -43,8 +43,14 @@ const QUIET: Duration = Duration::from_millis(20);
 /// Between saves of what may as well be lost (addresses of others), in beats.
 const SAVE_EVERY: u64 = 8;
 
-/// While nobody is connected, the core hears again of all nodes that are known, in beats.
+/// While nobody is connected, the core hears again of nodes that are known, in beats.
 const REMIND_EVERY: u64 = 12;
+
+/// While somebody is, but some groups have nobody, in beats.
+const SEEK_EVERY: u64 = 60;
+
+/// Between looks at where members of groups are, in beats.
+const LOOK_EVERY: u64 = 120;
 
 /// Commands taken in a row before the swarm has its turn.
 const COMMANDS_IN_A_ROW: usize = 256;
@@ -79,6 +85,8 @@ pub(crate) struct Driver {
     found: HashMap<PeerId, Vec<Multiaddr>>,
     listens: Vec<(ListenerId, Multiaddr)>,
     beats: u64,
+    /// How many remembered nodes the core was told of, again and again from the first.
+    reminded: usize,
     /// All goodbyes are said.
     goodbye_said: bool,
 }
@@ -115,10 +123,10 @@ impl Driver {
             found: HashMap::new(),
             listens: Vec::new(),
             beats: 0,
+            reminded: 0,
             goodbye_said: false,
         };
         driver.take_nick(parts.nick);
-        driver.remind();
         driver
     }
 
@@ -223,11 +231,14 @@ impl Driver {
         let now = Instant::now();
         self.beats += 1;
         if self.beats.is_multiple_of(SAVE_EVERY) {
+            if self.beats.is_multiple_of(LOOK_EVERY) {
+                self.keeper.touch_all();
+            }
             self.remember_members();
             self.keeper.save();
         }
         let alone = self.peers.len() == 0;
-        if alone && self.beats.is_multiple_of(REMIND_EVERY) {
+        if self.beats.is_multiple_of(if alone { REMIND_EVERY } else { SEEK_EVERY }) {
             self.remind();
         }
         for due in self.redial.due(now, |peer| self.peers.is_connected(peer)) {

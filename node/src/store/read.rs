@@ -73,7 +73,8 @@ fn groups(connection: &Connection) -> Result<Vec<KeptGroup>, ReadError> {
 }
 
 fn members(connection: &Connection) -> Result<BTreeMap<GroupId, Vec<Contact>>, ReadError> {
-    let mut select = connection.prepare("SELECT group_id, node, addresses FROM members")?;
+    let mut select =
+        connection.prepare("SELECT group_id, node, addresses FROM members ORDER BY group_id, rank")?;
     let mut rows = select.query(())?;
     let mut members: BTreeMap<GroupId, Vec<Contact>> = BTreeMap::new();
     while let Some(row) = rows.next()? {

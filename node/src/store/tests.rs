@@ -22,7 +22,7 @@ fn contact(node: u8) -> Contact {
 
 fn group(name: &str) -> KeptGroup {
     let descriptor = Descriptor::open(name).expect("a good name");
-    KeptGroup { label: name.to_owned(), descriptor, joined_ms: 5, members: vec![contact(1), contact(2)] }
+    KeptGroup { label: name.to_owned(), descriptor, joined_ms: 5, members: vec![contact(2), contact(1)] }
 }
 
 fn open(dir: &Path) -> (Store, Kept) {

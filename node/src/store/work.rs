@@ -91,10 +91,10 @@ fn write_members(connection: &Connection, group: GroupId, members: &[Contact]) -
     }
     connection.execute("DELETE FROM members WHERE group_id = ?1", [id])?;
     let mut insert = connection.prepare(
-        "INSERT INTO members (group_id, node, addresses) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+        "INSERT INTO members (group_id, node, rank, addresses) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
     )?;
-    for Contact { node, addresses } in members {
-        insert.execute(params![id, node_bytes(node), addresses_text(addresses)])?;
+    for (rank, Contact { node, addresses }) in (0..).zip(members) {
+        insert.execute(params![id, node_bytes(node), integer(rank), addresses_text(addresses)])?;
     }
     Ok(())
 }

@@ -16,10 +16,11 @@ CREATE TABLE groups (
 ) STRICT;
 
 -- Members of those groups and where they can be reached: a JSON array of multiaddrs, as a
--- ticket or they themselves told.
+-- ticket or they themselves told. The lower the rank, the more surely.
 CREATE TABLE members (
     group_id  BLOB NOT NULL REFERENCES groups (id) ON DELETE CASCADE,
     node      BLOB NOT NULL CHECK (length(node) = 32),
+    rank      INTEGER NOT NULL,
     addresses TEXT NOT NULL,
     PRIMARY KEY (group_id, node)
 ) STRICT, WITHOUT ROWID;
