@@ -272,6 +272,12 @@ impl Behaviour {
         self.input(Input::Discovered { node, addresses });
     }
 
+    /// See [`Input::Keep`]. Whose key names no node is ignored.
+    pub fn keep(&mut self, peer: PeerId, keep: bool) {
+        let Some(node) = node_of(&peer) else { return };
+        self.input(Input::Keep { node, keep });
+    }
+
     /// See [`Input::Nick`].
     pub fn set_nick(&mut self, nick: String) {
         self.input(Input::Nick(nick));
@@ -345,9 +351,8 @@ impl Behaviour {
             return self.handle(Input::DialFailed { node });
         };
         let addresses = addresses.iter().filter_map(multiaddr_of).collect();
-        if let Some(opts) = self.links.dial(peer, addresses) {
-            self.pending.push_back(ToSwarm::Dial { opts });
-        }
+        let opts = self.links.dial(peer, addresses);
+        self.pending.push_back(ToSwarm::Dial { opts });
     }
 
     fn dial_failed(&mut self, peer: PeerId) {

@@ -31,10 +31,22 @@ impl Group {
         if matches!(self.phase, Phase::Going(_)) || !self.descriptor.admits(&node) {
             return;
         }
+        if self.seems_cut_off(&node) {
+            self.bridge = Some(node);
+        }
         self.on_reached(ctx, &node);
         let wanted = self.views.wants_more(ctx.config) || self.bridge == Some(node);
         if !self.views.is_active(&node) && wanted {
             self.approach(ctx, node);
+        }
+    }
+
+    /// A member that is in touch, but has failed by all we know, or is unknown, may be of another
+    /// half of the group: worth an edge although the view is full.
+    fn seems_cut_off(&self, node: &NodeId) -> bool {
+        match self.roster.get(node) {
+            Some(member) => member.state() == MemberState::Failed,
+            None => !self.roster.is_full(),
         }
     }
 
@@ -475,6 +487,7 @@ impl Group {
             ctx.dialer.discovered(record.node, record.addresses.clone(), ctx.config);
         } else {
             self.views.forget(&record.node);
+            ctx.dialer.no_longer_lost(&record.node);
             if record.standing == Standing::Left {
                 self.receipts.forget(&record.node);
                 self.neighbour_down(ctx, &record.node);
