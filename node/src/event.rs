@@ -212,6 +212,11 @@ impl EventQueue {
         self.news.notify_one();
     }
 
+    /// What waits in it.
+    pub(crate) fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
     /// Whether more would be in vain.
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed

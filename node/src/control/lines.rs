@@ -32,6 +32,7 @@ pub(super) fn status(status: NodeStatus, data_dir: &Path) -> Line {
         data_dir: data_dir.display().to_string(),
         mdns: status.mdns,
         store_failure: status.store_failure,
+        kad: status.kad,
     })
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use treecast_overlay::io::CollectionView;
 use treecast_overlay::wire::ticket::Ticket;
 use treecast_overlay::{BatchId, Delivery, Descriptor, GroupId, NodeId, PublishId};
 
@@ -318,6 +319,27 @@ impl Groups {
         }
         let by_label = self.slots.iter().find(|(_, slot)| slot.label == name);
         by_label.or_else(|| self.slots.iter().find(|(id, _)| id.to_string() == name)).map(|(id, _)| *id)
+    }
+
+    /// How full the collections of all groups are, summed up.
+    pub(super) fn collections(&self, limits: &super::Limits) -> Vec<CollectionView> {
+        let slots = self.slots.values();
+        let queued: usize = slots.clone().flat_map(|slot| &slot.subscribers).map(|queue| queue.bytes()).sum();
+        let queues: usize = slots.clone().map(|slot| slot.subscribers.len()).sum();
+        let waiting: usize = slots.clone().map(|slot| slot.waiting.len()).sum();
+        let waiting_bytes: usize =
+            slots.clone().flat_map(|slot| &slot.waiting).map(|waiting| waiting.payload.len()).sum();
+        let own = |name: &str, len, bytes, cap| CollectionView { name: name.into(), len, bytes, cap };
+        vec![
+            own("node/groups", self.slots.len(), 0, limits.max_groups),
+            own("node/event_queues", queues, queued, limits.event_bytes.saturating_mul(queues)),
+            own(
+                "node/publish_waiting",
+                waiting,
+                waiting_bytes,
+                limits.publish_bytes.saturating_mul(slots.len()),
+            ),
+        ]
     }
 
     /// A name for a group that no other has here.
