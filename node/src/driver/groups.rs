@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::Instant;
 use treecast_overlay::io::CollectionView;
 use treecast_overlay::wire::ticket::Ticket;
 use treecast_overlay::{BatchId, Delivery, Descriptor, GroupId, NodeId, PublishId};
 
+use super::partition::Partition;
 use crate::error::{PublishError, Stopped};
 use crate::event::{Event, EventQueue, MemberChange, Range};
 use crate::group::GroupRef;
@@ -62,6 +64,7 @@ pub(super) struct Slot {
     nicks: HashMap<NodeId, Arc<str>>,
     /// Others that are online.
     online: BTreeSet<NodeId>,
+    partition: Partition,
 }
 
 impl Slot {
@@ -85,6 +88,7 @@ impl Slot {
             sweep_at: SWEEP_AT,
             nicks: HashMap::new(),
             online: BTreeSet::new(),
+            partition: Partition::default(),
         }
     }
 
@@ -143,6 +147,21 @@ impl Slot {
             _ => self.online.remove(&node),
         };
         self.tell(Event::Member { change, node, nick });
+        let partition = match change {
+            MemberChange::Joined | MemberChange::Online => self.partition.on_back(&node),
+            MemberChange::Failed => self.partition.on_failed(Instant::now(), node, self.online.len()),
+            MemberChange::Offline | MemberChange::Left => self.partition.on_gone(&node),
+        };
+        if let Some(partition) = partition {
+            self.tell(Event::Partition(partition));
+        }
+    }
+
+    /// A node did not answer any more.
+    pub(super) fn on_silence(&mut self, now: Instant, node: NodeId) {
+        if self.online.contains(&node) {
+            self.partition.on_silence(now, node);
+        }
     }
 
     pub(super) fn on_ready(&mut self) {

@@ -35,6 +35,7 @@ mod groups;
 mod guests;
 mod kad;
 mod keeper;
+mod partition;
 mod peers;
 mod views;
 
@@ -371,6 +372,10 @@ impl Driver {
             }
             BehavioursEvent::Overlay(behaviour::Event::LinkClosed { node, reason, .. }) => {
                 tracing::debug!(%node, %reason, "link closed");
+                if reason.is_silence() {
+                    let now = Instant::now();
+                    self.groups.slots.values_mut().for_each(|slot| slot.on_silence(now, node));
+                }
             }
             BehavioursEvent::Mdns(mdns::Event::Discovered(list)) => self.on_found(list),
             BehavioursEvent::Mdns(mdns::Event::Expired(list)) => self.on_expired(&list),

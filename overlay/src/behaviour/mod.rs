@@ -125,6 +125,13 @@ pub enum LinkClosed {
     Core(CloseReason),
 }
 
+impl LinkClosed {
+    /// The peer did not answer any more, or nothing reached it: no process ended, as far as it shows.
+    pub fn is_silence(self) -> bool {
+        matches!(self, Self::Core(CloseReason::Silent) | Self::Stream(io::ErrorKind::TimedOut))
+    }
+}
+
 impl fmt::Display for LinkClosed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
