@@ -22,11 +22,10 @@ const FOREIGN_FOR: Duration = Duration::from_secs(60);
 /// How long a member that fell silent is dialled with short pauses: cuts that last longer are
 /// healed by the slower looks that every group takes. Guess.
 const LOST_FOR: Duration = Duration::from_secs(300);
-/// Pauses between dials to such a member: the first one, and the longest.
-const LOST_PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
-/// A dial to such a member that has not come back for so long does not hold up the next: what
-/// was sent into a cut is sent again (RFC 6298 §5.5) later than the cut may heal.
-const LOST_HANGS: Duration = Duration::from_secs(2);
+/// Between the beginnings of dials to such a member: the first pause, doubled up to the longest.
+/// Whether the one before has come back does not matter: what was sent into a cut is sent again
+/// (RFC 6298 §5.5) later than the cut may heal.
+const LOST_PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
 /// Lost members dialled at one look: of many, each look takes some.
 const LOST_AT_ONCE: usize = 2;
 
@@ -45,19 +44,32 @@ impl Candidate {
         self.lost.is_some_and(|since| now.since(since) < LOST_FOR)
     }
 
-    fn is_dialed(&self, now: Time) -> bool {
-        let patience = if self.is_lost(now) { LOST_HANGS } else { DIAL_HANGS };
-        self.dialing.is_some_and(|since| now.since(since) < patience)
+    fn may_be_dialed(&self, now: Time) -> bool {
+        let is_dialed = self.dialing.is_some_and(|since| now.since(since) < DIAL_HANGS);
+        self.not_before <= now && (self.is_lost(now) || !is_dialed)
+    }
+
+    /// The next dial is not before this pause is over: longer each time.
+    fn back_off(&mut self, now: Time, (first, longest): (Duration, Duration), jitter: u64) {
+        let pause = first.saturating_mul(1 << self.failures.min(10)).min(longest);
+        // All who lost it would come at once otherwise.
+        self.not_before = now + Rng::new(jitter).jitter(pause);
+        self.failures = self.failures.saturating_add(1);
     }
 }
 
 /// Nodes that may be worth a link.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Dialer {
     candidates: BTreeMap<NodeId, Candidate>,
+    rng: Rng,
 }
 
 impl Dialer {
+    pub(crate) fn new(rng: Rng) -> Self {
+        Self { candidates: BTreeMap::new(), rng }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.candidates.len()
     }
@@ -86,11 +98,15 @@ impl Dialer {
         if links.connected(&node) {
             return false;
         }
+        let jitter = self.rng.next_u64();
         let candidate = self.entry(node, config);
-        if candidate.is_dialed(now) || now < candidate.not_before {
+        if !candidate.may_be_dialed(now) {
             return false;
         }
         candidate.dialing = Some(now);
+        if candidate.is_lost(now) {
+            candidate.back_off(now, LOST_PAUSE, jitter);
+        }
         let mut all = addresses.to_vec();
         all.extend(candidate.addresses.iter().filter(|it| !addresses.contains(it)).cloned());
         out.push(Output::Dial { node, addresses: all });
@@ -129,19 +145,12 @@ impl Dialer {
     }
 
     /// Dials some of those that fell silent, at random.
-    pub(crate) fn dial_lost(
-        &mut self,
-        now: Time,
-        config: &Config,
-        links: &Links,
-        rng: &mut Rng,
-        out: &mut Out,
-    ) {
+    pub(crate) fn dial_lost(&mut self, now: Time, config: &Config, links: &Links, out: &mut Out) {
         let due = |(node, it): &(&NodeId, &Candidate)| {
-            it.is_lost(now) && it.not_before <= now && !it.is_dialed(now) && !links.connected(node)
+            it.is_lost(now) && it.may_be_dialed(now) && !links.connected(node)
         };
         let mut due: Vec<_> = self.candidates.iter().filter(due).map(|(node, _)| *node).collect();
-        rng.shuffle(&mut due);
+        self.rng.shuffle(&mut due);
         for node in due.into_iter().take(LOST_AT_ONCE) {
             self.dial(now, node, &[], config, links, out);
         }
@@ -156,15 +165,13 @@ impl Dialer {
         }
     }
 
-    pub(crate) fn dial_failed(&mut self, now: Time, node: &NodeId, config: &Config, rng: &mut Rng) {
+    pub(crate) fn dial_failed(&mut self, now: Time, node: &NodeId, config: &Config) {
+        let jitter = self.rng.next_u64();
         if let Some(candidate) = self.candidates.get_mut(node) {
             candidate.dialing = None;
-            let (first, longest) =
-                if candidate.is_lost(now) { LOST_PAUSE } else { (config.redial_every, MAX_BACKOFF) };
-            let pause = first.saturating_mul(1 << candidate.failures.min(10)).min(longest);
-            // All who lost it would come at once otherwise.
-            candidate.not_before = now + rng.jitter(pause);
-            candidate.failures = candidate.failures.saturating_add(1);
+            if !candidate.is_lost(now) {
+                candidate.back_off(now, (config.redial_every, MAX_BACKOFF), jitter);
+            }
         }
     }
 

@@ -129,7 +129,7 @@ impl Engine {
             addresses: Vec::new(),
             links: Links::default(),
             kept: BTreeSet::new(),
-            dialer: Dialer::default(),
+            dialer: Dialer::new(Rng::new(!start.seed)),
             groups: BTreeMap::new(),
             next_channel: 1,
             next_token: 1,
@@ -163,7 +163,7 @@ impl Engine {
                 self.kept.remove(&node);
             }
             Input::DialFailed { node } => {
-                self.dialer.dial_failed(now, &node, &self.config, &mut self.rng);
+                self.dialer.dial_failed(now, &node, &self.config);
                 self.each_group(now, out, |group, ctx| group.on_dial_failed(ctx, &node));
             }
             Input::OwnAddresses(addresses) => {
@@ -437,7 +437,7 @@ impl Engine {
         if self.next_housekeeping <= now {
             self.next_housekeeping = now + HOUSEKEEPING;
             self.keep_links(now, out);
-            self.dialer.dial_lost(now, &self.config, &self.links, &mut self.rng, out);
+            self.dialer.dial_lost(now, &self.config, &self.links, out);
             if self.groups.values().any(|it| it.0.wants_contacts(&self.config)) {
                 self.dialer.dial_found(now, &self.config, &self.links, out);
             }

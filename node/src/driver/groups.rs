@@ -149,6 +149,7 @@ impl Slot {
         self.tell(Event::Member { change, node, nick });
         let partition = match change {
             MemberChange::Joined | MemberChange::Online => self.partition.on_back(&node),
+            MemberChange::Renamed => None,
             MemberChange::Failed => self.partition.on_failed(Instant::now(), node, self.online.len()),
             MemberChange::Offline | MemberChange::Left => self.partition.on_gone(&node),
         };

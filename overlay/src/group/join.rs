@@ -25,13 +25,16 @@ const BRIDGE_EVERY: usize = 3;
 /// Stands in a baseline for "first": nothing of this life, or of those before it, is owed.
 const NOTHING: Seq = Seq::MAX;
 
+/// Who has been in a group for so long knows its members, if they are few. Guess.
+const SETTLED: Duration = Duration::from_secs(30);
+
 impl Group {
     /// A linked node turns out to be in this group too.
     pub(crate) fn on_shared(&mut self, ctx: &mut Ctx<'_>, node: NodeId) {
         if matches!(self.phase, Phase::Going(_)) || !self.descriptor.admits(&node) {
             return;
         }
-        if self.seems_cut_off(&node) {
+        if self.seems_cut_off(ctx, &node) {
             self.bridge = Some(node);
         }
         self.on_reached(ctx, &node);
@@ -41,12 +44,12 @@ impl Group {
         }
     }
 
-    /// A member that is in touch, but has failed by all we know, or is unknown, may be of another
-    /// half of the group: worth an edge although the view is full.
-    fn seems_cut_off(&self, node: &NodeId) -> bool {
+    /// A member that is in touch, but has failed by all we know, or is unknown although we have
+    /// been here for long, may be of another half of the group: worth an edge although the view is full.
+    fn seems_cut_off(&self, ctx: &Ctx<'_>, node: &NodeId) -> bool {
         match self.roster.get(node) {
             Some(member) => member.state() == MemberState::Failed,
-            None => !self.roster.is_full(),
+            None => ctx.now.since(self.entered) >= SETTLED && !self.roster.is_full(),
         }
     }
 
