@@ -66,6 +66,10 @@ pub(crate) struct NodeArgs {
     /// Do not look for nodes on the LAN, nor be found there.
     #[arg(long)]
     pub(crate) no_mdns: bool,
+    /// Take no part in Kademlia: members of created groups beyond the LAN neither find this node
+    /// nor are found by it, other than by addresses.
+    #[arg(long)]
+    pub(crate) no_kad: bool,
 }
 
 impl Verb {
@@ -104,8 +108,10 @@ impl NodeArgs {
             Some("--listen")
         } else if !self.peer.is_empty() {
             Some("--peer")
+        } else if self.no_mdns {
+            Some("--no-mdns")
         } else {
-            self.no_mdns.then_some("--no-mdns")
+            self.no_kad.then_some("--no-kad")
         }
     }
 }

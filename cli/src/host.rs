@@ -130,7 +130,8 @@ fn multiaddrs(option: &str, setting: &Setting<Vec<String>>) -> Result<Vec<Multia
 
 /// A builder as the settings say.
 pub(crate) fn builder(settings: &Settings, addresses: &Addresses) -> NodeBuilder {
-    let mut builder = Node::builder().data_dir(data_dir(settings)).mdns(!settings.no_mdns.value);
+    let builder = Node::builder().data_dir(data_dir(settings));
+    let mut builder = builder.mdns(!settings.no_mdns.value).kad(!settings.no_kad.value);
     for address in &addresses.listen {
         builder = builder.listen(address.clone());
     }

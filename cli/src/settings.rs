@@ -138,8 +138,19 @@ readable_choice!(ColorChoice);
 readable_choice!(LogFormat);
 
 /// The keys a TOML file may have; `_` may stand for `-`.
-const KEYS: [&str; 10] =
-    ["data-dir", "json", "quiet", "verbose", "color", "listen", "peer", "no-mdns", "group", "log-format"];
+const KEYS: [&str; 11] = [
+    "data-dir",
+    "json",
+    "quiet",
+    "verbose",
+    "color",
+    "listen",
+    "peer",
+    "no-mdns",
+    "no-kad",
+    "group",
+    "log-format",
+];
 
 /// The environment and the file, below the flags.
 struct Layers<'a> {
@@ -205,6 +216,8 @@ pub(crate) struct Settings {
     pub(crate) peer: Setting<Vec<String>>,
     /// Not to look around on the LAN.
     pub(crate) no_mdns: Setting<bool>,
+    /// Not to take part in Kademlia.
+    pub(crate) no_kad: Setting<bool>,
     /// Groups that `up` is in.
     pub(crate) group: Setting<Vec<String>>,
     /// How logs are written.
@@ -247,6 +260,7 @@ impl Settings {
             listen: layers.pick("listen", given(local.node.listen.clone()), Vec::new())?,
             peer: layers.pick("peer", given(local.node.peer.clone()), Vec::new())?,
             no_mdns: layers.pick("no-mdns", typed(local.node.no_mdns), false)?,
+            no_kad: layers.pick("no-kad", typed(local.node.no_kad), false)?,
             group: layers.pick("group", given(groups), Vec::new())?,
             log_format: layers.pick("log-format", local.log_format, LogFormat::Text)?,
         };
@@ -265,6 +279,7 @@ impl Settings {
             ("listen", json!(self.listen.value), &self.listen.from),
             ("peer", json!(self.peer.value), &self.peer.from),
             ("no-mdns", json!(self.no_mdns.value), &self.no_mdns.from),
+            ("no-kad", json!(self.no_kad.value), &self.no_kad.from),
             ("group", json!(self.group.value), &self.group.from),
             ("log-format", json!(self.log_format.value.name()), &self.log_format.from),
         ]

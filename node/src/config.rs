@@ -17,6 +17,7 @@ pub(crate) struct NodeConfig {
     pub(crate) listen: Vec<Multiaddr>,
     pub(crate) peers: Vec<Multiaddr>,
     pub(crate) mdns: bool,
+    pub(crate) kad: bool,
     pub(crate) groups: Vec<GroupRef>,
     pub(crate) nick: Option<String>,
     pub(crate) control: bool,
@@ -40,6 +41,7 @@ impl NodeBuilder {
                 listen: Vec::new(),
                 peers: Vec::new(),
                 mdns: true,
+                kad: true,
                 groups: Vec::new(),
                 nick: None,
                 control: true,
@@ -76,6 +78,13 @@ impl NodeBuilder {
     /// Find others on the LAN. Default: yes.
     pub fn mdns(mut self, on: bool) -> Self {
         self.config.mdns = on;
+        self
+    }
+
+    /// Take part in Kademlia: be found by members of created groups beyond the LAN, find them, and
+    /// help others meet. Open groups are never announced. Default: yes.
+    pub fn kad(mut self, on: bool) -> Self {
+        self.config.kad = on;
         self
     }
 

@@ -25,6 +25,9 @@ pub enum Event {
         /// What it calls itself; may be empty.
         nick: String,
     },
+    /// The group seems to be cut in two, or is whole again. Both sides go on by themselves, and
+    /// find each other again by themselves.
+    Partition(PartitionChange),
     /// The node's parent in a tree changed.
     ParentChanged {
         /// Which tree.
@@ -91,6 +94,27 @@ pub struct Message {
     pub time_unix_ms: u64,
     /// What.
     pub payload: Bytes,
+}
+
+/// Whether a group seems to be cut in two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PartitionChange {
+    /// Several members (a quarter of the others, at least two; or all others) fell out of reach at
+    /// about the same time, and not because their processes ended.
+    Suspected,
+    /// Half of them are back, or have said that they went.
+    Healed,
+}
+
+impl PartitionChange {
+    /// Its name in the command line's objects.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Suspected => "suspected",
+            Self::Healed => "healed",
+        }
+    }
 }
 
 /// What happened to a member.
@@ -210,6 +234,11 @@ impl EventQueue {
         inner.entries.push_back(entry);
         drop(inner);
         self.news.notify_one();
+    }
+
+    /// What waits in it.
+    pub(crate) fn bytes(&self) -> usize {
+        self.lock().bytes
     }
 
     /// Whether more would be in vain.

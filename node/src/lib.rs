@@ -43,7 +43,7 @@ pub use error::{
     GroupError, JoinError, NickError, PingError, PublishError, SetNickError, StartError, Stopped,
     UnknownGroup, check_nick,
 };
-pub use event::{Event, MemberChange, Message, Range};
+pub use event::{Event, MemberChange, Message, PartitionChange, Range};
 pub use failure::{Failure, exit};
 pub use group::{GroupRef, NewGroup};
 pub use handle::{Node, Placement, Published, Receipt, ReceiptGoal, Receiver, Sender};

@@ -34,7 +34,9 @@ pub(crate) async fn spawn(config: NodeConfig) -> Result<Node, StartError> {
     let peer = key.public().to_peer_id();
     let me = NodeId::from_peer_id_bytes(&peer.to_bytes()).expect("an Ed25519 key names a node");
 
-    let mut swarm = swarm::build(&key, config.mdns, config.overlay.clone(), &kept)?;
+    let ways = swarm::Ways { mdns: config.mdns, kad: config.kad };
+    let mut swarm = swarm::build(&key, ways, config.overlay.clone(), &kept)?;
+    let seed = swarm::seed().map_err(|source| StartError::System { what: "randomness", source })?;
     let listening = if config.listen.is_empty() {
         listen::default(&mut swarm, (kept.node.tcp_port, kept.node.quic_port))?
     } else {
@@ -68,12 +70,14 @@ pub(crate) async fn spawn(config: NodeConfig) -> Result<Node, StartError> {
             publish_bytes: config.publish_bytes,
             max_message: config.overlay.max_message,
             max_groups: config.overlay.max_groups,
+            max_links: config.overlay.max_links,
         },
         commands: inbox,
         kept,
         writer,
         done,
         explicit_peers: config.peers.clone(),
+        seed,
     });
     driver.await_addresses(&listening.listeners, ADDRESSES).await;
     groups.iter().for_each(|group| driver.go_on(group));

@@ -12,6 +12,7 @@ use treecast_overlay::behaviour::{self, NewError, Start};
 
 use crate::clock::unix_ms;
 use crate::discovery;
+use crate::discovery::kad::Kademlia;
 use crate::error::StartError;
 use crate::store::Kept;
 use crate::transport;
@@ -23,6 +24,7 @@ pub(crate) struct Behaviours {
     pub(crate) limits: connection_limits::Behaviour,
     pub(crate) overlay: behaviour::Behaviour,
     pub(crate) mdns: Toggle<mdns::tokio::Behaviour>,
+    pub(crate) kad: Toggle<Kademlia>,
     pub(crate) identify: identify::Behaviour,
     pub(crate) ping: ping::Behaviour,
 }
@@ -40,22 +42,33 @@ const DIALS_AT_ONCE: NonZeroU8 = NonZeroU8::new(16).expect("it is not zero");
 /// Connections that nothing uses are closed after so long.
 const IDLE: Duration = Duration::from_secs(20);
 
+/// Connections of all kinds, at most.
+pub(crate) fn connections_cap(max_links: usize) -> usize {
+    max_links.saturating_mul(2)
+}
+
+/// Which ways of finding others are used.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ways {
+    pub(crate) mdns: bool,
+    pub(crate) kad: bool,
+}
+
 /// Makes the swarm; it does not listen yet.
 pub(crate) fn build(
     key: &Keypair,
-    mdns: bool,
+    ways: Ways,
     overlay: Config,
     kept: &Kept,
 ) -> Result<Swarm<Behaviours>, StartError> {
     let me = key.public().to_peer_id();
     let transport =
         transport::build(key).map_err(|source| StartError::System { what: "transports", source })?;
-    let max_links = u32::try_from(overlay.max_links).unwrap_or(u32::MAX);
     let limits = connection_limits::ConnectionLimits::default()
         .with_max_pending_incoming(Some(PENDING_INCOMING))
         .with_max_established_per_peer(Some(CONNECTIONS_PER_PEER))
-        .with_max_established(Some(max_links.saturating_mul(2)));
-    let mdns = if mdns {
+        .with_max_established(Some(u32::try_from(connections_cap(overlay.max_links)).unwrap_or(u32::MAX)));
+    let mdns = if ways.mdns {
         Some(discovery::mdns::fresh(me, &[]).map_err(|source| StartError::System { what: "mDNS", source })?)
     } else {
         None
@@ -64,6 +77,7 @@ pub(crate) fn build(
         limits: connection_limits::Behaviour::new(limits),
         overlay: overlay_behaviour(key, overlay, kept)?,
         mdns: mdns.into(),
+        kad: ways.kad.then(|| discovery::kad::fresh(me)).into(),
         identify: identify::Behaviour::new(
             identify::Config::new("/treecast/1.0.0".to_owned(), key.public())
                 .with_agent_version(concat!("treecast/", env!("CARGO_PKG_VERSION")).to_owned())
@@ -87,7 +101,8 @@ fn overlay_behaviour(key: &Keypair, config: Config, kept: &Kept) -> Result<behav
     }
 }
 
-fn seed() -> std::io::Result<u64> {
+/// For choices that nobody should foresee.
+pub(crate) fn seed() -> std::io::Result<u64> {
     entropy().map(u64::from_le_bytes)
 }
 

@@ -28,6 +28,8 @@ pub struct NodeStatus {
     pub mdns: bool,
     /// Why what should be remembered is not saved, if that is how it is.
     pub store_failure: Option<String>,
+    /// Kademlia is on.
+    pub kad: bool,
 }
 
 /// A connected peer.

@@ -287,6 +287,12 @@ impl Descriptor {
         self.admission.admits(node)
     }
 
+    /// Whether somebody created it, for those who have its ticket. The open group of a name is
+    /// anybody's, and there is one on every LAN: it is announced nowhere.
+    pub fn is_created(&self) -> bool {
+        self.founder.is_some() || self.admission != Admission::Open
+    }
+
     /// Its canonical bytes: CBOR, arrays for structs.
     pub fn to_bytes(&self) -> Vec<u8> {
         cbor::to_vec(self)

@@ -1,6 +1,6 @@
 //! The door: owns links and groups, and routes each input to its room.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,6 +30,8 @@ const UNUSED_FOR: Duration = Duration::from_secs(15);
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 /// The round trip of a busy link is measured this often.
 const RTT_EVERY: Duration = Duration::from_secs(5);
+/// By so much rarer are the pings on a link that no group shares, and longer the patience. Guess.
+const UNSHARED_CALM: u32 = 4;
 /// A link that is silent for so long after a ping, while the node speaks on another, is dead.
 const SUPERSEDED_AFTER: Duration = Duration::from_millis(400);
 /// A nick has at most so many bytes; longer ones are cut at a character.
@@ -94,6 +96,8 @@ pub struct Engine {
     nick: String,
     addresses: Vec<Address>,
     links: Links,
+    /// Nodes whose links stay although no group needs them.
+    kept: BTreeSet<NodeId>,
     dialer: Dialer,
     groups: BTreeMap<GroupId, Box<(Group, TrafficView)>>,
     next_channel: Channel,
@@ -124,7 +128,8 @@ impl Engine {
             nick: String::new(),
             addresses: Vec::new(),
             links: Links::default(),
-            dialer: Dialer::default(),
+            kept: BTreeSet::new(),
+            dialer: Dialer::new(Rng::new(!start.seed)),
             groups: BTreeMap::new(),
             next_channel: 1,
             next_token: 1,
@@ -150,6 +155,13 @@ impl Engine {
             Input::LinkUp { link, node } => self.handle_link_up(now, link, node, out),
             Input::LinkDown { link } => self.handle_link_down(now, link, out),
             Input::Discovered { node, addresses } => self.handle_discovered(now, node, addresses, out),
+            Input::Keep { node, keep: true } if self.kept.len() < self.config.max_links => {
+                self.kept.insert(node);
+            }
+            Input::Keep { keep: true, .. } => {}
+            Input::Keep { node, keep: false } => {
+                self.kept.remove(&node);
+            }
             Input::DialFailed { node } => {
                 self.dialer.dial_failed(now, &node, &self.config);
                 self.each_group(now, out, |group, ctx| group.on_dial_failed(ctx, &node));
@@ -209,6 +221,16 @@ impl Engine {
         self.links.rtt(&node)
     }
 
+    /// How many neighbours this node has in a group it is in.
+    pub fn neighbours(&self, group: GroupId) -> Option<usize> {
+        self.groups.get(&group).map(|it| it.0.neighbours())
+    }
+
+    /// Whether a node is known to be in a group with us, in touch or not.
+    pub fn is_member(&self, group: GroupId, node: NodeId) -> bool {
+        self.groups.get(&group).is_some_and(|it| it.0.is_member(&node))
+    }
+
     /// How full every bounded collection is.
     pub fn collections(&self) -> Vec<CollectionView> {
         let own =
@@ -216,6 +238,7 @@ impl Engine {
         let mut all = vec![
             own("engine/max_groups", self.groups.len(), self.config.max_groups),
             own("engine/max_links", self.links.len(), self.config.max_links),
+            own("engine/kept", self.kept.len(), self.config.max_links),
             own("engine/max_candidates", self.dialer.len(), self.config.max_candidates),
         ];
         all.extend(self.groups.values().flat_map(|it| it.0.collections(&self.config)));
@@ -414,6 +437,7 @@ impl Engine {
         if self.next_housekeeping <= now {
             self.next_housekeeping = now + HOUSEKEEPING;
             self.keep_links(now, out);
+            self.dialer.dial_lost(now, &self.config, &self.links, out);
             if self.groups.values().any(|it| it.0.wants_contacts(&self.config)) {
                 self.dialer.dial_found(now, &self.config, &self.links, out);
             }
@@ -443,14 +467,15 @@ impl Engine {
             let superseded = self.links.is_superseded(now, link, SUPERSEDED_AFTER);
             let Some(state) = self.links.get_mut(link) else { continue };
             let node = state.node;
-            let quiet = now.since(state.last_heard) >= self.config.ping_every || state.is_unmeasured();
+            let calm = if shared { 1 } else { UNSHARED_CALM };
+            let quiet = now.since(state.last_heard) >= self.config.ping_every * calm || state.is_unmeasured();
             let quiet = quiet || state.questioned;
             let ping = state.next_ping <= now && (quiet || now.since(state.next_ping) >= RTT_EVERY);
-            if superseded || now.since(state.last_heard) > self.config.ping_timeout {
+            if superseded || now.since(state.last_heard) > self.config.ping_timeout * calm {
                 self.close(link, CloseReason::Silent, out);
                 continue;
             }
-            if now.since(state.last_needed) > UNUSED_FOR {
+            if now.since(state.last_needed) > UNUSED_FOR && !self.kept.contains(&node) {
                 if !shared {
                     self.dialer.foreign(now, &node);
                 }
@@ -458,7 +483,7 @@ impl Engine {
                 continue;
             }
             if ping {
-                let every = self.rng.jitter(self.config.ping_every);
+                let every = self.rng.jitter(self.config.ping_every * calm);
                 if let Some(state) = self.links.get_mut(link) {
                     state.next_ping = now + every;
                     state.asked.get_or_insert(now);

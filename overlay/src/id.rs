@@ -113,6 +113,13 @@ impl GroupId {
         &self.0
     }
 
+    /// Under which key members announce themselves in a public directory: BLAKE3 (derive-key
+    /// context `treecast 1 rendezvous`) of the id. Whoever keeps the directory learns how many
+    /// meet, and where, but neither the group's id nor anything it can join with.
+    pub fn rendezvous(&self) -> [u8; 32] {
+        blake3::derive_key("treecast 1 rendezvous", &self.0)
+    }
+
     /// The start of the printed form, for people and for telling two groups of
     /// one name apart (`name~ab12`).
     pub fn short(&self) -> String {

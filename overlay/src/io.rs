@@ -60,6 +60,15 @@ pub enum Input {
         /// Where; may be empty if the driver knows.
         addresses: Vec<Address>,
     },
+    /// Keep the links to a node although no group needs them, or no longer: for nodes that were
+    /// named by hand, and for those that dialled us, who know better what for. At most
+    /// [`Config::max_links`](crate::Config); more are not kept.
+    Keep {
+        /// Whose.
+        node: NodeId,
+        /// Whether.
+        keep: bool,
+    },
     /// A dial that [`Output::Dial`] asked for failed on every address.
     DialFailed {
         /// Who did not answer.

@@ -243,7 +243,10 @@ fn status_lines(status: &Status, screen: &Screen) -> Vec<String> {
     }
     lines.push(format!("  data in   {}", status.data_dir));
     if !status.mdns {
-        lines.push("  mDNS      off: found only through --peer".to_owned());
+        lines.push("  mDNS      off: not found on the LAN".to_owned());
+    }
+    if !status.kad {
+        lines.push("  Kademlia  off: not found beyond the LAN, but by address".to_owned());
     }
     if let Some(failure) = &status.store_failure {
         lines.push(format!(

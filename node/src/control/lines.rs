@@ -32,6 +32,7 @@ pub(super) fn status(status: NodeStatus, data_dir: &Path) -> Line {
         data_dir: data_dir.display().to_string(),
         mdns: status.mdns,
         store_failure: status.store_failure,
+        kad: status.kad,
     })
 }
 
@@ -143,6 +144,7 @@ pub(super) fn event(group: &str, event: Event, verbose: bool) -> Option<Line> {
         Event::Member { change, node, nick } => {
             Line::Member { group, event: change.name().to_owned(), node: node.to_string(), nick }
         }
+        Event::Partition(change) => Line::Partition { group, event: change.name().to_owned() },
         Event::ParentChanged { tree, from, to, reason } if verbose => Line::Parent {
             group,
             tree: tree.to_string(),

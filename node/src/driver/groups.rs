@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::Instant;
+use treecast_overlay::io::CollectionView;
 use treecast_overlay::wire::ticket::Ticket;
 use treecast_overlay::{BatchId, Delivery, Descriptor, GroupId, NodeId, PublishId};
 
+use super::partition::Partition;
 use crate::error::{PublishError, Stopped};
 use crate::event::{Event, EventQueue, MemberChange, Range};
 use crate::group::GroupRef;
@@ -61,6 +64,7 @@ pub(super) struct Slot {
     nicks: HashMap<NodeId, Arc<str>>,
     /// Others that are online.
     online: BTreeSet<NodeId>,
+    partition: Partition,
 }
 
 impl Slot {
@@ -84,6 +88,7 @@ impl Slot {
             sweep_at: SWEEP_AT,
             nicks: HashMap::new(),
             online: BTreeSet::new(),
+            partition: Partition::default(),
         }
     }
 
@@ -147,6 +152,22 @@ impl Slot {
             _ => self.online.remove(&node),
         };
         self.tell(Event::Member { change, node, nick });
+        let partition = match change {
+            MemberChange::Joined | MemberChange::Online => self.partition.on_back(&node),
+            MemberChange::Renamed => None,
+            MemberChange::Failed => self.partition.on_failed(Instant::now(), node, self.online.len()),
+            MemberChange::Offline | MemberChange::Left => self.partition.on_gone(&node),
+        };
+        if let Some(partition) = partition {
+            self.tell(Event::Partition(partition));
+        }
+    }
+
+    /// A node did not answer any more.
+    pub(super) fn on_silence(&mut self, now: Instant, node: NodeId) {
+        if self.online.contains(&node) {
+            self.partition.on_silence(now, node);
+        }
     }
 
     pub(super) fn on_ready(&mut self) {
@@ -323,6 +344,27 @@ impl Groups {
         }
         let by_label = self.slots.iter().find(|(_, slot)| slot.label == name);
         by_label.or_else(|| self.slots.iter().find(|(id, _)| id.to_string() == name)).map(|(id, _)| *id)
+    }
+
+    /// How full the collections of all groups are, summed up.
+    pub(super) fn collections(&self, limits: &super::Limits) -> Vec<CollectionView> {
+        let slots = self.slots.values();
+        let queued: usize = slots.clone().flat_map(|slot| &slot.subscribers).map(|queue| queue.bytes()).sum();
+        let queues: usize = slots.clone().map(|slot| slot.subscribers.len()).sum();
+        let waiting: usize = slots.clone().map(|slot| slot.waiting.len()).sum();
+        let waiting_bytes: usize =
+            slots.clone().flat_map(|slot| &slot.waiting).map(|waiting| waiting.payload.len()).sum();
+        let own = |name: &str, len, bytes, cap| CollectionView { name: name.into(), len, bytes, cap };
+        vec![
+            own("node/groups", self.slots.len(), 0, limits.max_groups),
+            own("node/event_queues", queues, queued, limits.event_bytes.saturating_mul(queues)),
+            own(
+                "node/publish_waiting",
+                waiting,
+                waiting_bytes,
+                limits.publish_bytes.saturating_mul(slots.len()),
+            ),
+        ]
     }
 
     /// A name for a group that no other has here.

@@ -1,7 +1,7 @@
 //! The one task that owns the swarm. It sequences and forwards: what a group's handles want
 //! is in `groups`, who is connected in `peers`, what is remembered in `keeper`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -15,6 +15,8 @@ use treecast_overlay::NodeId;
 use treecast_overlay::behaviour::{self, Behaviour};
 
 use self::groups::Groups;
+use self::guests::Guests;
+use self::kad::Finding;
 use self::keeper::{After, Keeper};
 use self::peers::Peers;
 use crate::discovery;
@@ -30,7 +32,10 @@ mod contacts;
 pub(crate) mod enter;
 mod goodbye;
 mod groups;
+mod guests;
+mod kad;
 mod keeper;
+mod partition;
 mod peers;
 mod views;
 
@@ -65,6 +70,7 @@ pub(crate) struct Limits {
     pub(crate) publish_bytes: usize,
     pub(crate) max_message: usize,
     pub(crate) max_groups: usize,
+    pub(crate) max_links: usize,
 }
 
 /// Owns the swarm.
@@ -80,6 +86,8 @@ pub(crate) struct Driver {
     keeper: Keeper,
     redial: Redial,
     reach: Reach,
+    guests: Guests,
+    finding: Finding,
     patience: Patience,
     /// Nodes that answer on the LAN, and where.
     found: HashMap<PeerId, Vec<Multiaddr>>,
@@ -102,6 +110,8 @@ pub(crate) struct Parts {
     pub(crate) writer: Writer,
     pub(crate) done: mpsc::UnboundedReceiver<Vec<Done>>,
     pub(crate) explicit_peers: Vec<Multiaddr>,
+    /// For jitter.
+    pub(crate) seed: u64,
 }
 
 impl Driver {
@@ -117,8 +127,10 @@ impl Driver {
             groups: Groups::default(),
             peers: Peers::default(),
             keeper: Keeper::new(parts.kept, parts.writer, parts.done),
-            redial: Redial::new(parts.explicit_peers, now),
             reach: Reach::default(),
+            redial: Redial::new(parts.explicit_peers, now, parts.seed),
+            guests: Guests::default(),
+            finding: Finding::new(parts.seed),
             patience: Patience::new(now),
             found: HashMap::new(),
             listens: Vec::new(),
@@ -237,13 +249,17 @@ impl Driver {
             self.remember_members();
             self.keeper.save();
         }
-        let alone = self.peers.len() == 0;
+        // A connection may stand long after its other end is gone; a link does not.
+        let linked: HashSet<NodeId> = self.swarm.behaviour().overlay.links().map(|(node, _)| node).collect();
+        let alone = linked.is_empty();
         if self.beats.is_multiple_of(if alone { REMIND_EVERY } else { SEEK_EVERY }) {
             self.remind();
         }
-        for due in self.redial.due(now, |peer| self.peers.is_connected(peer)) {
+        let is_linked = |peer: &PeerId| peers::node_of(peer).is_some_and(|node| linked.contains(&node));
+        for due in self.redial.due(now, is_linked) {
             self.dial_due(due, now);
         }
+        self.beat_kad(now);
         if self.swarm.behaviour().mdns.is_enabled() && self.patience.is_over(now, alone) {
             self.renew_mdns();
         }
@@ -251,15 +267,15 @@ impl Driver {
 
     fn dial_due(&mut self, due: Due, now: Instant) {
         let opts = match due.peer {
-            Some(peer) => DialOpts::peer_id(peer)
-                .condition(PeerCondition::DisconnectedAndNotDialing)
-                .addresses(vec![due.address])
-                .build(),
+            // There is no link: what stands or is under way may be dead.
+            Some(peer) => {
+                DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(vec![due.address]).build()
+            }
             None => DialOpts::unknown_peer_id().address(due.address).build(),
         };
         let connection = opts.connection_id();
         // The swarm may report the failure of a dial while it is asked for.
-        self.redial.started(due.target, connection);
+        self.redial.started(due.target, connection, now);
         if let Err(error) = self.swarm.dial(opts) {
             tracing::debug!(%error, "a dial did not start");
             self.redial.on_failed(connection, now);
@@ -282,16 +298,25 @@ impl Driver {
                 self.peers.on_connected(peer_id, connection_id, &endpoint);
                 self.redial.on_connected(connection_id, peer_id);
                 self.reach.on_connected(peer_id);
+                self.keep_link(peer_id, endpoint.is_listener());
+                self.on_found_again(&peer_id);
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
                 tracing::debug!(peer = %peer_id, ?cause, "connection closed");
                 self.peers.on_closed(&peer_id, connection_id);
+                if !self.peers.is_connected(&peer_id) {
+                    self.guests.go(&peer_id);
+                    self.overlay().keep(peer_id, false);
+                }
             }
             SwarmEvent::OutgoingConnectionError { peer_id, connection_id, error } => {
                 tracing::debug!(peer = ?peer_id, %error, "no connection");
                 self.redial.on_failed(connection_id, Instant::now());
                 if let Some(peer) = peer_id {
                     self.reach.on_failed(peer, &error);
+                    if !self.is_linked(&peer) {
+                        self.on_dialled_in_vain(&peer);
+                    }
                 }
             }
             SwarmEvent::NewListenAddr { listener_id, address } => {
@@ -313,9 +338,35 @@ impl Driver {
         }
     }
 
+    fn is_linked(&self, peer: &PeerId) -> bool {
+        let node = peers::node_of(peer);
+        self.swarm.behaviour().overlay.links().any(|(other, _)| Some(other) == node)
+    }
+
+    /// Those that were named by hand, and those that came by themselves, keep their links although
+    /// no group is shared.
+    fn keep_link(&mut self, peer: PeerId, came: bool) {
+        if came && let Some(oldest) = self.guests.come(peer) {
+            let named = self.redial.names(&oldest);
+            self.overlay().keep(oldest, named);
+        }
+        if came || self.redial.names(&peer) {
+            self.overlay().keep(peer, true);
+        }
+    }
+
     fn on_addresses_changed(&mut self) {
         let own = useful(self.listens.iter().map(|(_, address)| address.clone()));
-        self.overlay().set_own_addresses(own);
+        self.overlay().set_own_addresses(own.clone());
+        let before: Vec<_> = self.swarm.external_addresses().cloned().collect();
+        // Kademlia's records carry addresses that count as confirmed from outside, and nothing else.
+        for address in before.iter().filter(|address| !own.contains(address)) {
+            self.swarm.remove_external_address(address);
+        }
+        for address in own.into_iter().filter(|address| !before.contains(address)) {
+            self.swarm.add_external_address(address);
+        }
+        self.on_moved();
     }
 
     fn on_behaviour_event(&mut self, event: BehavioursEvent) {
@@ -332,11 +383,17 @@ impl Driver {
             }
             BehavioursEvent::Overlay(behaviour::Event::LinkClosed { node, reason, .. }) => {
                 tracing::debug!(%node, %reason, "link closed");
+                if reason.is_silence() {
+                    let now = Instant::now();
+                    self.groups.slots.values_mut().for_each(|slot| slot.on_silence(now, node));
+                }
             }
             BehavioursEvent::Mdns(mdns::Event::Discovered(list)) => self.on_found(list),
             BehavioursEvent::Mdns(mdns::Event::Expired(list)) => self.on_expired(&list),
+            BehavioursEvent::Kad(event) => self.on_kad_event(event),
             BehavioursEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
                 self.peers.on_identified(&peer_id, info.listen_addrs);
+                self.on_identified(&peer_id, &info.protocols);
                 self.remember(&peer_id);
             }
             BehavioursEvent::Ping(ping::Event { peer, result: Ok(rtt), .. }) => self.peers.on_rtt(&peer, rtt),

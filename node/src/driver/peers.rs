@@ -23,9 +23,15 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// The address of its oldest connection: the one that carries the link.
-    pub(super) fn remote(&self) -> Option<&Multiaddr> {
-        self.connections.values().next()
+    /// The other end of this connection; of the oldest, if there is no such.
+    pub(super) fn remote(&self, carrier: Option<ConnectionId>) -> Option<&Multiaddr> {
+        let carrier = carrier.and_then(|carrier| self.connections.get(&carrier));
+        carrier.or_else(|| self.connections.values().next())
+    }
+
+    /// Where it says it listens, as far as that is of use.
+    pub(super) fn listens(&self) -> &[Multiaddr] {
+        &self.listens
     }
 
     /// Where it can be reached, best first.

@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use libp2p::Multiaddr;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use treecast_overlay::io::{GroupView, MemberState};
+use treecast_overlay::io::{CollectionView, GroupView, MemberState};
 use treecast_overlay::{Admission, GroupId, NodeId};
 
 use super::Driver;
 use super::contacts::{told_by, with_listed};
+use super::guests::MAX_GUESTS;
 use super::peers::{Peer, peer_of};
 use crate::discovery::addresses::{is_direct, transport_of, useful};
 use crate::error::{PingError, UnknownGroup};
+use crate::store::MAX_PEERS;
+use crate::swarm;
 use crate::view::{GroupInfo, NodeStatus, PeerView, PingReport};
 
 impl Driver {
@@ -26,7 +29,8 @@ impl Driver {
         addresses
     }
 
-    pub(crate) fn status(&self) -> NodeStatus {
+    pub(crate) fn status(&mut self) -> NodeStatus {
+        let collections = self.collections();
         let behaviours = self.swarm.behaviour();
         NodeStatus {
             node: self.me,
@@ -35,10 +39,30 @@ impl Driver {
             addresses: self.addresses(),
             peers: self.peers.len(),
             groups: self.groups.slots.values().map(|slot| slot.label.clone()).collect(),
-            collections: behaviours.overlay.engine().collections(),
+            collections,
             mdns: behaviours.mdns.is_enabled(),
+            kad: behaviours.kad.is_enabled(),
             store_failure: self.keeper.failure().map(ToString::to_string),
         }
+    }
+
+    /// How full every bounded collection of the node and its core is.
+    fn collections(&mut self) -> Vec<CollectionView> {
+        let own =
+            |name: &str, len: usize, cap: usize| CollectionView { name: name.into(), len, bytes: 0, cap };
+        let mut all = self.swarm.behaviour().overlay.engine().collections();
+        let connections = self.swarm.network_info().connection_counters().num_established() as usize;
+        all.extend([
+            own("node/connections", connections, swarm::connections_cap(self.limits.max_links)),
+            own("node/peers_connected", self.peers.len(), swarm::connections_cap(self.limits.max_links)),
+            own("node/peers_kept", self.keeper.kept().peers.len(), MAX_PEERS),
+            own("node/peers_found_on_lan", self.found.len(), super::MAX_FOUND),
+            own("node/guests", self.guests.len(), MAX_GUESTS),
+            own("node/redials", self.redial.len(), self.redial.len()),
+        ]);
+        all.extend(self.groups.collections(&self.limits));
+        all.extend(self.kad_collections());
+        all
     }
 
     pub(super) fn view(&self, group: GroupId) -> Option<GroupView> {
@@ -52,6 +76,13 @@ impl Driver {
 
     pub(super) fn rtt(&self, node: NodeId, peer: &Peer) -> Option<Duration> {
         self.swarm.behaviour().overlay.engine().rtt(node).or(peer.rtt)
+    }
+
+    /// The other end of the connection that carries the link to a node.
+    fn remote<'a>(&self, node: NodeId, peer: &'a Peer) -> Option<&'a Multiaddr> {
+        let links = self.swarm.behaviour().overlay.links();
+        let carrier = links.filter(|(other, _)| *other == node).map(|(_, connection)| connection).min();
+        peer.remote(carrier)
     }
 
     fn info(&self, label: &str, view: GroupView) -> GroupInfo {
@@ -103,13 +134,18 @@ impl Driver {
         let nodes = self.peers.nodes().into_iter();
         let peers =
             nodes.filter(|(node, _)| only.is_none() || wanted.contains(node)).filter_map(|(node, peer)| {
-                let remote = peer.remote()?;
+                let remote = self.remote(node, peer)?;
                 let (nick, groups) = shared.remove(&node).unwrap_or_default();
-                let addresses = peer.addresses();
+                let mut addresses = peer.addresses();
+                if addresses.is_empty() {
+                    addresses.push(remote.clone());
+                }
+                // What is shown first is how it is reached now.
+                addresses.sort_by_key(|address| transport_of(address) != transport_of(remote));
                 Some(PeerView {
                     node,
                     nick,
-                    addresses: if addresses.is_empty() { vec![remote.clone()] } else { addresses },
+                    addresses,
                     transport: transport_of(remote),
                     direct: is_direct(remote),
                     rtt: self.rtt(node, peer),
@@ -160,7 +196,7 @@ impl Driver {
         }
         let peer = peer_of(&node)?;
         if let Some(connected) = self.peers.of(&peer) {
-            let remote = connected.remote()?;
+            let remote = self.remote(node, connected)?;
             let (transport, direct) = (transport_of(remote), is_direct(remote));
             let rtt = self.rtt(node, connected)?;
             return Some(PingReport { node, rtt, transport, direct });

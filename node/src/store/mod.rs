@@ -19,7 +19,9 @@ mod thread;
 mod work;
 
 pub(crate) use error::{SaveError, StoreError};
-pub(crate) use kept::{Contact, Kept, KeptGroup, KeptNode, MAX_ADDRESSES, MAX_MEMBERS, free_label};
+pub(crate) use kept::{
+    Contact, Kept, KeptGroup, KeptNode, MAX_ADDRESSES, MAX_MEMBERS, MAX_PEERS, free_label,
+};
 pub(crate) use open::Store;
 pub(crate) use thread::{Done, JobId, Writer};
 pub(crate) use work::Work;

@@ -26,7 +26,7 @@ pub(super) struct Links {
     reports: Arc<Reports>,
     connections: BTreeMap<ConnectionId, Connection>,
     links: BTreeMap<LinkId, Link>,
-    dials: BTreeMap<PeerId, ConnectionId>,
+    dials: BTreeMap<PeerId, Dial>,
     written: Vec<LinkId>,
 }
 
@@ -41,7 +41,25 @@ enum State {
     Link(LinkId),
     /// The core has closed it; it only sends what waits.
     Finishing(LinkId),
+    /// It has been a link; the swarm may take long to see that it is dead.
+    Over,
+    /// The peer does not speak the protocol.
     NoLink,
+}
+
+impl State {
+    /// Not a link, and will be none.
+    fn is_hopeless(self) -> bool {
+        matches!(self, Self::Finishing(_) | Self::Over | Self::NoLink)
+    }
+}
+
+/// The latest dial to a peer that the core waits for.
+#[derive(Debug, Clone, Copy)]
+struct Dial {
+    connection: ConnectionId,
+    /// It may still become a connection of its own.
+    pending: bool,
 }
 
 struct Link {
@@ -96,6 +114,9 @@ impl Links {
     }
 
     pub(super) fn established(&mut self, peer: PeerId, connection: ConnectionId) {
+        if let Some(dial) = self.dials.get_mut(&peer).filter(|dial| dial.connection == connection) {
+            dial.pending = false;
+        }
         self.connections.insert(connection, Connection { peer, state: State::Opening });
     }
 
@@ -111,7 +132,7 @@ impl Links {
     pub(super) fn link_of(&self, connection: ConnectionId) -> Option<LinkId> {
         match self.connections.get(&connection)?.state {
             State::Link(link) | State::Finishing(link) => Some(link),
-            State::Opening | State::NoLink => None,
+            State::Opening | State::Over | State::NoLink => None,
         }
     }
 
@@ -119,7 +140,7 @@ impl Links {
     pub(super) fn open_link_of(&self, connection: ConnectionId) -> Option<LinkId> {
         match self.connections.get(&connection)?.state {
             State::Link(link) => Some(link),
-            State::Opening | State::Finishing(_) | State::NoLink => None,
+            State::Opening | State::Finishing(_) | State::Over | State::NoLink => None,
         }
     }
 
@@ -170,7 +191,7 @@ impl Links {
         let it = self.links.remove(&link)?;
         it.queue.wish(Wish::Drop);
         if let Some(connection) = self.connections.get_mut(&it.connection) {
-            connection.state = State::NoLink;
+            connection.state = State::Over;
         }
         Some(Over { node: it.node, connection: it.connection, reason: it.finishing })
     }
@@ -189,25 +210,30 @@ impl Links {
         self.is_hopeless(peer)
     }
 
-    /// Starts to dial, unless that goes on already.
-    pub(super) fn dial(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) -> Option<DialOpts> {
-        if self.dials.contains_key(&peer) {
-            return None;
-        }
+    /// Starts to dial. What was sent into a cut may hang for long: a dial that is under way is no
+    /// reason against another, and neither is a connection that was a link and is none any more.
+    pub(super) fn dial(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) -> DialOpts {
+        let is_over = |state| matches!(state, State::Finishing(_) | State::Over);
+        let condition = if self.states_of(peer).all(is_over) {
+            PeerCondition::Always
+        } else {
+            PeerCondition::Disconnected
+        };
         let opts = DialOpts::peer_id(peer)
-            .condition(PeerCondition::Disconnected)
+            .condition(condition)
             .addresses(addresses)
             .extend_addresses_through_behaviour()
             .override_dial_concurrency_factor(DIAL_AT_ONCE)
             .build();
-        self.dials.insert(peer, opts.connection_id());
-        Some(opts)
+        self.dials.insert(peer, Dial { connection: opts.connection_id(), pending: true });
+        opts
     }
 
     /// Whom the failed dial was for, if the core waits for it and no other connection may
     /// still become a link.
-    pub(super) fn dial_failed(&mut self, dial: ConnectionId) -> Option<PeerId> {
-        let (&peer, _) = self.dials.iter().find(|(_, connection)| **connection == dial)?;
+    pub(super) fn dial_failed(&mut self, failed: ConnectionId) -> Option<PeerId> {
+        let (&peer, dial) = self.dials.iter_mut().find(|(_, dial)| dial.connection == failed)?;
+        dial.pending = false;
         // Refused because a connection stands: as a link, the core knows it.
         if self.states_of(peer).any(|state| matches!(state, State::Link(_))) {
             self.dials.remove(&peer);
@@ -222,8 +248,8 @@ impl Links {
 
     /// Ends the wait for a dialled peer if its connections came to nothing.
     fn is_hopeless(&mut self, peer: PeerId) -> bool {
-        self.dials.contains_key(&peer)
-            && self.states_of(peer).all(|state| matches!(state, State::Finishing(_) | State::NoLink))
+        self.dials.get(&peer).is_some_and(|dial| !dial.pending)
+            && self.states_of(peer).all(State::is_hopeless)
             && self.dials.remove(&peer).is_some()
     }
 

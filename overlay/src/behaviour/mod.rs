@@ -125,6 +125,13 @@ pub enum LinkClosed {
     Core(CloseReason),
 }
 
+impl LinkClosed {
+    /// The peer did not answer any more, or nothing reached it: no process ended, as far as it shows.
+    pub fn is_silence(self) -> bool {
+        matches!(self, Self::Core(CloseReason::Silent) | Self::Stream(io::ErrorKind::TimedOut))
+    }
+}
+
 impl fmt::Display for LinkClosed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -272,6 +279,12 @@ impl Behaviour {
         self.input(Input::Discovered { node, addresses });
     }
 
+    /// See [`Input::Keep`]. Whose key names no node is ignored.
+    pub fn keep(&mut self, peer: PeerId, keep: bool) {
+        let Some(node) = node_of(&peer) else { return };
+        self.input(Input::Keep { node, keep });
+    }
+
     /// See [`Input::Nick`].
     pub fn set_nick(&mut self, nick: String) {
         self.input(Input::Nick(nick));
@@ -345,9 +358,8 @@ impl Behaviour {
             return self.handle(Input::DialFailed { node });
         };
         let addresses = addresses.iter().filter_map(multiaddr_of).collect();
-        if let Some(opts) = self.links.dial(peer, addresses) {
-            self.pending.push_back(ToSwarm::Dial { opts });
-        }
+        let opts = self.links.dial(peer, addresses);
+        self.pending.push_back(ToSwarm::Dial { opts });
     }
 
     fn dial_failed(&mut self, peer: PeerId) {

@@ -247,6 +247,25 @@ async fn nobody_at_an_address_fails_the_dial() {
     tokio::time::timeout(Duration::from_secs(5), over).await.expect("told in time");
 }
 
+#[tokio::test]
+async fn a_dead_connection_does_not_stand_in_the_way_of_a_new_one() {
+    let mut one = node(Over::Tcp);
+    // It reads nothing and closes nothing, as if it were cut off.
+    let mut other = swarm_of(Over::Tcp, |_| Raw::new(&[Step::Open(&[0])]));
+    let (at, peer) = (address(&mut other, Over::Tcp).await, *other.local_peer_id());
+    tokio::spawn(async move { while other.next().await.is_some() {} });
+    let (Some(node), Some(address)) = (node_of(&peer), address_of(at)) else { panic!("an Ed25519 key") };
+    one.behaviour_mut().dial(node, vec![address.clone()]);
+    let dead = until(&mut one, opened).await;
+    let link = one.behaviour().links.link_of(dead).expect("a link");
+    one.behaviour_mut().out.push(Output::Close { link, reason: CloseReason::Silent });
+    one.behaviour_mut().apply();
+    assert_eq!(until(&mut one, closed).await, (dead, LinkClosed::Core(CloseReason::Silent)));
+    assert!(one.is_connected(&peer), "the swarm does not know yet");
+    one.behaviour_mut().dial(node, vec![address]);
+    assert_ne!(until(&mut one, opened).await, dead);
+}
+
 /// Drives all swarms until each has had `wanted` messages of others.
 async fn talk(swarms: Vec<Swarm<Behaviour>>, wanted: usize) -> Vec<Vec<Bytes>> {
     let each = swarms.into_iter().map(|mut swarm| async move {

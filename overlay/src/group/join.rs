@@ -25,17 +25,32 @@ const BRIDGE_EVERY: usize = 3;
 /// Stands in a baseline for "first": nothing of this life, or of those before it, is owed.
 const NOTHING: Seq = Seq::MAX;
 
+/// Who has been in a group for so long knows its members, if they are few. Guess.
+const SETTLED: Duration = Duration::from_secs(30);
+
 impl Group {
     /// A linked node turns out to be in this group too.
     pub(crate) fn on_shared(&mut self, ctx: &mut Ctx<'_>, node: NodeId) {
         if matches!(self.phase, Phase::Going(_)) || !self.descriptor.admits(&node) {
             return;
         }
+        if self.seems_cut_off(ctx, &node) {
+            self.bridge = Some(node);
+        }
         self.on_reached(ctx, &node);
         self.repair.on_linked(ctx.now);
         let wanted = self.views.wants_more(ctx.config) || self.bridge == Some(node);
         if !self.views.is_active(&node) && wanted {
             self.approach(ctx, node);
+        }
+    }
+
+    /// A member that is in touch, but has failed by all we know, or is unknown although we have
+    /// been here for long, may be of another half of the group: worth an edge although the view is full.
+    fn seems_cut_off(&self, ctx: &Ctx<'_>, node: &NodeId) -> bool {
+        match self.roster.get(node) {
+            Some(member) => member.state() == MemberState::Failed,
+            None => ctx.now.since(self.entered) >= SETTLED && !self.roster.is_full(),
         }
     }
 
@@ -477,6 +492,7 @@ impl Group {
             ctx.dialer.discovered(record.node, record.addresses.clone(), ctx.config);
         } else {
             self.views.forget(&record.node);
+            ctx.dialer.no_longer_lost(&record.node);
             if record.standing == Standing::Left {
                 self.receipts.forget(&record.node);
                 self.neighbour_down(ctx, &record.node);

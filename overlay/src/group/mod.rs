@@ -35,7 +35,7 @@ use bytes::Bytes;
 
 use crate::descriptor::Descriptor;
 use crate::id::{Address, BatchId, GroupId, Life, NodeId, PublishId, Seq};
-use crate::io::{Event, PublishError};
+use crate::io::{Event, MemberState, PublishError};
 use crate::time::{Time, soonest};
 use crate::wire::batch::LifeEnd;
 use crate::wire::frame::{Channel, Frame, Records, Summary};
@@ -176,6 +176,14 @@ impl Group {
     /// Whether more neighbours are wanted: found nodes are dialled for such groups.
     pub(crate) fn wants_contacts(&self, config: &crate::config::Config) -> bool {
         !matches!(self.phase, Phase::Going(_)) && self.views.wants_more(config)
+    }
+
+    pub(crate) fn neighbours(&self) -> usize {
+        self.views.active_len()
+    }
+
+    pub(crate) fn is_member(&self, node: &NodeId) -> bool {
+        self.roster.get(node).is_some_and(|it| it.state() != MemberState::Left)
     }
 
     pub(crate) fn publish_room(&self, config: &crate::config::Config) -> usize {

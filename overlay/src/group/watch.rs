@@ -34,6 +34,9 @@ impl Group {
         }
         let Some(nonce) = self.detector.check(ctx.now, node, ctx.config) else { return };
         let addresses = self.roster.addresses(&node);
+        if !ctx.links.connected(&node) {
+            ctx.dialer.lost(ctx.now, node, ctx.config);
+        }
         ctx.dial(node, &addresses);
         let mut others = self.views.active();
         others.retain(|it| *it != node);

@@ -1,4 +1,5 @@
-//! Hosts: a network namespace each, on one bridge that lies in a namespace of its own.
+//! Hosts: a network namespace each, on a bridge that lies in a namespace of its own; or on several
+//! bridges with a router between them.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -15,11 +16,13 @@ const PREFIX: &str = "treecast";
 /// Labs of one test process come one after the other: they would starve each other.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// Some hosts on one LAN. Dropping it ends what runs there and removes all of it.
+/// Some hosts on one LAN, or on several. Dropping it ends what runs there and removes all of it.
 #[derive(Debug)]
 pub struct Lab {
     hosts: Vec<Host>,
-    /// The namespace with the bridge.
+    /// Forwards between the networks, if there are several; never multicast.
+    router: Option<Namespace>,
+    /// The namespace with the bridges.
     switch: Namespace,
     folder: PathBuf,
     _turn: MutexGuard<'static, ()>,
@@ -30,6 +33,7 @@ pub struct Lab {
 pub struct Host {
     namespace: Namespace,
     number: usize,
+    network: usize,
     folder: PathBuf,
 }
 
@@ -40,6 +44,21 @@ impl Lab {
     /// # Panics
     /// Instead of `None`, if `TREECAST_HOSTS` is `require`; and if `ip` fails half-way.
     pub fn new(hosts: usize) -> Option<Self> {
+        Self::of(&[hosts])
+    }
+
+    /// As [`Lab::new`], but several networks of so many hosts each, with a router between them that
+    /// passes on everything but multicast. The second network is 10.78.0.0/16, and so on; hosts are
+    /// numbered through all of them.
+    ///
+    /// # Panics
+    /// As [`Lab::new`].
+    pub fn routed(networks: &[usize]) -> Option<Self> {
+        let lab = Self::of(networks)?;
+        Some(lab.with_router(networks.len()))
+    }
+
+    fn of(networks: &[usize]) -> Option<Self> {
         // Built before the clock of any test runs.
         binary::path();
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -56,29 +75,76 @@ impl Lab {
                 return None;
             }
         };
-        switch.ip(&["link", "add", "lan", "type", "bridge", "mcast_snooping", "0"]);
-        switch.ip(&["link", "set", "lan", "up"]);
         let folder = std::env::temp_dir().join(&name);
-        let mut lab = Self { hosts: Vec::new(), switch, folder, _turn: turn };
-        for number in 1..=hosts {
-            lab.add_host(&name, number);
+        let mut lab = Self { hosts: Vec::new(), router: None, switch, folder, _turn: turn };
+        for (network, hosts) in networks.iter().enumerate() {
+            lab.add_bridge(&bridge(network));
+            for _ in 0..*hosts {
+                lab.add_host(&name, network);
+            }
         }
         Some(lab)
     }
 
-    fn add_host(&mut self, lab: &str, number: usize) {
+    fn add_bridge(&self, name: &str) {
+        self.switch.ip(&["link", "add", name, "type", "bridge", "mcast_snooping", "0"]);
+        self.switch.ip(&["link", "set", name, "up"]);
+    }
+
+    fn add_host(&mut self, lab: &str, network: usize) {
+        let number = self.hosts.len() + 1;
         let namespace = Namespace::new(format!("{lab}-h{number}")).expect("a namespace more");
-        let port = port(number);
-        self.switch.ip(&["link", "add", &port, "type", "veth", "peer", "eth0", "netns", &namespace.0]);
-        self.switch.ip(&["link", "set", &port, "master", "lan", "up"]);
-        let address = format!("10.77.{}.{}/16", number / 250, number % 250);
         namespace.ip(&["link", "set", "lo", "up"]);
-        namespace.ip(&["addr", "add", &address, "dev", "eth0"]);
-        namespace.ip(&["link", "set", "eth0", "up"]);
+        self.wire(&namespace, "eth0", &port(number), network, &ip_of(network, number));
         namespace.ip(&["route", "add", "default", "dev", "eth0"]);
         let folder = self.folder.join(format!("h{number}"));
         std::fs::create_dir_all(&folder).expect("a temporary folder");
-        self.hosts.push(Host { namespace, number, folder });
+        self.hosts.push(Host { namespace, number, network, folder });
+    }
+
+    /// A cable from a new interface in the namespace to a bridge.
+    fn wire(&self, to: &Namespace, interface: &str, port: &str, network: usize, ip: &str) {
+        self.switch.ip(&["link", "add", port, "type", "veth", "peer", interface, "netns", &to.0]);
+        self.switch.ip(&["link", "set", port, "master", &bridge(network), "up"]);
+        to.ip(&["addr", "add", &format!("{ip}/16"), "dev", interface]);
+        to.ip(&["link", "set", interface, "up"]);
+    }
+
+    fn with_router(mut self, networks: usize) -> Self {
+        let router = Namespace::new(format!("{}r", self.switch.0)).expect("a namespace more");
+        for network in 0..networks {
+            self.wire(
+                &router,
+                &format!("eth{network}"),
+                &format!("uplink{network}"),
+                network,
+                &gateway(network),
+            );
+        }
+        router.run(&["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]);
+        self.router = Some(router);
+        for host in &self.hosts {
+            host.namespace.ip(&["route", "replace", "default", "via", &gateway(host.network)]);
+        }
+        self
+    }
+
+    /// From now on these hosts and the others are out of each other's reach, while each side goes on
+    /// among itself: no host sees its cable go.
+    pub fn cut(&self, away: &[&Host]) {
+        let island = "island";
+        self.add_bridge(island);
+        for host in away {
+            self.switch.ip(&["link", "set", &port(host.number), "master", island]);
+        }
+    }
+
+    /// All are together again.
+    pub fn heal(&self) {
+        for host in &self.hosts {
+            self.switch.ip(&["link", "set", &port(host.number), "master", &bridge(host.network)]);
+        }
+        self.switch.ip(&["link", "del", "island"]);
     }
 
     /// All hosts.
@@ -100,15 +166,35 @@ impl Drop for Lab {
     }
 }
 
+/// A network's bridge.
+fn bridge(network: usize) -> String {
+    format!("lan{network}")
+}
+
+/// A host's address.
+fn ip_of(network: usize, number: usize) -> String {
+    format!("10.{}.{}.{}", 77 + network, number / 250, number % 250)
+}
+
+/// The router's address in a network.
+fn gateway(network: usize) -> String {
+    format!("10.{}.255.254", 77 + network)
+}
+
 /// The bridge's end of a host's cable.
 fn port(host: usize) -> String {
     format!("port{host}")
 }
 
 impl Host {
-    /// Its number, from 1; its address is 10.77.0.NUMBER (for the first 249).
+    /// Its number, from 1.
     pub fn number(&self) -> usize {
         self.number
+    }
+
+    /// Its address: 10.77.0.NUMBER, for the first 249 of the first network.
+    pub fn ip(&self) -> String {
+        ip_of(self.network, self.number)
     }
 
     /// The data directory that [`Host::treecast`] names; nobody has made it yet.
@@ -178,6 +264,12 @@ impl Namespace {
     fn ip(&self, args: &[&str]) {
         let all: Vec<&str> = ["-n", &self.0].iter().chain(args).copied().collect();
         ip(&all).expect("`ip` does as it did before");
+    }
+
+    /// Any other command inside.
+    fn run(&self, command: &[&str]) {
+        let all: Vec<&str> = ["netns", "exec", &self.0].iter().chain(command).copied().collect();
+        ip(&all).expect("the system lets us");
     }
 }
 

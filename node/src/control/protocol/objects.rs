@@ -31,6 +31,9 @@ pub struct Status {
     pub data_dir: String,
     /// mDNS is on.
     pub mdns: bool,
+    /// Kademlia is on.
+    #[serde(default)]
+    pub kad: bool,
     /// Why what should be remembered is not saved, if that is how it is.
     #[serde(default)]
     pub store_failure: Option<String>,
