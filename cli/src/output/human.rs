@@ -292,13 +292,20 @@ fn rules(group: &GroupLine) -> Option<String> {
     };
     let founder = group.founder.as_deref().map(|node| format!("founded by {}", short(node)));
     let retain = group.retain.map(|retain| {
-        let age = retain.age_s.map(span);
+        let age = retain.age_s.map(age);
         let bytes = retain.bytes.map(size);
         let count = retain.count.map(|count| format!("{count} messages"));
         format!("keeps {}", age.into_iter().chain(bytes).chain(count).collect::<Vec<_>>().join(", "))
     });
     let all: Vec<String> = admission.into_iter().chain(founder).chain(retain).collect();
     (!all.is_empty()).then(|| format!("  {}", all.join("; ")))
+}
+
+/// A span that somebody chose: in the largest unit that says it whole.
+fn age(seconds: u64) -> String {
+    let units = [(604_800, "weeks"), (86_400, "days"), (3_600, "hours"), (60, "minutes"), (1, "seconds")];
+    let whole = units.iter().find(|(unit, _)| seconds >= 2 * unit && seconds.is_multiple_of(*unit));
+    whole.map_or_else(|| span(seconds), |(unit, name)| format!("{} {name}", seconds / unit))
 }
 
 /// Bytes for people.
@@ -431,6 +438,10 @@ mod tests {
         );
         assert_eq!([span(5), span(90), span(3700), span(90_000)], ["5 s", "1 min", "1 h 1 min", "1 d 1 h"]);
         assert_eq!(clock(u64::MAX), "--:--");
+        assert_eq!(
+            [age(604_800), age(1_209_600), age(5_400), age(61), age(1)],
+            ["7 days", "2 weeks", "90 minutes", "61 seconds", "1 s"]
+        );
         assert_eq!(
             [size(0), size(1 << 30), size(100_000_000), size(u64::MAX)],
             ["0 B", "1 GiB", "95.4 MiB", "16777216 TiB"]
