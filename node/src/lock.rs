@@ -10,6 +10,11 @@ use std::time::Duration;
 /// the kernel takes back when its process ends, however that ends.
 const FILE: &str = "lock";
 
+/// Whoever looks whether somebody has the lock ([`holder`]) has a share of it for a moment: only
+/// one that is still taken after so many looks, so far apart, is taken.
+const GLANCES: u32 = 10;
+const GLANCE: Duration = Duration::from_millis(5);
+
 /// Why the lock is not ours.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LockError {
@@ -29,10 +34,13 @@ impl Lock {
     /// Takes the lock and leaves this process's number for those who come too late.
     pub(crate) fn take(data_dir: &Path) -> Result<Self, LockError> {
         let mut file = open(data_dir)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(LockError::Held { pid: read_pid(&mut file) }),
-            Err(TryLockError::Error(error)) => return Err(error.into()),
+        for glance in 0.. {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if glance < GLANCES => std::thread::sleep(GLANCE),
+                Err(TryLockError::WouldBlock) => return Err(LockError::Held { pid: read_pid(&mut file) }),
+                Err(TryLockError::Error(error)) => return Err(error.into()),
+            }
         }
         file.set_len(0)?;
         file.write_all(format!("{}\n", std::process::id()).as_bytes())?;
@@ -111,6 +119,31 @@ mod tests {
         drop(first);
         assert_eq!(holder(scratch.path()).expect("readable"), None);
         Lock::take(scratch.path()).expect("free again");
+    }
+
+    #[test]
+    fn looking_does_not_take_it_from_anybody() {
+        let scratch = Scratch::new();
+        drop(Lock::take(scratch.path()).expect("free"));
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let look = || {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                holder(scratch.path()).expect("readable");
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(look);
+            scope.spawn(look);
+            for _ in 0..300 {
+                let taken = Lock::take(scratch.path());
+                if let Err(error) = &taken {
+                    done.store(true, std::sync::atomic::Ordering::Relaxed);
+                    panic!("nobody else wants it: {error}");
+                }
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
     }
 
     #[test]

@@ -56,10 +56,13 @@ async fn publish(
 ) -> (Vec<Line>, Result<u8, Failure>) {
     let request = Request::Pub { group: "lobby".into(), wait, timeout_ms };
     let mut client = Client::ask(dir, &request).await.expect("a node answers");
-    for text in texts {
-        client.feed(&Feed::Text((*text).to_owned())).await.expect("taken");
+    let feeds = texts.iter().map(|text| Feed::Text((*text).to_owned())).chain([Feed::End(true)]);
+    for feed in feeds {
+        // A request that is refused takes no more: its last line says why.
+        if client.feed(&feed).await.is_err() {
+            break;
+        }
     }
-    client.feed(&Feed::End(true)).await.expect("taken");
     let mut lines = Vec::new();
     loop {
         match tokio::time::timeout(PATIENCE, client.next()).await.expect("in time").expect("the node stays") {

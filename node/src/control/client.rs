@@ -158,7 +158,8 @@ impl Client {
     /// One message (or the end) for `pub`.
     ///
     /// # Errors
-    /// When the node went away.
+    /// [`ClientError::Gone`] when nobody takes it: the node went away, or has ended the request
+    /// already. Which of them is what [`Client::next`] says, so go on reading.
     pub async fn feed(&mut self, feed: &Feed) -> Result<(), ClientError> {
         self.writer.feed(feed).await
     }
@@ -206,7 +207,7 @@ impl ClientWriter {
     /// See [`Client::feed`].
     ///
     /// # Errors
-    /// When the node went away.
+    /// As there.
     pub async fn feed(&mut self, feed: &Feed) -> Result<(), ClientError> {
         self.send(feed).await
     }
