@@ -6,11 +6,19 @@ use std::collections::BinaryHeap;
 use bytes::Bytes;
 
 use super::link::{ConnIx, Side};
+use super::meter::BatchIx;
 use super::node::NodeIx;
 use super::scenario::Step;
 use crate::id::{NodeId, Token};
 use crate::io::Lane;
 use crate::time::Time;
+
+/// What is on its way: a frame and, where it is measured, the batch in it.
+#[derive(Debug)]
+pub(super) struct Cargo {
+    pub(super) frame: Bytes,
+    pub(super) batch: Option<BatchIx>,
+}
 
 /// One thing that will happen.
 #[derive(Debug)]
@@ -18,7 +26,7 @@ pub(super) enum Happening {
     /// A node's deadline may have come.
     Wake { node: NodeIx, run: u32 },
     /// The last byte of a frame reaches its end of the connection.
-    Arrive { conn: ConnIx, to: Side, lane: Lane, departed: Time, frame: Bytes },
+    Arrive { conn: ConnIx, to: Side, lane: Lane, departed: Time, cargo: Cargo },
     /// Bytes have left the uplink.
     Drain { conn: ConnIx, side: Side },
     /// A handshake is done.

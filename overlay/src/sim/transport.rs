@@ -5,9 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::link::{Conn, ConnIx, End, Side};
+use super::meter::BatchIx;
 use super::network::NetworkModel;
 use super::node::{self, Host, NodeIx};
-use super::queue::Happening;
+use super::queue::{Cargo, Happening};
 use super::record::{Captured, What};
 use super::world::World;
 use crate::id::{Address, LinkId, NodeId};
@@ -23,6 +24,12 @@ impl World {
         let (low, high) = (a.min(b).0 as u64, a.max(b).0 as u64);
         let pair = self.pair_seed ^ (low << 32 | high).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         self.network.one_way(&self.nodes[a.0].site, &self.nodes[b.0].site, pair)
+    }
+
+    /// What a frame takes from one node to another at least: one way and the processing there,
+    /// as if the uplink were infinitely wide.
+    pub(super) fn direct(&self, from: NodeIx, to: NodeIx) -> Duration {
+        self.one_way(from, to) + self.network.processing
     }
 
     pub(super) fn dial(&mut self, dialler: NodeIx, target: NodeId, addresses: &[Address]) {
@@ -119,8 +126,16 @@ impl World {
     }
 
     /// Puts a frame on the uplink; `late` is what it waited besides.
-    pub(super) fn transmit(&mut self, conn: ConnIx, side: Side, lane: Lane, frame: Bytes, late: Duration) {
+    pub(super) fn transmit(
+        &mut self,
+        conn: ConnIx,
+        side: Side,
+        lane: Lane,
+        mut frame: Bytes,
+        late: Duration,
+    ) {
         let one_way = self.conns[conn].one_way;
+        let batch = self.measure(conn, side, &mut frame);
         let from = &mut self.nodes[self.conns[conn].ends[side].node.0];
         let on_wire = frame.len() + self.network.overhead;
         let start = from.uplink_free_ns.max(self.now.as_micros().saturating_mul(1_000));
@@ -144,11 +159,25 @@ impl World {
             return;
         }
         let at = end.arrival(lane, leaves + one_way + self.network.processing + delay);
-        let arrive = |frame| Happening::Arrive { conn, to: 1 - side, lane, departed: leaves, frame };
+        let arrive = |frame| Happening::Arrive {
+            conn,
+            to: 1 - side,
+            lane,
+            departed: leaves,
+            cargo: Cargo { frame, batch },
+        };
         if twice {
             self.queue.push(at, arrive(frame.clone()));
         }
         self.queue.push(at, arrive(frame));
+    }
+
+    /// Tells the meter, if there is one; the batch in the frame.
+    fn measure(&mut self, conn: ConnIx, side: Side, frame: &mut Bytes) -> Option<BatchIx> {
+        let meter = self.meter.as_mut()?;
+        let [from, to] = [side, 1 - side].map(|side| self.conns[conn].ends[side].node);
+        let region = |node: NodeIx| self.nodes[node.0].site.region;
+        meter.on_send(from, region(from) != region(to), frame)
     }
 
     /// Whether the frame is lost for good, and by how much its losses delay it.
@@ -169,11 +198,16 @@ impl World {
             && self.rng.unit() < self.network.duplicate
     }
 
-    pub(super) fn on_arrive(&mut self, conn: ConnIx, to: Side, lane: Lane, departed: Time, frame: Bytes) {
+    pub(super) fn on_arrive(&mut self, conn: ConnIx, to: Side, lane: Lane, departed: Time, cargo: Cargo) {
+        let Cargo { frame, batch } = cargo;
         let ends = &self.conns[conn].ends;
         let never_left = ends[1 - to].killed.is_some_and(|killed| departed > killed);
         let (node, link, run) = (ends[to].node, ends[to].link, ends[to].run);
+        let from = ends[1 - to].node;
         if ends[to].open && !never_left && self.runs(node, run) {
+            if let (Some(meter), Some(batch)) = (&mut self.meter, batch) {
+                meter.on_arrive(batch, from, node);
+            }
             self.feed(node, Input::Frame { link, lane, frame });
         }
     }
