@@ -453,7 +453,6 @@ impl Engine {
     /// Pings links, and closes those that are silent or of no use.
     fn keep_links(&mut self, now: Time, out: &mut Out) {
         for link in self.links.ids() {
-            let shared = self.links.shares_any(link);
             let superseded = self.links.is_superseded(now, link, SUPERSEDED_AFTER);
             let Some(state) = self.links.get_mut(link) else { continue };
             let node = state.node;
@@ -465,7 +464,7 @@ impl Engine {
                 continue;
             }
             if now.since(state.last_needed) > UNUSED_FOR {
-                if !shared {
+                if !self.links.shares_any(link) {
                     self.dialer.foreign(now, &node);
                 }
                 self.close(link, CloseReason::Unused, out);

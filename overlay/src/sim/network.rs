@@ -91,6 +91,13 @@ impl NetworkModel {
         Self::with(Latency::Lan)
     }
 
+    /// Batches and frontiers that are lost do not come again (MODEL.md's harsher option); all other
+    /// frames stay reliable.
+    #[must_use]
+    pub fn datagrams(self) -> Self {
+        Self { datagram: Some(crate::wire::frame::is_repairable), ..self }
+    }
+
     fn with(latency: Latency) -> Self {
         Self {
             latency,

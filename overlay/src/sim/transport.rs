@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::link::{Conn, ConnIx, End, Side};
 use super::meter::BatchIx;
 use super::network::NetworkModel;
-use super::node::{self, Host, NodeIx};
+use super::node::{self, Host, Leaving, NodeIx};
 use super::queue::{Cargo, Happening};
 use super::record::{Captured, What};
 use super::world::World;
@@ -15,7 +15,7 @@ use crate::id::{Address, LinkId, NodeId};
 use crate::io::{CloseReason, Input, Lane};
 use crate::time::Time;
 
-/// How long a driver gathers before it reports what has drained.
+/// How long a driver gathers before it reports what has left its queues.
 const DRAIN_QUANTUM: Duration = Duration::from_micros(200);
 
 impl World {
@@ -136,7 +136,8 @@ impl World {
     ) {
         let one_way = self.conns[conn].one_way;
         let batch = self.measure(conn, side, &mut frame);
-        let from = &mut self.nodes[self.conns[conn].ends[side].node.0];
+        let (from, link) = (self.conns[conn].ends[side].node, self.conns[conn].ends[side].link);
+        let from = &mut self.nodes[from.0];
         let on_wire = frame.len() + self.network.overhead;
         let start = from.uplink_free_ns.max(self.now.as_micros().saturating_mul(1_000));
         from.uplink_free_ns = start.saturating_add(from.serialisation_ns(on_wire));
@@ -149,15 +150,11 @@ impl World {
         self.traffic.bytes += on_wire as u64;
         self.traffic.lost += u64::from(lost);
 
-        let end = &mut self.conns[conn].ends[side];
-        end.draining(leaves, lane, frame.len());
-        if !end.drain_scheduled {
-            end.drain_scheduled = true;
-            self.queue.push(leaves, Happening::Drain { conn, side });
-        }
+        self.occupy_uplink(conn, side, Leaving { at: leaves, link, lane, bytes: frame.len() });
         if lost {
             return;
         }
+        let end = &mut self.conns[conn].ends[side];
         let at = end.arrival(lane, leaves + one_way + self.network.processing + delay);
         let arrive = |frame| Happening::Arrive {
             conn,
@@ -212,19 +209,36 @@ impl World {
         }
     }
 
-    pub(super) fn on_drain(&mut self, conn: ConnIx, side: Side) {
-        let end = &mut self.conns[conn].ends[side];
-        end.drain_scheduled = false;
-        let bytes = end.drained(self.now);
-        if let Some(next) = end.next_drain() {
-            end.drain_scheduled = true;
-            self.queue.push(next.max(self.now + DRAIN_QUANTUM), Happening::Drain { conn, side });
+    /// Notes what is on an uplink, and has its engine told when it is out.
+    fn occupy_uplink(&mut self, conn: ConnIx, side: Side, leaving: Leaving) {
+        let (ix, run) = (self.conns[conn].ends[side].node, self.conns[conn].ends[side].run);
+        let node = &mut self.nodes[ix.0];
+        node.leaving.push_back(leaving);
+        if !node.drain_scheduled {
+            node.drain_scheduled = true;
+            self.queue.push(leaving.at + DRAIN_QUANTUM, Happening::Drain { node: ix, run });
         }
-        let (node, link, run) = (end.node, end.link, end.run);
-        for (lane, bytes) in [Lane::Live, Lane::Bulk].into_iter().zip(bytes) {
-            if bytes > 0 && self.conns[conn].ends[side].open && self.runs(node, run) {
-                self.feed(node, Input::Drained { link, lane, bytes });
+    }
+
+    pub(super) fn on_drain(&mut self, ix: NodeIx, run: u32) {
+        if !self.runs(ix, run) {
+            return;
+        }
+        let node = &mut self.nodes[ix.0];
+        node.drain_scheduled = false;
+        for (link, lane, bytes) in node.left(self.now) {
+            let open =
+                self.nodes[ix.0].end(link).is_some_and(|(conn, side)| self.conns[conn].ends[side].open);
+            if open {
+                self.feed(ix, Input::Drained { link, lane, bytes });
             }
+        }
+        let node = &mut self.nodes[ix.0];
+        // Feeding may have put more on the uplink, and stopped the node.
+        if let Some(next) = node.leaving.front().filter(|_| !node.drain_scheduled) {
+            let at = next.at.max(self.now + DRAIN_QUANTUM);
+            node.drain_scheduled = true;
+            self.queue.push(at, Happening::Drain { node: ix, run });
         }
     }
 

@@ -200,6 +200,8 @@ impl World {
         node.zero = self.now;
         node.wake = None;
         node.ticks = (Time::ZERO, 0);
+        node.leaving.clear();
+        node.drain_scheduled = false;
         node.known = node.disk.met.clone();
         let joins: Vec<Input> = node.groups.iter().map(|it| Input::Join(Box::new(it.clone()))).collect();
         self.record(ix, What::Started { with_disk });
@@ -399,7 +401,7 @@ impl World {
             Happening::Arrive { conn, to, lane, departed, cargo } => {
                 self.on_arrive(conn, to, lane, departed, cargo);
             }
-            Happening::Drain { conn, side } => self.on_drain(conn, side),
+            Happening::Drain { node, run } => self.on_drain(node, run),
             Happening::Open { dialler, run, target } => self.on_open(dialler, run, target),
             Happening::DialFailed { node, run, target } => {
                 if self.runs(node, run) {
