@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn bytes_leave_in_order_and_are_told_by_link_and_lane() {
-        let site = NetworkModel::lan().place(&mut Rng::new(1));
+        let site = NetworkModel::lan().place(0, &mut Rng::new(1));
         let mut node = SimNode::new([1; 32], site, Vec::new());
         for (at, link, lane, bytes) in
             [(10, 7, Lane::Live, 3), (20, 8, Lane::Live, 5), (30, 7, Lane::Live, 4), (40, 7, Lane::Bulk, 9)]

@@ -136,7 +136,7 @@ impl World {
     /// A new node with a key of the caller's choice.
     pub fn add_node_with_key(&mut self, groups: &[Descriptor], secret_key: [u8; 32]) -> NodeIx {
         let ix = NodeIx(self.nodes.len());
-        let node = SimNode::new(secret_key, self.network.place(&mut self.rng), groups.to_vec());
+        let node = SimNode::new(secret_key, self.network.place(ix.0, &mut self.rng), groups.to_vec());
         self.index.insert(node.id, ix);
         self.nodes.push(node);
         ix

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::options::Experiment;
 
-/// So long after a kill the message is published by whose delay it is judged (MODEL.md §3).
+/// So long after a kill the message is published by whose delay it is judged.
 pub(super) const AFTER_KILL: Duration = Duration::from_millis(20);
 
 /// One thing that happens.

@@ -1,10 +1,10 @@
-//! What it all came to: MODEL.md §2.
+//! What it all came to: the definitions stand in `docs/simulator.md`.
 
 use std::time::Duration;
 
 use super::measures::{Measures, Stretch, Tail, Times, round};
 use super::runner::{Life, Runner};
-use crate::sim::meter::{Message, Meter, Stats};
+use crate::sim::meter::{Histogram, Message, Meter, Stats, Sums, UNDELIVERED};
 use crate::sim::node::NodeIx;
 use crate::time::Time;
 
@@ -51,7 +51,7 @@ pub(super) fn judge(runner: &mut Runner<'_>) -> Measures {
         idle_bytes_per_s: round(runner.idle_bytes_per_s(), 3),
         border_crossings: per_batch(sums.border_crossings),
         max_node_sends: sums.most_sends,
-        latency_ms: meter.ledger.latency.stats().map(|it| Times::of(&it)),
+        latency_ms: latency(runner, &meter, &placed),
         settled_last_ms: killed.as_ref().and_then(|it| it.settled_last_ms),
         first_after_kill_ms: killed.as_ref().map(|it| it.first),
         extra_ms: killed.as_ref().and_then(|it| it.extra),
@@ -94,13 +94,36 @@ pub(super) fn has_come_to_all(runner: &Runner<'_>, number: usize) -> bool {
 }
 
 /// What became of the batches of these messages that were published since.
-fn sums(meter: &Meter, placed: &[&Message], since: Time) -> crate::sim::meter::Sums {
+fn sums(meter: &Meter, placed: &[&Message], since: Time) -> Sums {
     let late = placed.iter().filter(|it| it.published >= since);
     let mut batches: Vec<_> = late.filter_map(|it| meter.batches.number(&it.batch?)).collect();
     // Messages that travelled together are next to each other, unless sources took turns.
     batches.sort_unstable();
     batches.dedup();
     meter.batches.sum(batches.into_iter())
+}
+
+/// When a message came to each member to which it is owed, besides its source, µs.
+fn delays_owed<'a>(
+    runner: &'a Runner<'_>,
+    meter: &Meter,
+    message: &'a Message,
+) -> impl Iterator<Item = (NodeIx, u32)> + use<'a> {
+    let source = meter.ledger.node_of(message.source);
+    let lives = runner.lives.iter().enumerate().map(|(node, life)| (NodeIx(node), life));
+    lives
+        .filter(move |(node, life)| *node != source && owes(runner, message, life))
+        .filter_map(|(node, _)| Some((node, message.delay(node)?)))
+}
+
+fn latency(runner: &Runner<'_>, meter: &Meter, placed: &[&Message]) -> Option<Times> {
+    let mut histogram = Histogram::default();
+    for message in placed {
+        for (_, delay) in delays_owed(runner, meter, message) {
+            histogram.add(Duration::from_micros(u64::from(delay)));
+        }
+    }
+    histogram.stats().map(|it| Times::of(&it))
 }
 
 /// For each message, the statistics of its delays over those of the direct delays to the same
@@ -112,11 +135,9 @@ fn stretch(runner: &Runner<'_>, meter: &Meter, placed: &[&Message]) -> Option<St
         let source = meter.ledger.node_of(message.source);
         through.clear();
         direct.clear();
-        for node in (0..runner.lives.len()).map(NodeIx).filter(|it| *it != source) {
-            if let Some(delay) = message.delay(node) {
-                through.push(delay);
-                direct.push(runner.world.direct(source, node).as_micros() as u32);
-            }
+        for (node, delay) in delays_owed(runner, meter, message) {
+            through.push(delay);
+            direct.push(runner.world.direct(source, node).as_micros() as u32);
         }
         if let (Some(through), Some(direct)) = (Stats::of(&mut through), Stats::of(&mut direct)) {
             mean += through.mean / direct.mean;
@@ -164,8 +185,7 @@ fn after_kill(runner: &Runner<'_>, meter: &Meter) -> Option<AfterKill> {
 fn usual(messages: &[Message], source: usize, killed_at: Time) -> Vec<&Message> {
     let done = |it: &&Message| it.source == source && it.batch.is_some() && it.published < killed_at;
     let before: Vec<_> = messages.iter().filter(done).collect();
-    let reached =
-        |it: &Message| it.delays.iter().filter(|delay| **delay != crate::sim::meter::UNDELIVERED).count();
+    let reached = |it: &Message| it.delays.iter().filter(|delay| **delay != UNDELIVERED).count();
     let all = before.iter().map(|it| reached(it)).max().unwrap_or(0);
     let settled = |it: &&Message| {
         let last = Duration::from_micros(u64::from(last_delay(it)));
@@ -175,5 +195,5 @@ fn usual(messages: &[Message], source: usize, killed_at: Time) -> Vec<&Message> 
 }
 
 fn last_delay(message: &Message) -> u32 {
-    message.delays.iter().copied().filter(|it| *it != crate::sim::meter::UNDELIVERED).max().unwrap_or(0)
+    message.delays.iter().copied().filter(|it| *it != UNDELIVERED).max().unwrap_or(0)
 }

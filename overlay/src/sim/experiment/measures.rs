@@ -52,7 +52,7 @@ pub struct Measures {
     pub border_crossings: f64,
     /// The most copies of one batch that one member sent.
     pub max_node_sends: u16,
-    /// From the publishing to the delivery at the other members.
+    /// From the publishing to the delivery at the other members to which it is owed.
     pub latency_ms: Option<Times>,
     /// How long the source that is judged took to reach its last member, before the kill: the
     /// mean over its last 5 messages that had come to all by then.

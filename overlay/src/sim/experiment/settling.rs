@@ -1,4 +1,4 @@
-//! When a group has settled: MODEL.md §2.
+//! When a group has settled: every member is ready, and the mean delay along its tree stands still.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

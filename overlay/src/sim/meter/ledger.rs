@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::Histogram;
 use crate::descriptor::Order;
 use crate::id::{BatchId, NodeId, PublishId, Seq};
 use crate::io::Delivery;
@@ -61,8 +60,6 @@ pub(in crate::sim) struct Ledger {
     next: Vec<Vec<u32>>,
     /// Causes that a node was not given before what they caused: they must not come later.
     passed_over: BTreeMap<(NodeIx, usize), u32>,
-    /// Delays at other nodes than the source.
-    pub(in crate::sim) latency: Histogram,
     pub(in crate::sim) duplicates: u64,
     pub(in crate::sim) order_violations: u64,
     pub(in crate::sim) rejected: u64,
@@ -77,7 +74,6 @@ impl Ledger {
             by_id: BTreeMap::new(),
             next: Vec::new(),
             passed_over: BTreeMap::new(),
-            latency: Histogram::default(),
             duplicates: 0,
             order_violations: 0,
             rejected: 0,
@@ -147,14 +143,10 @@ impl Ledger {
             self.duplicates += 1;
             return;
         }
-        let delay = now.since(message.published);
         if message.delays.len() <= node.0 {
             message.delays.resize(node.0 + 1, UNDELIVERED);
         }
-        message.delays[node.0] = micros(delay);
-        if self.sources[source].node != node {
-            self.latency.add(delay);
-        }
+        message.delays[node.0] = micros(now.since(message.published));
         if self.order >= Order::Causal {
             self.check_causes(node, number);
         }
@@ -271,7 +263,7 @@ mod tests {
         deliver(&mut ledger, B, 0, 0);
         deliver(&mut ledger, B, 0, 0);
         assert_eq!((ledger.duplicates, ledger.order_violations), (1, 0));
-        assert_eq!(ledger.latency.stats().map(|it| it.max), Some(700.0));
+        assert_eq!(ledger.messages[0].delay(B), Some(700));
     }
 
     #[test]
