@@ -9,6 +9,7 @@ use treecast_node::control::protocol::Wait;
 
 use crate::input::{Bound, GroupName, NewName, Since, duration, order, route, wait};
 use crate::output::ColorChoice;
+use crate::sim::SimFlags;
 
 /// Talk on your own network: no server, nothing to set up.
 #[derive(Debug, Parser)]
@@ -212,6 +213,17 @@ A flag wins over TREECAST_… in the environment, that over the TOML file, that 
     /// Measure real nodes in this process, over real transports.
     #[command(after_help = "Example:\n  treecast bench --nodes 10 --size 1024 --seconds 5")]
     Bench(BenchArgs),
+    /// Simulate a group on virtual time: what it would cost, how long it would take.
+    #[command(after_help = "\
+Examples:
+  treecast sim
+  treecast sim --nodes 1000 --noise 0 --seeds 5
+  treecast sim --kill 30@10 --loss 0.02 --json
+  treecast sim --scenario bad-day.toml          a file: nodes = 1000, kill = \"30@20\", …
+
+The real protocol runs, on a model of the network. Nodes start all at once; T and all @SECONDs count from when the group has \
+settled and was silent for 10 s. The same seed gives the same run, everywhere.")]
+    Sim(Box<SimArgs>),
     /// Print the manual page.
     #[command(after_help = "Example:\n  treecast man | man -l -")]
     Man,
@@ -235,6 +247,17 @@ pub(crate) struct BenchArgs {
     /// The group's order: unordered, fifo or causal.
     #[arg(long, default_value = "causal")]
     pub(crate) order: treecast_overlay::Order,
+}
+
+/// `sim`
+#[derive(Debug, Args)]
+pub(crate) struct SimArgs {
+    /// What is tried.
+    #[command(flatten)]
+    pub(crate) flags: SimFlags,
+    /// Read the options from this TOML file, under the same names; what is typed wins.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) scenario: Option<PathBuf>,
 }
 
 /// `up`

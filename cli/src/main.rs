@@ -14,6 +14,7 @@ mod logs;
 mod output;
 mod settings;
 mod signals;
+mod sim;
 mod stdio;
 mod usage;
 

@@ -14,7 +14,7 @@ use crate::group::{Entry, Group};
 use crate::id::{Address, Digest, GroupId, Life, LinkId, NodeId, PublishId, Seq, Token};
 use crate::identity::Identity;
 use crate::io::{
-    CloseReason, CollectionView, Event, GroupView, Input, Lane, Output, PublishError, TrafficView,
+    CloseReason, CollectionView, Event, GroupView, Input, Lane, Output, PublishError, TrafficView, TreeView,
 };
 use crate::links::{Links, tag};
 use crate::out::Out;
@@ -113,10 +113,23 @@ impl Engine {
     /// # Errors
     /// When the configuration is out of range.
     pub fn new(start: Start) -> Result<Self, ConfigError> {
+        let identity = Identity::new(&start.secret_key);
+        Self::with_identity(start, identity)
+    }
+
+    /// A node that neither makes nor checks signatures: for simulations only, where all
+    /// nodes are ours.
+    #[cfg(feature = "sim")]
+    pub(crate) fn trusting(start: Start) -> Result<Self, ConfigError> {
+        let identity = Identity::trusting(&start.secret_key);
+        Self::with_identity(start, identity)
+    }
+
+    fn with_identity(start: Start, identity: Identity) -> Result<Self, ConfigError> {
         start.config.check()?;
         Ok(Self {
             config: start.config,
-            identity: Identity::new(&start.secret_key),
+            identity,
             rng: Rng::new(start.seed),
             unix_ms: start.unix_ms,
             last_life: start.last_life,
@@ -214,6 +227,11 @@ impl Engine {
     pub fn group(&self, now: Time, group: GroupId) -> Option<GroupView> {
         let (group, traffic) = &**self.groups.get(&group)?;
         Some(group.view(now, &self.links, &self.config, *traffic))
+    }
+
+    /// This node's places in the group's trees.
+    pub fn trees(&self, now: Time, group: GroupId) -> Vec<TreeView> {
+        self.groups.get(&group).map(|it| it.0.trees(now, &self.links, &self.config)).unwrap_or_default()
     }
 
     /// Round trip to a linked node, measured by pings.

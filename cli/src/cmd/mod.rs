@@ -11,6 +11,7 @@ mod man;
 mod peers;
 mod ping;
 mod publish;
+mod sim;
 mod status;
 mod sub;
 mod tree;
@@ -73,6 +74,7 @@ async fn run_brief(verb: Verb, settings: &Settings, screen: &Screen) -> Result<u
         Verb::Completions(args) => completions::run(&args, screen),
         Verb::Man => man::run(screen),
         Verb::Bench(args) => bench::run(args, screen).await,
+        Verb::Sim(args) => sim::run(*args, screen).await,
         Verb::Up(_) | Verb::Chat(_) | Verb::Pub(_) | Verb::Sub(_) | Verb::Tree(_) => {
             Err(Stop::Failed(crate::failure::bug("A command went the wrong way.")))
         }

@@ -131,7 +131,9 @@ impl Group {
         if settled || one.source == ctx.me() || !self.descriptor.admits(&one.source) {
             return Ok(());
         }
-        self.check(&first).and_then(|()| self.check(&second)).map_err(|_| Violation("bad signature"))?;
+        self.check(ctx, &first)
+            .and_then(|()| self.check(ctx, &second))
+            .map_err(|_| Violation("bad signature"))?;
         // Also of a source that we have heard nothing of yet.
         if let Err(cap) = self.sources.open((one.source, one.life), ctx.config) {
             self.overload(ctx, cap);

@@ -247,7 +247,10 @@ impl Group {
     pub(super) fn handle_forward_join(&mut self, ctx: &mut Ctx<'_>, from: NodeId, walk: &ForwardJoin) {
         let Ok(record) = MemberRecord::parse(&walk.record) else { return };
         let joiner = record.node;
-        if joiner == ctx.me() || record.check(&self.id).is_err() || !self.descriptor.admits(&joiner) {
+        if joiner == ctx.me()
+            || record.check(&self.id, ctx.identity.signatures()).is_err()
+            || !self.descriptor.admits(&joiner)
+        {
             return;
         }
         let onward: Vec<_> =
@@ -422,7 +425,8 @@ impl Group {
         for bytes in records.members.iter().take(ctx.config.shuffle_size) {
             let Ok(record) = MemberRecord::parse(bytes) else { continue };
             let welcome = record.standing == Standing::Online && self.descriptor.admits(&record.node);
-            if record.node != ctx.me() && welcome && record.check(&self.id).is_ok() {
+            if record.node != ctx.me() && welcome && record.check(&self.id, ctx.identity.signatures()).is_ok()
+            {
                 self.views.remember(ctx.rng, ctx.config, record);
             }
         }
@@ -471,7 +475,10 @@ impl Group {
                     fresh.push(bytes.clone());
                     self.on_record(ctx, &record);
                 }
-                Merged::Full if record.standing == Standing::Online && record.check(&self.id).is_ok() => {
+                Merged::Full
+                    if record.standing == Standing::Online
+                        && record.check(&self.id, ctx.identity.signatures()).is_ok() =>
+                {
                     self.views.remember(ctx.rng, ctx.config, record);
                 }
                 Merged::Ourselves(incarnation) if !matches!(self.phase, Phase::Going(_)) => {

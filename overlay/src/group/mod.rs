@@ -133,7 +133,7 @@ impl Group {
             entered: now,
             nick,
             addresses,
-            roster: Roster::new(id, own, ctx.config.roster),
+            roster: Roster::new(id, own, ctx.config.roster, ctx.identity.signatures()),
             views: Views::new(now, ctx.rng, ctx.config),
             detector: Detector::default(),
             tree: Tree::new(now, ctx.me()),

@@ -241,7 +241,7 @@ impl Group {
             if ack.source == ctx.me() {
                 if self.descriptor.admits(&ack.member)
                     && ack.member != ctx.me()
-                    && ack.check(&self.id, bytes).is_ok()
+                    && ack.check(&self.id, bytes, ctx.identity.signatures()).is_ok()
                 {
                     self.receipts.on_ack(&ack);
                     self.on_taken(ctx, (ack.source, ack.life), ack.next);

@@ -3,7 +3,7 @@
 use super::{Group, Sight};
 use crate::config::Config;
 use crate::id::GroupId;
-use crate::io::{CollectionView, GroupView, MemberView, TrafficView, TreeId};
+use crate::io::{CollectionView, GroupView, MemberView, TrafficView, TreeId, TreeView};
 use crate::links::Links;
 use crate::time::Time;
 
@@ -12,8 +12,11 @@ impl Group {
         TreeId::Core(self.tree.root())
     }
 
+    pub(crate) fn trees(&self, now: Time, links: &Links, config: &Config) -> Vec<TreeView> {
+        vec![self.tree.view(&Sight { now, links, config })]
+    }
+
     pub(crate) fn view(&self, now: Time, links: &Links, config: &Config, traffic: TrafficView) -> GroupView {
-        let sight = Sight { now, links, config };
         let member = |(node, member): (&crate::id::NodeId, &super::membership::roster::Member)| MemberView {
             node: *node,
             nick: member.record.nick.clone(),
@@ -26,7 +29,7 @@ impl Group {
             descriptor: self.descriptor.clone(),
             ready: self.ready,
             members: self.roster.iter().map(member).collect(),
-            trees: vec![self.tree.view(&sight)],
+            trees: self.trees(now, links, config),
             delivered: self
                 .sources
                 .lives()

@@ -101,7 +101,7 @@ impl Group {
     pub(super) fn handle_records(&mut self, ctx: &mut Ctx<'_>, from: NodeId, records: &Records) {
         self.merge_records(ctx, Some(&from), &records.members);
         for bytes in records.suspicions.iter().take(ctx.config.roster) {
-            if let Ok(suspicion) = Suspicion::open(&self.id, bytes) {
+            if let Ok(suspicion) = Suspicion::open(&self.id, bytes, ctx.identity.signatures()) {
                 self.hear_suspicion(ctx, &from, suspicion);
             }
         }

@@ -41,9 +41,6 @@ pub(super) struct End {
     last_arrival: [Time; 2],
     /// What waits for a cut to heal.
     pub(super) stalled: VecDeque<(Lane, Bytes)>,
-    /// What is on its way out of the uplink, and when it will have left.
-    draining: VecDeque<(Time, Lane, usize)>,
-    pub(super) drain_scheduled: bool,
 }
 
 impl End {
@@ -58,8 +55,6 @@ impl End {
             killed: None,
             last_arrival: [Time::ZERO; 2],
             stalled: VecDeque::new(),
-            draining: VecDeque::new(),
-            drain_scheduled: false,
         }
     }
 
@@ -75,32 +70,10 @@ impl End {
         self.last_arrival[0].max(self.last_arrival[1])
     }
 
-    pub(super) fn draining(&mut self, leaves: Time, lane: Lane, bytes: usize) {
-        self.draining.push_back((leaves, lane, bytes));
-    }
-
-    /// Takes what has left by `now`: bytes of the live lane, bytes of the bulk lane.
-    pub(super) fn drained(&mut self, now: Time) -> [usize; 2] {
-        let mut bytes = [0; 2];
-        while let Some((leaves, lane, len)) = self.draining.front() {
-            if *leaves > now {
-                break;
-            }
-            bytes[*lane as usize] += len;
-            self.draining.pop_front();
-        }
-        bytes
-    }
-
-    pub(super) fn next_drain(&self) -> Option<Time> {
-        self.draining.front().map(|(leaves, _, _)| *leaves)
-    }
-
     /// No frame passes any more, either way.
     pub(super) fn shut(&mut self) {
         self.open = false;
         self.stalled = VecDeque::new();
-        self.draining = VecDeque::new();
     }
 }
 
@@ -116,15 +89,5 @@ mod tests {
         assert_eq!(end.arrival(Lane::Live, at(100)), at(100));
         assert_eq!(end.arrival(Lane::Bulk, at(200)), at(900));
         assert_eq!(end.all_arrived(), at(900));
-    }
-
-    #[test]
-    fn bytes_are_drained_as_they_leave() {
-        let mut end = End::new(NodeIx(0), 1, LinkId(0));
-        end.draining(Time::from_micros(10), Lane::Live, 3);
-        end.draining(Time::from_micros(20), Lane::Bulk, 5);
-        end.draining(Time::from_micros(30), Lane::Live, 7);
-        assert_eq!(end.drained(Time::from_micros(20)), [3, 5]);
-        assert_eq!(end.next_drain(), Some(Time::from_micros(30)));
     }
 }

@@ -19,8 +19,10 @@
 //! world.run_until(Time::from_micros(1_000_000));
 //! ```
 
+mod experiment;
 mod faults;
 mod link;
+mod meter;
 mod network;
 mod node;
 mod queue;
@@ -31,6 +33,10 @@ mod trace;
 mod transport;
 mod world;
 
+pub use experiment::{
+    CONTACTS, Experiment, ExperimentError, Joiners, Kill, Killed, Measures, Partition, Stretch, Tail, Times,
+    UnreadableOption,
+};
 pub use faults::Crash;
 pub use network::{Latency, NetworkModel};
 pub use node::NodeIx;

@@ -3,6 +3,7 @@
 //! The default, "regions", has the latencies, shares and access classes of nine cloud
 //! regions (approximate halves of public inter-region round trips).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::rng::Rng;
@@ -30,7 +31,7 @@ const OFFSET_MS: f64 = 3.0;
 const MBIT: u64 = 1_000_000 / 8;
 
 /// Where the time between two nodes comes from.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Latency {
     /// Nine regions with access classes. `noise` x multiplies the core part of each pair by
     /// 1 + U\[0, x\]; 0 makes the network a metric space.
@@ -47,6 +48,9 @@ pub enum Latency {
     },
     /// One switch: 0.1–0.25 ms.
     Lan,
+    /// As it was measured, or is made up: one-way latencies by the numbers of two nodes, a row each,
+    /// of which the half below the diagonal is read. Nodes beyond the last row take the rows anew.
+    Matrix(Arc<Vec<Vec<Duration>>>),
 }
 
 /// The network of a [`World`](super::World).
@@ -91,6 +95,19 @@ impl NetworkModel {
         Self::with(Latency::Lan)
     }
 
+    /// Batches and frontiers that are lost do not come again (as in most papers' models); all
+    /// other frames stay reliable.
+    #[must_use]
+    pub fn datagrams(self) -> Self {
+        Self { datagram: Some(crate::wire::frame::is_repairable), ..self }
+    }
+
+    /// One-way latencies by the numbers of two nodes, lower first.
+    pub fn matrix(nodes: usize, one_way: impl Fn(usize, usize) -> Duration) -> Self {
+        let row = |high| (0..nodes).map(|low| one_way(low.min(high), low.max(high))).collect();
+        Self::with(Latency::Matrix(Arc::new((0..nodes).map(row).collect())))
+    }
+
     fn with(latency: Latency) -> Self {
         Self {
             latency,
@@ -108,12 +125,11 @@ impl NetworkModel {
     }
 
     /// Where a new node is.
-    pub(super) fn place(&self, rng: &mut Rng) -> Site {
-        match self.latency {
+    pub(super) fn place(&self, number: usize, rng: &mut Rng) -> Site {
+        match &self.latency {
             Latency::Regions { .. } => Site::in_a_region(rng),
-            Latency::Uniform { .. } | Latency::Lan => {
-                Site { region: 0, x: 0.0, y: 0.0, access_ms: 0.0, bytes_per_s: 1_000 * MBIT }
-            }
+            Latency::Uniform { .. } | Latency::Lan => Site::at(0),
+            Latency::Matrix(rows) => Site::at(number % rows.len().max(1)),
         }
     }
 
@@ -121,13 +137,17 @@ impl NetworkModel {
     /// processing. `pair` is a number fixed for the pair, any 64 bits.
     pub(super) fn one_way(&self, a: &Site, b: &Site, pair: u64) -> Duration {
         let share = Rng::new(pair).unit();
-        match self.latency {
+        match &self.latency {
             Latency::Regions { noise } => {
                 let core = f64::from(REGION_MS[a.region][b.region]) + (a.x - b.x).hypot(a.y - b.y);
                 Duration::from_secs_f64((core * (1.0 + noise * share) + a.access_ms + b.access_ms) / 1_000.0)
             }
-            Latency::Uniform { from, to } => from + to.saturating_sub(from).mul_f64(share),
+            Latency::Uniform { from, to } => *from + to.saturating_sub(*from).mul_f64(share),
             Latency::Lan => Duration::from_micros(100) + Duration::from_micros(150).mul_f64(share),
+            Latency::Matrix(rows) => {
+                let row = rows.get(a.row.max(b.row));
+                row.and_then(|row| row.get(a.row.min(b.row))).copied().unwrap_or_default()
+            }
         }
     }
 
@@ -141,6 +161,8 @@ impl NetworkModel {
 #[derive(Debug, Clone)]
 pub(super) struct Site {
     pub(super) region: usize,
+    /// Of a given matrix.
+    row: usize,
     x: f64,
     y: f64,
     access_ms: f64,
@@ -148,6 +170,11 @@ pub(super) struct Site {
 }
 
 impl Site {
+    /// Somewhere without an access of its own.
+    fn at(row: usize) -> Self {
+        Self { region: 0, row, x: 0.0, y: 0.0, access_ms: 0.0, bytes_per_s: 1_000 * MBIT }
+    }
+
     fn in_a_region(rng: &mut Rng) -> Self {
         let mut draw = rng.below(100) as u64;
         let region = REGION_SHARE.iter().position(|share| {
@@ -164,6 +191,7 @@ impl Site {
         };
         Self {
             region: region.expect("the shares sum to 100"),
+            row: 0,
             x: x * OFFSET_MS,
             y: y * OFFSET_MS,
             access_ms: least + (most - least) * rng.unit(),
@@ -199,7 +227,7 @@ mod tests {
         let noisy = NetworkModel::regions();
         let mut rng = Rng::new(1);
         for pair in 0..200 {
-            let (a, b) = (metric.place(&mut rng), metric.place(&mut rng));
+            let (a, b) = (metric.place(0, &mut rng), metric.place(0, &mut rng));
             let (base, with) = (metric.one_way(&a, &b, pair), noisy.one_way(&a, &b, pair));
             assert!(with >= base && with <= base.mul_f64(1.25), "{base:?} {with:?}");
             assert_eq!(with, noisy.one_way(&b, &a, pair));
@@ -222,7 +250,7 @@ mod tests {
     fn uniform_stays_between_its_bounds() {
         let (from, to) = (Duration::from_millis(10), Duration::from_millis(50));
         let model = NetworkModel::uniform(from, to);
-        let site = model.place(&mut Rng::new(0));
+        let site = model.place(0, &mut Rng::new(0));
         for pair in 0..100 {
             let one_way = model.one_way(&site, &site, pair);
             assert!(one_way >= from && one_way <= to);

@@ -1,13 +1,13 @@
 //! One simulated node: its engine while it runs, its disk, its place.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::link::{ConnIx, Side};
 use super::network::Site;
 use crate::descriptor::Descriptor;
 use crate::engine::{Engine, PastLife};
 use crate::id::{Address, GroupId, Life, LinkId, NodeId};
-use crate::io::Write;
+use crate::io::{Lane, Write};
 use crate::time::Time;
 
 /// A node's place in the world's list; it stays through restarts.
@@ -50,6 +50,16 @@ impl Disk {
     }
 }
 
+/// A frame on its way out of an uplink.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Leaving {
+    /// When its last byte is out.
+    pub(super) at: Time,
+    pub(super) link: LinkId,
+    pub(super) lane: Lane,
+    pub(super) bytes: usize,
+}
+
 pub(super) struct SimNode {
     pub(super) id: NodeId,
     pub(super) secret_key: [u8; 32],
@@ -72,6 +82,9 @@ pub(super) struct SimNode {
     pub(super) known: BTreeSet<NodeIx>,
     /// When its uplink is free again, nanoseconds.
     pub(super) uplink_free_ns: u64,
+    /// What is on its way out of the uplink.
+    pub(super) leaving: VecDeque<Leaving>,
+    pub(super) drain_scheduled: bool,
     /// The earliest wake-up in the queue.
     pub(super) wake: Option<Time>,
     /// Ticks taken at one moment: an engine whose deadline does not advance is broken.
@@ -96,6 +109,8 @@ impl SimNode {
             links: Vec::new(),
             known: BTreeSet::new(),
             uplink_free_ns: 0,
+            leaving: VecDeque::new(),
+            drain_scheduled: false,
             wake: None,
             ticks: (Time::ZERO, 0),
         }
@@ -115,6 +130,20 @@ impl SimNode {
         usize::try_from(link.0).ok().and_then(|number| self.links.get(number)).copied()
     }
 
+    /// Takes what has left the uplink by `now`: bytes of each link and lane, in the order in
+    /// which they began to leave.
+    pub(super) fn left(&mut self, now: Time) -> Vec<(LinkId, Lane, usize)> {
+        let mut left: Vec<(LinkId, Lane, usize)> = Vec::new();
+        while let Some(frame) = self.leaving.front().filter(|it| it.at <= now) {
+            match left.iter_mut().find(|(link, lane, _)| (*link, *lane) == (frame.link, frame.lane)) {
+                Some((_, _, bytes)) => *bytes += frame.bytes,
+                None => left.push((frame.link, frame.lane, frame.bytes)),
+            }
+            self.leaving.pop_front();
+        }
+        left
+    }
+
     /// Whether dials reach somebody.
     pub(super) fn listens(&self) -> bool {
         self.engine.is_some() || self.puppet
@@ -129,4 +158,26 @@ impl SimNode {
 /// Where a node can be reached: its number.
 pub(super) fn address(node: NodeIx) -> Address {
     Address::new(format!("/sim/{}", node.0).into_bytes()).expect("a short address")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+    use crate::sim::network::NetworkModel;
+
+    #[test]
+    fn bytes_leave_in_order_and_are_told_by_link_and_lane() {
+        let site = NetworkModel::lan().place(0, &mut Rng::new(1));
+        let mut node = SimNode::new([1; 32], site, Vec::new());
+        for (at, link, lane, bytes) in
+            [(10, 7, Lane::Live, 3), (20, 8, Lane::Live, 5), (30, 7, Lane::Live, 4), (40, 7, Lane::Bulk, 9)]
+        {
+            node.leaving.push_back(Leaving { at: Time::from_micros(at), link: LinkId(link), lane, bytes });
+        }
+        assert_eq!(node.left(Time::from_micros(5)), []);
+        let two = [(LinkId(7), Lane::Live, 7), (LinkId(8), Lane::Live, 5)];
+        assert_eq!(node.left(Time::from_micros(30)), two);
+        assert_eq!(node.left(Time::from_micros(40)), [(LinkId(7), Lane::Bulk, 9)]);
+    }
 }

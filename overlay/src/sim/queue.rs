@@ -1,16 +1,24 @@
 //! What is to happen, by time and then by insertion.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use bytes::Bytes;
 
 use super::link::{ConnIx, Side};
+use super::meter::BatchIx;
 use super::node::NodeIx;
 use super::scenario::Step;
 use crate::id::{NodeId, Token};
 use crate::io::Lane;
 use crate::time::Time;
+
+/// What is on its way: a frame and, where it is measured, the batch in it.
+#[derive(Debug)]
+pub(super) struct Cargo {
+    pub(super) frame: Bytes,
+    pub(super) batch: Option<BatchIx>,
+}
 
 /// One thing that will happen.
 #[derive(Debug)]
@@ -18,9 +26,9 @@ pub(super) enum Happening {
     /// A node's deadline may have come.
     Wake { node: NodeIx, run: u32 },
     /// The last byte of a frame reaches its end of the connection.
-    Arrive { conn: ConnIx, to: Side, lane: Lane, departed: Time, frame: Bytes },
-    /// Bytes have left the uplink.
-    Drain { conn: ConnIx, side: Side },
+    Arrive { conn: ConnIx, to: Side, lane: Lane, departed: Time, cargo: Cargo },
+    /// Bytes have left a node's uplink.
+    Drain { node: NodeIx, run: u32 },
     /// A handshake is done.
     Open { dialler: NodeIx, run: u32, target: NodeIx },
     /// A dial has failed.
@@ -37,52 +45,43 @@ pub(super) enum Happening {
     Step(Box<Step>),
 }
 
+/// When something happens, and where it is kept meanwhile: entries move in the heap, what they
+/// stand for does not.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
     time: Time,
     number: u64,
-    what: Happening,
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    /// The heap gives the greatest first: so the earliest is the greatest.
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.time, other.number).cmp(&(self.time, self.number))
-    }
+    slot: usize,
 }
 
 /// A priority queue whose order is total, so that runs repeat.
 #[derive(Default)]
 pub(super) struct Queue {
-    heap: BinaryHeap<Entry>,
+    heap: BinaryHeap<Reverse<Entry>>,
+    slots: Vec<Option<Happening>>,
+    free: Vec<usize>,
     pushed: u64,
 }
 
 impl Queue {
     pub(super) fn push(&mut self, time: Time, what: Happening) {
-        self.heap.push(Entry { time, number: self.pushed, what });
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        self.slots[slot] = Some(what);
+        self.heap.push(Reverse(Entry { time, number: self.pushed, slot }));
         self.pushed += 1;
     }
 
     pub(super) fn next_time(&self) -> Option<Time> {
-        self.heap.peek().map(|entry| entry.time)
+        self.heap.peek().map(|entry| entry.0.time)
     }
 
     pub(super) fn pop(&mut self) -> Option<(Time, Happening)> {
-        self.heap.pop().map(|entry| (entry.time, entry.what))
+        let Reverse(Entry { time, slot, .. }) = self.heap.pop()?;
+        self.free.push(slot);
+        Some((time, self.slots[slot].take().expect("an entry has its slot until it is popped")))
     }
 }
 

@@ -5,16 +5,17 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::link::{Conn, ConnIx, End, Side};
+use super::meter::BatchIx;
 use super::network::NetworkModel;
-use super::node::{self, Host, NodeIx};
-use super::queue::Happening;
+use super::node::{self, Host, Leaving, NodeIx};
+use super::queue::{Cargo, Happening};
 use super::record::{Captured, What};
 use super::world::World;
 use crate::id::{Address, LinkId, NodeId};
 use crate::io::{CloseReason, Input, Lane};
 use crate::time::Time;
 
-/// How long a driver gathers before it reports what has drained.
+/// How long a driver gathers before it reports what has left its queues.
 const DRAIN_QUANTUM: Duration = Duration::from_micros(200);
 
 impl World {
@@ -23,6 +24,12 @@ impl World {
         let (low, high) = (a.min(b).0 as u64, a.max(b).0 as u64);
         let pair = self.pair_seed ^ (low << 32 | high).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         self.network.one_way(&self.nodes[a.0].site, &self.nodes[b.0].site, pair)
+    }
+
+    /// What a frame takes from one node to another at least: one way and the processing there,
+    /// as if the uplink were infinitely wide.
+    pub(super) fn direct(&self, from: NodeIx, to: NodeIx) -> Duration {
+        self.one_way(from, to) + self.network.processing
     }
 
     pub(super) fn dial(&mut self, dialler: NodeIx, target: NodeId, addresses: &[Address]) {
@@ -119,9 +126,18 @@ impl World {
     }
 
     /// Puts a frame on the uplink; `late` is what it waited besides.
-    pub(super) fn transmit(&mut self, conn: ConnIx, side: Side, lane: Lane, frame: Bytes, late: Duration) {
+    pub(super) fn transmit(
+        &mut self,
+        conn: ConnIx,
+        side: Side,
+        lane: Lane,
+        mut frame: Bytes,
+        late: Duration,
+    ) {
         let one_way = self.conns[conn].one_way;
-        let from = &mut self.nodes[self.conns[conn].ends[side].node.0];
+        let batch = self.measure(conn, side, &mut frame);
+        let (from, link) = (self.conns[conn].ends[side].node, self.conns[conn].ends[side].link);
+        let from = &mut self.nodes[from.0];
         let on_wire = frame.len() + self.network.overhead;
         let start = from.uplink_free_ns.max(self.now.as_micros().saturating_mul(1_000));
         from.uplink_free_ns = start.saturating_add(from.serialisation_ns(on_wire));
@@ -134,21 +150,31 @@ impl World {
         self.traffic.bytes += on_wire as u64;
         self.traffic.lost += u64::from(lost);
 
-        let end = &mut self.conns[conn].ends[side];
-        end.draining(leaves, lane, frame.len());
-        if !end.drain_scheduled {
-            end.drain_scheduled = true;
-            self.queue.push(leaves, Happening::Drain { conn, side });
-        }
+        self.occupy_uplink(conn, side, Leaving { at: leaves, link, lane, bytes: frame.len() });
         if lost {
             return;
         }
+        let end = &mut self.conns[conn].ends[side];
         let at = end.arrival(lane, leaves + one_way + self.network.processing + delay);
-        let arrive = |frame| Happening::Arrive { conn, to: 1 - side, lane, departed: leaves, frame };
+        let arrive = |frame| Happening::Arrive {
+            conn,
+            to: 1 - side,
+            lane,
+            departed: leaves,
+            cargo: Cargo { frame, batch },
+        };
         if twice {
             self.queue.push(at, arrive(frame.clone()));
         }
         self.queue.push(at, arrive(frame));
+    }
+
+    /// Tells the meter, if there is one; the batch in the frame.
+    fn measure(&mut self, conn: ConnIx, side: Side, frame: &mut Bytes) -> Option<BatchIx> {
+        let meter = self.meter.as_mut()?;
+        let [from, to] = [side, 1 - side].map(|side| self.conns[conn].ends[side].node);
+        let region = |node: NodeIx| self.nodes[node.0].site.region;
+        meter.on_send(from, region(from) != region(to), frame)
     }
 
     /// Whether the frame is lost for good, and by how much its losses delay it.
@@ -169,28 +195,50 @@ impl World {
             && self.rng.unit() < self.network.duplicate
     }
 
-    pub(super) fn on_arrive(&mut self, conn: ConnIx, to: Side, lane: Lane, departed: Time, frame: Bytes) {
+    pub(super) fn on_arrive(&mut self, conn: ConnIx, to: Side, lane: Lane, departed: Time, cargo: Cargo) {
+        let Cargo { frame, batch } = cargo;
         let ends = &self.conns[conn].ends;
         let never_left = ends[1 - to].killed.is_some_and(|killed| departed > killed);
         let (node, link, run) = (ends[to].node, ends[to].link, ends[to].run);
+        let from = ends[1 - to].node;
         if ends[to].open && !never_left && self.runs(node, run) {
+            if let (Some(meter), Some(batch)) = (&mut self.meter, batch) {
+                meter.on_arrive(batch, from, node);
+            }
             self.feed(node, Input::Frame { link, lane, frame });
         }
     }
 
-    pub(super) fn on_drain(&mut self, conn: ConnIx, side: Side) {
-        let end = &mut self.conns[conn].ends[side];
-        end.drain_scheduled = false;
-        let bytes = end.drained(self.now);
-        if let Some(next) = end.next_drain() {
-            end.drain_scheduled = true;
-            self.queue.push(next.max(self.now + DRAIN_QUANTUM), Happening::Drain { conn, side });
+    /// Notes what is on an uplink, and has its engine told when it is out.
+    fn occupy_uplink(&mut self, conn: ConnIx, side: Side, leaving: Leaving) {
+        let (ix, run) = (self.conns[conn].ends[side].node, self.conns[conn].ends[side].run);
+        let node = &mut self.nodes[ix.0];
+        node.leaving.push_back(leaving);
+        if !node.drain_scheduled {
+            node.drain_scheduled = true;
+            self.queue.push(leaving.at + DRAIN_QUANTUM, Happening::Drain { node: ix, run });
         }
-        let (node, link, run) = (end.node, end.link, end.run);
-        for (lane, bytes) in [Lane::Live, Lane::Bulk].into_iter().zip(bytes) {
-            if bytes > 0 && self.conns[conn].ends[side].open && self.runs(node, run) {
-                self.feed(node, Input::Drained { link, lane, bytes });
+    }
+
+    pub(super) fn on_drain(&mut self, ix: NodeIx, run: u32) {
+        if !self.runs(ix, run) {
+            return;
+        }
+        let node = &mut self.nodes[ix.0];
+        node.drain_scheduled = false;
+        for (link, lane, bytes) in node.left(self.now) {
+            let open =
+                self.nodes[ix.0].end(link).is_some_and(|(conn, side)| self.conns[conn].ends[side].open);
+            if open {
+                self.feed(ix, Input::Drained { link, lane, bytes });
             }
+        }
+        let node = &mut self.nodes[ix.0];
+        // Feeding may have put more on the uplink, and stopped the node.
+        if let Some(next) = node.leaving.front().filter(|_| !node.drain_scheduled) {
+            let at = next.at.max(self.now + DRAIN_QUANTUM);
+            node.drain_scheduled = true;
+            self.queue.push(at, Happening::Drain { node: ix, run });
         }
     }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::faults::Cut;
 use super::link::Conn;
+use super::meter::Meter;
 use super::network::NetworkModel;
 use super::node::{self, Host, NodeIx, SimNode};
 use super::queue::{Happening, Queue};
@@ -17,7 +18,7 @@ use crate::config::Config;
 use crate::descriptor::Descriptor;
 use crate::engine::{Engine, Start};
 use crate::id::{GroupId, LinkId, NodeId, PublishId, Token};
-use crate::io::{CollectionView, Event, GroupView, Input, Output, Write};
+use crate::io::{CollectionView, Event, GroupView, Input, Output, TreeView, Write};
 use crate::out::Out;
 use crate::rng::Rng;
 use crate::time::Time;
@@ -66,6 +67,9 @@ pub struct World {
     pub config: Config,
     /// Of the nodes that start from now on.
     pub contacts: Contacts,
+    /// Whether the nodes that start from now on take all signatures for good and make none,
+    /// as nobody forges here: Ed25519 would be most of what a large simulation does.
+    pub assume_signatures: bool,
     pub(super) network: NetworkModel,
     pub(super) now: Time,
     pub(super) queue: Queue,
@@ -80,6 +84,8 @@ pub struct World {
     pub(super) captured: Option<Vec<Captured>>,
     pub(super) capture_max: usize,
     pub(super) tamper: Option<(NodeIx, Tamper)>,
+    /// Measures instead of records.
+    pub(super) meter: Option<Box<Meter>>,
     trace: Trace,
     records: Vec<Record>,
     publications: u64,
@@ -94,6 +100,7 @@ impl World {
         Self {
             config: Config::default(),
             contacts: Contacts::First,
+            assume_signatures: false,
             network,
             now: Time::ZERO,
             queue: Queue::default(),
@@ -108,6 +115,7 @@ impl World {
             captured: None,
             capture_max: 0,
             tamper: None,
+            meter: None,
             trace: Trace::new(seed),
             records: Vec::new(),
             publications: 0,
@@ -128,7 +136,7 @@ impl World {
     /// A new node with a key of the caller's choice.
     pub fn add_node_with_key(&mut self, groups: &[Descriptor], secret_key: [u8; 32]) -> NodeIx {
         let ix = NodeIx(self.nodes.len());
-        let node = SimNode::new(secret_key, self.network.place(&mut self.rng), groups.to_vec());
+        let node = SimNode::new(secret_key, self.network.place(ix.0, &mut self.rng), groups.to_vec());
         self.index.insert(node.id, ix);
         self.nodes.push(node);
         ix
@@ -185,12 +193,15 @@ impl World {
             last_life: node.disk.last_life,
             ends: node.disk.ends.values().copied().collect(),
         };
-        node.engine = Some(Engine::new(start).expect("the world's configuration is in range"));
+        let engine = if self.assume_signatures { Engine::trusting(start) } else { Engine::new(start) };
+        node.engine = Some(engine.expect("the world's configuration is in range"));
         node.host = Host::Up;
         node.run += 1;
         node.zero = self.now;
         node.wake = None;
         node.ticks = (Time::ZERO, 0);
+        node.leaving.clear();
+        node.drain_scheduled = false;
         node.known = node.disk.met.clone();
         let joins: Vec<Input> = node.groups.iter().map(|it| Input::Join(Box::new(it.clone()))).collect();
         self.record(ix, What::Started { with_disk });
@@ -367,6 +378,12 @@ impl World {
         node.engine.as_ref()?.group(node.local(self.now), group)
     }
 
+    /// A running node's places in a group's trees.
+    pub fn trees(&self, node: NodeIx, group: GroupId) -> Vec<TreeView> {
+        let node = &self.nodes[node.0];
+        node.engine.as_ref().map(|it| it.trees(node.local(self.now), group)).unwrap_or_default()
+    }
+
     /// How full a running node's collections are.
     pub fn collections(&self, node: NodeIx) -> Vec<CollectionView> {
         self.nodes[node.0].engine.as_ref().map(Engine::collections).unwrap_or_default()
@@ -386,10 +403,10 @@ impl World {
         self.now = self.now.max(time);
         match what {
             Happening::Wake { node, run } => self.on_wake(node, run),
-            Happening::Arrive { conn, to, lane, departed, frame } => {
-                self.on_arrive(conn, to, lane, departed, frame);
+            Happening::Arrive { conn, to, lane, departed, cargo } => {
+                self.on_arrive(conn, to, lane, departed, cargo);
             }
-            Happening::Drain { conn, side } => self.on_drain(conn, side),
+            Happening::Drain { node, run } => self.on_drain(node, run),
             Happening::Open { dialler, run, target } => self.on_open(dialler, run, target),
             Happening::DialFailed { node, run, target } => {
                 if self.runs(node, run) {
@@ -481,6 +498,9 @@ impl World {
             Output::Event(event) => {
                 self.trace.event(self.now, ix, &event);
                 let stops = event == Event::ShutdownComplete;
+                if let Some(meter) = &mut self.meter {
+                    meter.on_event(self.now, ix, &event);
+                }
                 self.record(ix, What::Event(event));
                 if stops {
                     self.halt(ix, Stop::Goodbye);
@@ -505,6 +525,9 @@ impl World {
     }
 
     pub(super) fn record(&mut self, node: NodeIx, what: What) {
+        if self.meter.is_some() {
+            return;
+        }
         let run = self.nodes[node.0].run;
         self.records.push(Record { time: self.now, node, run, what });
     }

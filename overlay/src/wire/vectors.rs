@@ -17,7 +17,7 @@ use super::record::{Ack, MemberRecord, Standing, Suspicion};
 use super::ticket::Ticket;
 use crate::descriptor::{Admission, CommitteePolicy, Descriptor, Order, Predecessor, Retention, Route};
 use crate::id::{Address, BatchId, Digest, GroupId, NodeId};
-use crate::identity::{Identity, Verifier};
+use crate::identity::{Identity, Signatures, Verifier};
 use crate::links::tag;
 
 const PAGE: &str = include_str!("../../../docs/wire.md");
@@ -304,10 +304,10 @@ fn what_the_page_prints_reads_back() {
         assert_eq!(batch.header, header);
     }
     let record = MemberRecord::parse(&bytes("member record")).expect("parses");
-    record.check(&world.group).expect("signed");
-    Suspicion::open(&world.group, &bytes("suspicion")).expect("signed");
+    record.check(&world.group, Signatures::Checked).expect("signed");
+    Suspicion::open(&world.group, &bytes("suspicion"), Signatures::Checked).expect("signed");
     let ack = bytes("acknowledgement");
-    Ack::parse(&ack).expect("parses").check(&world.group, &ack).expect("signed");
+    Ack::parse(&ack).expect("parses").check(&world.group, &ack, Signatures::Checked).expect("signed");
     assert_eq!(page["ticket"].parse(), Ok(world.ticket()));
 }
 

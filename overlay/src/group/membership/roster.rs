@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_bytes::ByteBuf;
 
 use crate::id::{Address, GroupId, NodeId};
-use crate::identity::Identity;
+use crate::identity::{Identity, Signatures};
 use crate::io::{Event, MemberState};
 use crate::time::Time;
 use crate::wire::frame::RosterDigest;
@@ -68,13 +68,14 @@ pub(crate) struct Roster {
     group: GroupId,
     me: NodeId,
     cap: usize,
+    signatures: Signatures,
     members: BTreeMap<NodeId, Member>,
 }
 
 impl Roster {
-    pub(crate) fn new(group: GroupId, own: MemberRecord, cap: usize) -> Self {
+    pub(crate) fn new(group: GroupId, own: MemberRecord, cap: usize, signatures: Signatures) -> Self {
         let me = own.node;
-        Self { group, me, cap, members: BTreeMap::from([(me, Member::new(own))]) }
+        Self { group, me, cap, signatures, members: BTreeMap::from([(me, Member::new(own))]) }
     }
 
     pub(crate) fn own(&self) -> &MemberRecord {
@@ -139,7 +140,7 @@ impl Roster {
         if known.is_none() && self.is_full() && !self.make_room() {
             return Merged::Full;
         }
-        if record.check(&self.group).is_err() {
+        if record.check(&self.group, self.signatures).is_err() {
             return Merged::Forged;
         }
         if record.node == self.me {
