@@ -22,6 +22,7 @@ impl Group {
         if ctx.links.shares(&node, &self.id) {
             if wanted { self.approach(ctx, node) } else { self.on_shared(ctx, node) }
         } else if wanted {
+            self.with_tree(ctx, |tree, sight, acts| tree.on_gone(sight, &node, acts));
             self.look_for(ctx, node);
         }
     }

@@ -215,11 +215,7 @@ impl Tree {
         self.refused.remove(node);
         self.children.remove(node);
         if gone {
-            self.heard.values_mut().for_each(|it| it.doubt(node));
-        }
-        if gone && self.root.is(node) {
-            let farthest = self.heard.keys().filter_map(|it| sight.links.distance(it)).max();
-            self.root.on_root_link_lost(sight.now, &self.me, farthest.unwrap_or_default());
+            self.mark_gone(sight, node);
         }
         if self.root.is(&self.me) {
             self.root.on_child_lost(sight.now, node);
@@ -232,6 +228,21 @@ impl Tree {
             self.orphan(sight.now, ParentReason::LinkClosed);
         }
         self.reconsider(sight, acts);
+    }
+
+    /// The last link to a node is gone; it may have been no neighbour any more, as another link
+    /// closed before.
+    pub(crate) fn on_gone(&mut self, sight: &Sight<'_>, node: &NodeId, acts: &mut Vec<Act>) {
+        self.mark_gone(sight, node);
+        self.reconsider(sight, acts);
+    }
+
+    fn mark_gone(&mut self, sight: &Sight<'_>, node: &NodeId) {
+        self.heard.values_mut().for_each(|it| it.doubt(node));
+        if self.root.is(node) {
+            let farthest = self.heard.keys().filter_map(|it| sight.links.distance(it)).max();
+            self.root.on_root_link_lost(sight.now, &self.me, farthest.unwrap_or_default());
+        }
     }
 
     pub(crate) fn handle_advert(
