@@ -56,6 +56,15 @@ impl Wood {
         self.records.extend(self.world.take_records());
     }
 
+    /// A line every 50 ms.
+    fn talk(&mut self, talker: NodeIx, span: Duration) {
+        let until = self.world.now() + span;
+        while self.world.now() < until {
+            self.world.publish(talker, self.group, vec![1; 40].into());
+            self.run_for(ms(50));
+        }
+    }
+
     fn place(&self, node: NodeIx) -> TreeView {
         let mut view = self.world.view(node, self.group).expect("it runs");
         view.trees.pop().expect("one shared tree")
@@ -245,6 +254,41 @@ fn who_loses_its_parent_over_two_links_has_another_at_once() {
         wood
     };
     at_once(grow, 4_000);
+}
+
+/// A host that vanishes closes no connection: what it does not bring shows that it is gone, long before
+/// pings do.
+#[test]
+fn a_parent_that_brings_nothing_is_left_while_others_talk() {
+    let mut all = Vec::new();
+    for seed in seeds(6) {
+        let mut wood = Wood::grown(seed, NetworkModel::lan(), 20, Duration::from_secs(15));
+        let mut rng = Rng::new(seed);
+        let talker = wood.world.running().into_iter().find(|it| wood.place(*it).children.is_empty());
+        let talker = talker.expect("a tree has leaves");
+        wood.talk(talker, Duration::from_secs(2));
+        // Whoever has the talker's way to the root on its own side hears of it from below.
+        let relays: Vec<NodeIx> = wood
+            .world
+            .running()
+            .into_iter()
+            .filter(|it| !wood.place(*it).children.is_empty() && !wood.is_below(talker, *it))
+            .collect();
+        let Some(victim) = rng.pick(&relays).copied() else { continue };
+        let orphans: Vec<NodeIx> =
+            wood.world.running().into_iter().filter(|it| wood.parent(*it) == Some(victim)).collect();
+        let died = wood.world.now();
+        wood.world.crash(victim, Crash::Host);
+        wood.talk(talker, Duration::from_secs(2));
+        for node in orphans {
+            let told = wood.told(died).into_iter().find(|it| it.node == node);
+            let told = told.unwrap_or_else(|| panic!("seed {seed}: {node:?} still waits for {victim:?}"));
+            all.push(told.time.since(died));
+        }
+    }
+    all.sort_unstable();
+    eprintln!("a host vanished: {} new parents, after {all:?}", all.len());
+    assert!(all.last().is_some_and(|it| *it <= Duration::from_secs(1)));
 }
 
 /// One event for each change that a person would see: from the place told last to the new one.

@@ -272,6 +272,7 @@ impl Group {
                 self.maybe_make_batch(ctx);
             }
             Act::ParentChanged { from, to, reason } => {
+                self.repair.on_parent_speaks();
                 let tree = self.tree_id();
                 ctx.event(Event::ParentChanged { group: self.id, tree, from, to, reason });
             }

@@ -120,6 +120,8 @@ pub(crate) struct Repair {
     /// When the tree last brought something of a life: while it flows, what is behind it on
     /// its way comes by itself.
     pushed_at: BTreeMap<LifeId, Time>,
+    /// Pulls of what the parent should have brought, since it last brought anything.
+    misses: u32,
     /// Smoothed lateness of the tree behind lazy links, and its deviation (RFC 6298 §2).
     lag: Option<(Duration, Duration)>,
 }
@@ -276,6 +278,11 @@ impl Repair {
             self.told_at.remove(&life);
             self.learn(now.since(at));
         }
+    }
+
+    /// The parent brought something, or there is another.
+    pub(crate) fn on_parent_speaks(&mut self) {
+        self.misses = 0;
     }
 
     fn learn(&mut self, late: Duration) {
@@ -441,9 +448,13 @@ impl Repair {
             steps.push(Step::Gap(life, first));
         }
         let flows = self.pushed_at.get(&life).is_some_and(|at| now.since(*at) < lag * 2);
-        if want.pulls == 1 && parent.is_some_and(|it| it != target) && !flows {
+        // A second miss, be it that the first was helped at once by somebody else. Of lives that the
+        // tree never brought nothing is to be had from a parent's silence.
+        let elsewhere = parent.is_some_and(|it| it != target) && self.pushed_at.contains_key(&life);
+        if elsewhere && self.misses > 0 && !flows {
             steps.push(Step::ParentSilent(target));
         }
+        self.misses = self.misses.saturating_add(u32::from(elsewhere));
         let ranges = ask(self.known.get(&target).and_then(|it| it.get(&life)), missing, config.pull_batches);
         want.pulls = want.pulls.saturating_add(1);
         let rtt = links.rtt(&target).unwrap_or_default();

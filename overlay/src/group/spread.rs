@@ -45,6 +45,9 @@ impl Group {
         if !self.descriptor.admits(&id.source) || !self.descriptor.admits(&from) {
             return Ok(());
         }
+        if self.tree.parent() == Some(from) {
+            self.repair.on_parent_speaks();
+        }
         match self.sources.place(&id, ctx.config) {
             Place::New => {}
             Place::Held => {
