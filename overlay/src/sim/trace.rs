@@ -3,7 +3,8 @@
 use std::fmt::{self, Write as _};
 
 use super::node::NodeIx;
-use crate::io::{Event, Input};
+use crate::id::GroupId;
+use crate::io::{Delivery, Event, Input};
 use crate::time::Time;
 
 /// BLAKE3 over the run so far. As frames that enter one engine came out of another, two runs
@@ -34,9 +35,20 @@ impl Trace {
     }
 
     pub(super) fn event(&mut self, now: Time, node: NodeIx, event: &Event) {
-        let Event::Deliver { group, delivery } = event else {
-            return self.text(b'e', now, node, event);
-        };
+        match event {
+            Event::Deliver { group, delivery } => self.delivery(now, node, group, delivery),
+            // What there is most of besides: a thousand nodes meet two hundred members each.
+            Event::MemberJoined { group, node: member, nick } => {
+                self.head(b'j', now, node, nick.len() as u64);
+                self.0.update(group.as_bytes());
+                self.0.update(member.as_bytes());
+                self.0.update(nick.as_bytes());
+            }
+            other => self.text(b'e', now, node, other),
+        }
+    }
+
+    fn delivery(&mut self, now: Time, node: NodeIx, group: &GroupId, delivery: &Delivery) {
         self.head(b'm', now, node, delivery.life);
         self.0.update(group.as_bytes());
         self.0.update(delivery.source.as_bytes());

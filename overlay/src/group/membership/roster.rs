@@ -22,6 +22,8 @@ const FAILED: u8 = 3;
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) record: MemberRecord,
+    /// Of its id: a hash, and digests name all members by it.
+    tag: u64,
     /// The signed suspicions that made it count as failed; none while it does not.
     proofs: Vec<ByteBuf>,
     /// When that was found.
@@ -30,7 +32,8 @@ pub(crate) struct Member {
 
 impl Member {
     fn new(record: MemberRecord) -> Self {
-        Self { record, proofs: Vec::new(), failed_at: Time::ZERO }
+        let tag = record.node.tag();
+        Self { record, tag, proofs: Vec::new(), failed_at: Time::ZERO }
     }
 
     pub(crate) fn state(&self) -> MemberState {
@@ -206,9 +209,8 @@ impl Roster {
     }
 
     pub(crate) fn digest(&self, exchange: bool) -> RosterDigest {
-        let entry =
-            |(node, member): (&NodeId, &Member)| (node.tag(), member.record.incarnation, member.code());
-        RosterDigest { entries: self.members.iter().map(entry).collect(), exchange }
+        let entry = |member: &Member| (member.tag, member.record.incarnation, member.code());
+        RosterDigest { entries: self.members.values().map(entry).collect(), exchange }
     }
 
     /// What the sender of a digest should hear of, and what it contests.
@@ -217,7 +219,7 @@ impl Roster {
         let mut compared = Compared::default();
         for (node, member) in &self.members {
             let ours = (member.record.incarnation, member.code());
-            match theirs.get(&node.tag()) {
+            match theirs.get(&member.tag) {
                 Some((incarnation, FAILED))
                     if *incarnation == ours.0 && ours.1 == Standing::Online.code() =>
                 {

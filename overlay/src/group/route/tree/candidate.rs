@@ -64,7 +64,7 @@ impl Tree {
         advert.delay_us != u64::MAX
             && advert.path.len() < MAX_PATH
             && !advert.path.is_empty()
-            && !advert.path.contains(&self.me.tag())
+            && !advert.path.contains(&self.tag)
             && heard.is_fresh(sight)
             && self.root.accepts(advert)
             && sight.links.connected(node)

@@ -98,6 +98,8 @@ pub(super) struct Child {
 #[derive(Debug)]
 pub(crate) struct Tree {
     me: NodeId,
+    /// Ours: a hash, and looked for in every path that is heard.
+    tag: u64,
     root: Root,
     parent: Option<NodeId>,
     /// Why it is the parent, and since when.
@@ -126,6 +128,7 @@ impl Tree {
     pub(crate) fn new(now: Time, me: NodeId) -> Self {
         Self {
             me,
+            tag: me.tag(),
             root: Root::alone(now, me),
             parent: None,
             reason: ParentReason::Joined,
@@ -586,14 +589,14 @@ impl Tree {
     fn advert(&self, sight: &Sight<'_>) -> Option<Advert> {
         let free = sight.config.max_children.saturating_sub(self.children.len()) as u32;
         if self.root.is(&self.me) {
-            return Some(self.root.advert(vec![self.me.tag()], 0, free, self.size()));
+            return Some(self.root.advert(vec![self.tag], 0, free, self.size()));
         }
         let Some(heard) = self.parent.and_then(|it| self.heard.get(&it)) else {
             return self.poisoned.then(|| self.root.advert(Vec::new(), u64::MAX, 0, 0));
         };
         let parent = self.parent.expect("heard of");
         let mut path = heard.advert.path.clone();
-        path.push(self.me.tag());
+        path.push(self.tag);
         let delay = heard
             .advert
             .delay_us
