@@ -6,6 +6,7 @@
 //! running number (RFC 8966 §2.5). Batches go along the tree's edges both ways (CBT,
 //! RFC 2201 §2), so any member is a source.
 
+mod advertise;
 mod candidate;
 mod optimiser;
 mod root;
@@ -553,54 +554,5 @@ impl Tree {
             acts.push(Act::Prune(old));
         }
         acts.push(Act::Edge(to));
-    }
-
-    /// Whether those below are to look for another way than through us.
-    fn is_to_poison(&self, now: Time) -> bool {
-        let patience = if self.grafting.is_some() { POISON_AFTER } else { SHORTLY };
-        self.orphan_since.is_some_and(|at| now.since(at) >= patience)
-    }
-
-    fn advertise(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) {
-        let now = sight.now;
-        let poison = !self.poisoned && self.is_to_poison(now);
-        let due = self.next_advert <= now || (self.changed && now.since(self.last_advert) >= ADVERT_GAP);
-        if !due && !poison {
-            return;
-        }
-        self.poisoned |= poison;
-        let to_all =
-            self.changed || poison || now.since(self.last_to_all) >= sight.config.advert_every * TO_ALL_EVERY;
-        self.changed = false;
-        self.last_advert = now;
-        let every = sight.config.advert_every;
-        self.next_advert = now + if self.parent.is_some() { every.mul_f64(1.5) } else { every };
-        let Some(advert) = self.advert(sight) else { return };
-        if !to_all {
-            let children = self.children.keys().copied().collect();
-            acts.push(Act::AdvertiseTo(children, advert));
-            return;
-        }
-        self.last_to_all = now;
-        acts.push(Act::Advertise(advert));
-    }
-
-    /// Our place as we tell it; while orphaned and not yet poisoned, nothing.
-    fn advert(&self, sight: &Sight<'_>) -> Option<Advert> {
-        let free = sight.config.max_children.saturating_sub(self.children.len()) as u32;
-        if self.root.is(&self.me) {
-            return Some(self.root.advert(vec![self.tag], 0, free, self.size()));
-        }
-        let Some(heard) = self.parent.and_then(|it| self.heard.get(&it)) else {
-            return self.poisoned.then(|| self.root.advert(Vec::new(), u64::MAX, 0, 0));
-        };
-        let parent = self.parent.expect("heard of");
-        let mut path = heard.advert.path.clone();
-        path.push(self.tag);
-        let delay = heard
-            .advert
-            .delay_us
-            .saturating_add(candidate::half_rtt(sight.links, &parent).as_micros() as u64);
-        Some(self.root.relay(&heard.advert, path, delay, free))
     }
 }
