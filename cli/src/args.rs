@@ -205,6 +205,14 @@ Example:
   TREECAST_NO_MDNS=1 treecast config
 A flag wins over TREECAST_… in the environment, that over the TOML file, that over the default.")]
     Config(ConfigArgs),
+    /// Look at what may stand in the way: disk, clock, network, who can be reached.
+    #[command(after_help = "\
+Examples:
+  treecast doctor
+  treecast doctor --json | jq 'select(.ok == false)'
+Works with a running node and without. Exit code 0 if all is well, 8 if something is not; the last two lines say \
+what, and what to type next.")]
+    Doctor,
     /// Print what makes a shell complete treecast's commands.
     #[command(
         after_help = "Example:\n  treecast completions bash > ~/.local/share/bash-completion/completions/treecast"

@@ -5,6 +5,7 @@ mod args;
 mod bench;
 mod chat;
 mod cmd;
+mod doctor;
 mod failure;
 mod feed;
 mod follow;

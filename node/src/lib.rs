@@ -32,6 +32,7 @@ mod handle;
 mod identity;
 mod listen;
 mod lock;
+mod remembered;
 mod start;
 mod store;
 mod swarm;
@@ -39,6 +40,7 @@ pub mod transport;
 mod view;
 
 pub use config::NodeBuilder;
+pub use discovery::ear::{Multicast, probe as probe_multicast};
 pub use error::{
     GroupError, JoinError, NickError, PingError, PublishError, SetNickError, StartError, Stopped,
     UnknownGroup, check_nick,
@@ -49,6 +51,7 @@ pub use group::{GroupRef, NewGroup};
 pub use handle::{Node, Placement, Published, Receipt, ReceiptGoal, Receiver, Sender};
 pub use libp2p::Multiaddr;
 pub use lock::{holder, wait_released};
+pub use remembered::{Remembered, RememberedNode, remembered};
 pub use treecast_overlay::wire::ticket::{Ticket, TicketError};
 pub use treecast_overlay::{BatchId, Config, Descriptor, GroupId, NodeId, Order, Retention, Route};
 pub use view::{ContactsView, GroupInfo, NodeStatus, PeerView, PingReport};

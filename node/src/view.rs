@@ -7,6 +7,8 @@ use libp2p::Multiaddr;
 use treecast_overlay::NodeId;
 use treecast_overlay::io::{CollectionView, GroupView};
 
+use crate::discovery::ear::Multicast;
+
 /// How a node is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeStatus {
@@ -28,6 +30,8 @@ pub struct NodeStatus {
     pub mdns: bool,
     /// Why what should be remembered is not saved, if that is how it is.
     pub store_failure: Option<String>,
+    /// What came of multicast; `None` without mDNS, or if it cannot be listened to.
+    pub multicast: Option<Multicast>,
     /// Kademlia is on.
     pub kad: bool,
 }

@@ -4,6 +4,7 @@ mod bench;
 mod chat;
 mod completions;
 mod config;
+mod doctor;
 mod down;
 mod group;
 mod id;
@@ -71,6 +72,7 @@ async fn run_brief(verb: Verb, settings: &Settings, screen: &Screen) -> Result<u
         Verb::Group(verb) => group::run(verb, settings, screen).await,
         Verb::Invite(arg) => group::invite(&arg, settings, screen).await,
         Verb::Config(_) => config::run(settings, screen),
+        Verb::Doctor => doctor::run(settings, screen).await,
         Verb::Completions(args) => completions::run(&args, screen),
         Verb::Man => man::run(screen),
         Verb::Bench(args) => bench::run(args, screen).await,

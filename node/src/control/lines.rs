@@ -9,8 +9,8 @@ use treecast_overlay::io::{MemberState, TreeView};
 use treecast_overlay::{Admission, NodeId, Retention};
 
 use super::protocol::{
-    Collection, Contacts, GroupLine, Line, MemberEntry, Members, MessageLine, PeerLine, Retain, Status,
-    TotalEntry, TreeLine,
+    Collection, Contacts, GroupLine, Line, MemberEntry, Members, MessageLine, MulticastEntry, PeerLine,
+    Retain, Status, TotalEntry, TreeLine,
 };
 use crate::event::{Event, Message, Range};
 use crate::view::{ContactsView, GroupInfo, NodeStatus, PeerView, PingReport};
@@ -32,6 +32,10 @@ pub(super) fn status(status: NodeStatus, data_dir: &Path) -> Line {
         data_dir: data_dir.display().to_string(),
         mdns: status.mdns,
         store_failure: status.store_failure,
+        multicast: status.multicast.map(|heard| MulticastEntry {
+            own: heard.own.iter().map(|(it, ago)| (it.to_string(), ago.map(|ago| ago.as_secs()))).collect(),
+            others: heard.others,
+        }),
         kad: status.kad,
     })
 }

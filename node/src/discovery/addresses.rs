@@ -80,6 +80,14 @@ pub(crate) fn without_peer(mut address: Multiaddr) -> Multiaddr {
     address
 }
 
+/// The interface that the address is of, unless it is of this machine alone or of none.
+pub(crate) fn interface_v4(address: &Multiaddr) -> Option<Ipv4Addr> {
+    match address.iter().next() {
+        Some(Protocol::Ip4(ip)) if !ip.is_loopback() && !ip.is_unspecified() => Some(ip),
+        _ => None,
+    }
+}
+
 /// Who the address says is there.
 pub(crate) fn peer_of(address: &Multiaddr) -> Option<PeerId> {
     match address.iter().last() {

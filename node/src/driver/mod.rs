@@ -20,7 +20,8 @@ use self::kad::Finding;
 use self::keeper::{After, Keeper};
 use self::peers::Peers;
 use crate::discovery;
-use crate::discovery::addresses::useful;
+use crate::discovery::addresses::{interface_v4, useful};
+use crate::discovery::ear::Ear;
 use crate::discovery::mdns::Patience;
 use crate::discovery::reach::Reach;
 use crate::discovery::redial::{Due, Redial};
@@ -57,6 +58,12 @@ const SEEK_EVERY: u64 = 60;
 /// Between looks at where members of groups are, in beats.
 const LOOK_EVERY: u64 = 120;
 
+/// Addresses that come later than this after the start come with a change of the network.
+const STARTING: Duration = Duration::from_secs(5);
+
+/// An interface that has just come is not ready for multicast yet; libp2p's mDNS does not try again.
+const MOVED: Duration = Duration::from_secs(2);
+
 /// Commands taken in a row before the swarm has its turn.
 const COMMANDS_IN_A_ROW: usize = 256;
 
@@ -89,6 +96,10 @@ pub(crate) struct Driver {
     guests: Guests,
     finding: Finding,
     patience: Patience,
+    /// Without mDNS there is nothing to hear.
+    ear: Option<Ear>,
+    /// Interfaces came or went: when mDNS is made anew for that.
+    renew_at: Option<Instant>,
     /// Nodes that answer on the LAN, and where.
     found: HashMap<PeerId, Vec<Multiaddr>>,
     listens: Vec<(ListenerId, Multiaddr)>,
@@ -132,12 +143,17 @@ impl Driver {
             guests: Guests::default(),
             finding: Finding::new(parts.seed),
             patience: Patience::new(now),
+            ear: None,
+            renew_at: None,
             found: HashMap::new(),
             listens: Vec::new(),
             beats: 0,
             reminded: 0,
             goodbye_said: false,
         };
+        if driver.swarm.behaviour().mdns.is_enabled() {
+            driver.ear = Ear::open().inspect_err(|error| tracing::debug!(%error, "no own ear")).ok();
+        }
         driver.take_nick(parts.nick);
         driver
     }
@@ -260,7 +276,8 @@ impl Driver {
             self.dial_due(due, now);
         }
         self.beat_kad(now);
-        if self.swarm.behaviour().mdns.is_enabled() && self.patience.is_over(now, alone) {
+        let moved = self.renew_at.take_if(|at| *at <= now).is_some();
+        if self.swarm.behaviour().mdns.is_enabled() && (self.patience.is_over(now, alone) || moved) {
             self.renew_mdns();
         }
     }
@@ -356,6 +373,14 @@ impl Driver {
     }
 
     fn on_addresses_changed(&mut self) {
+        let interfaces = self.listens.iter().filter_map(|(_, address)| interface_v4(address)).collect();
+        if let Some(ear) = &self.ear {
+            ear.listen_on(&interfaces);
+        }
+        // What comes at the start is what mDNS has begun with.
+        if self.started.elapsed() > STARTING {
+            self.renew_at = Some(Instant::now() + MOVED);
+        }
         let own = useful(self.listens.iter().map(|(_, address)| address.clone()));
         self.overlay().set_own_addresses(own.clone());
         let before: Vec<_> = self.swarm.external_addresses().cloned().collect();

@@ -13,6 +13,7 @@ use super::contacts::{told_by, with_listed};
 use super::guests::MAX_GUESTS;
 use super::peers::{Peer, peer_of};
 use crate::discovery::addresses::{is_direct, transport_of, useful};
+use crate::discovery::ear::Ear;
 use crate::error::{PingError, UnknownGroup};
 use crate::store::MAX_PEERS;
 use crate::swarm;
@@ -41,6 +42,7 @@ impl Driver {
             groups: self.groups.slots.values().map(|slot| slot.label.clone()).collect(),
             collections,
             mdns: behaviours.mdns.is_enabled(),
+            multicast: self.ear.as_ref().map(Ear::view),
             kad: behaviours.kad.is_enabled(),
             store_failure: self.keeper.failure().map(ToString::to_string),
         }

@@ -56,6 +56,29 @@ impl Store {
         Ok((Self { path, connection }, kept))
     }
 
+    /// Reads what is kept and changes nothing, beside a node that runs or without one. `None` if
+    /// there is no store, or one that a start would bring up to date first.
+    pub(crate) fn look(data_dir: &Path) -> Result<Option<Kept>, StoreError> {
+        let path = data_dir.join(FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let refused = |error: rusqlite::Error| StoreError::of(&path, &error);
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&path, flags).map_err(refused)?;
+        connection.busy_timeout(BUSY).map_err(refused)?;
+        match schema::find(&connection).map_err(refused)? {
+            Found::Version(schema::LATEST) => {}
+            Found::Version(_) => return Ok(None),
+            Found::Newer(found) => {
+                return Err(StoreError::Newer { path: path.clone(), found, known: schema::LATEST });
+            }
+            Found::Foreign => return Err(StoreError::bad(&path, "it is another program's database")),
+        }
+        check(&connection, &path)?;
+        read::all(&connection).map(Some).map_err(|error| error.at(&path))
+    }
+
     /// Makes these changes, all or none; durable when this returns.
     pub(crate) fn write(&mut self, works: &[Work]) -> Result<(), SaveError> {
         write(&mut self.connection, works).map_err(|error| SaveError::of(&self.path, &error))

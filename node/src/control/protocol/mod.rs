@@ -11,8 +11,8 @@ mod request;
 use serde::{Deserialize, Serialize};
 
 pub use self::objects::{
-    Collection, Contacts, GroupLine, MemberEntry, Members, MessageLine, PeerLine, Status, TotalEntry,
-    TreeLine,
+    Collection, Contacts, GroupLine, MemberEntry, Members, MessageLine, MulticastEntry, PeerLine, Status,
+    TotalEntry, TreeLine,
 };
 pub use self::request::{CreateGroup, Feed, ParseWaitError, Request, Retain, Wait};
 use crate::failure::Failure;

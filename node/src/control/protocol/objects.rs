@@ -31,12 +31,25 @@ pub struct Status {
     pub data_dir: String,
     /// mDNS is on.
     pub mdns: bool,
+    /// What came of multicast; none without mDNS.
+    #[serde(default)]
+    pub multicast: Option<MulticastEntry>,
     /// Kademlia is on.
     #[serde(default)]
     pub kad: bool,
     /// Why what should be remembered is not saved, if that is how it is.
     #[serde(default)]
     pub store_failure: Option<String>,
+}
+
+/// Whether mDNS comes through.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MulticastEntry {
+    /// This machine's interfaces, by address, and how many seconds ago the node's own multicast was
+    /// heard there; none if not in the last minute.
+    pub own: BTreeMap<String, Option<u64>>,
+    /// Other hosts whose mDNS was heard in the last minute.
+    pub others: usize,
 }
 
 /// How full a bounded collection is.
