@@ -30,8 +30,8 @@ fn tell(screen: &Screen, check: &Check) -> Result<(), Stop> {
     let mark = paint(screen.color, style, mark);
     screen.say(&format!("{mark}  {:<9}  {}", check.name, clean_line(&check.what)))?;
     let more = [&check.why, &check.fix].into_iter().filter(|part| !part.is_empty());
-    let more = more.filter(|_| !check.ok || screen.verbose > 0);
-    more.map(|part| screen.say(&format!("               {}", clean_line(part)))).collect()
+    let mut more = more.filter(|_| !check.ok || screen.verbose > 0);
+    more.try_for_each(|part| screen.say(&format!("               {}", clean_line(part))))
 }
 
 /// The object, its type first.

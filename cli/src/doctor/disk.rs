@@ -60,7 +60,7 @@ pub(super) fn space(data_dir: &Path) -> Check {
     let place = if data_dir.exists() { data_dir } else { above(data_dir) };
     match statvfs(place) {
         Ok(found) => {
-            let free = u64::from(found.blocks_available()).saturating_mul(found.fragment_size());
+            let free = found.blocks_available().saturating_mul(found.fragment_size());
             room(&place.display().to_string(), free)
         }
         Err(error) => Check::bad(

@@ -203,8 +203,8 @@ mod tests {
     #[test]
     fn our_own_voice_is_told_from_others() {
         let now = Instant::now();
-        let mut heard = Heard::default();
-        heard.own = BTreeMap::from([(ip(1), None), (ip(2), None)]);
+        let own = BTreeMap::from([(ip(1), None), (ip(2), None)]);
+        let mut heard = Heard { own, ..Heard::default() };
         heard.note(ip(1).into(), now);
         heard.note(ip(9).into(), now);
         heard.note(Ipv4Addr::LOCALHOST.into(), now);

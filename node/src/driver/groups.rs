@@ -11,27 +11,18 @@ use treecast_overlay::wire::ticket::Ticket;
 use treecast_overlay::{BatchId, Delivery, Descriptor, GroupId, NodeId, PublishId};
 
 use super::partition::Partition;
+use super::receipts::Receipts;
 use crate::error::{PublishError, Stopped};
 use crate::event::{Event, EventQueue, MemberChange, Range};
 use crate::group::GroupRef;
 use crate::handle::{Published, Receipt, ReceiptGoal};
 use crate::store::free_label;
 
-/// How many batches' receipts are waited for before those given up are swept out.
-const SWEEP_AT: usize = 256;
-
 /// A message that waits for room in the core.
 struct Waiting {
     payload: Bytes,
     room: OwnedSemaphorePermit,
     placed: oneshot::Sender<Result<Published, PublishError>>,
-}
-
-/// What is known of one of our batches, and who waits for more.
-#[derive(Default)]
-struct BatchReceipt {
-    told: Option<Receipt>,
-    waiting: Vec<(ReceiptGoal, oneshot::Sender<Receipt>)>,
 }
 
 /// One group.
@@ -56,11 +47,7 @@ pub(super) struct Slot {
     await_left: Vec<oneshot::Sender<()>>,
     subscribers: Vec<Arc<EventQueue>>,
     waiting: VecDeque<Waiting>,
-    /// The last of our batches that a neighbour has taken.
-    sent: Option<BatchId>,
-    receipts: BTreeMap<BatchId, BatchReceipt>,
-    /// At so many batches in `receipts`, those given up are swept out.
-    sweep_at: usize,
+    receipts: Receipts,
     nicks: HashMap<NodeId, Arc<str>>,
     /// Others that are online.
     online: BTreeSet<NodeId>,
@@ -83,9 +70,7 @@ impl Slot {
             await_left: Vec::new(),
             subscribers: Vec::new(),
             waiting: VecDeque::new(),
-            sent: None,
-            receipts: BTreeMap::new(),
-            sweep_at: SWEEP_AT,
+            receipts: Receipts::default(),
             nicks: HashMap::new(),
             online: BTreeSet::new(),
             partition: Partition::default(),
@@ -179,19 +164,6 @@ impl Slot {
         self.tell(Event::Ready);
     }
 
-    /// What a waiter has to know of a batch that a neighbour has taken.
-    pub(super) fn on_sent(&mut self, batch: BatchId) {
-        self.sent = self.sent.max(Some(batch));
-        self.settle(batch);
-    }
-
-    pub(super) fn on_receipt(&mut self, batch: BatchId, receipt: Receipt) {
-        if let Some(entry) = self.receipts.get_mut(&batch) {
-            entry.told = Some(receipt);
-            self.settle(batch);
-        }
-    }
-
     /// Waits for a batch to come that far. Says whether the core must be asked.
     pub(super) fn await_receipt(
         &mut self,
@@ -199,61 +171,7 @@ impl Slot {
         goal: ReceiptGoal,
         reply: oneshot::Sender<Receipt>,
     ) -> bool {
-        self.sweep();
-        let is_sent = self.sent.is_some_and(|sent| sent >= batch);
-        let online = self.online.len();
-        let entry = self.receipts.entry(batch).or_default();
-        match outcome(goal, is_sent.then_some(online), entry.told) {
-            Some(receipt) => {
-                // Who asked may have given up.
-                let _ = reply.send(receipt);
-                if entry.waiting.is_empty() {
-                    self.receipts.remove(&batch);
-                }
-                false
-            }
-            None => {
-                let asks = |goal: &ReceiptGoal| *goal != ReceiptGoal::Sent;
-                let first = asks(&goal) && !entry.waiting.iter().any(|(goal, _)| asks(goal));
-                entry.waiting.push((goal, reply));
-                first
-            }
-        }
-    }
-
-    /// Answers those whose wait is over, for this batch and (as receipts are for all before
-    /// as well) the earlier ones of its life.
-    fn settle(&mut self, upto: BatchId) {
-        let first = BatchId { seq: 0, life: 0, ..upto };
-        let told = self.receipts.get(&upto).and_then(|entry| entry.told);
-        let (sent, online) = (self.sent, self.online.len());
-        let mut done = Vec::new();
-        for (batch, entry) in self.receipts.range_mut(first..=upto) {
-            if batch.life == upto.life {
-                entry.told = entry.told.max_by_have(told);
-            }
-            let is_sent = sent.is_some_and(|sent| sent >= *batch);
-            entry.answer(is_sent.then_some(online));
-            if entry.waiting.is_empty() {
-                done.push(*batch);
-            }
-        }
-        for batch in done {
-            self.receipts.remove(&batch);
-        }
-    }
-
-    /// Forgets those who gave up waiting.
-    fn sweep(&mut self) {
-        if self.receipts.len() < self.sweep_at {
-            return;
-        }
-        self.receipts.retain(|_, entry| {
-            entry.waiting.retain(|(_, reply)| !reply.is_closed());
-            !entry.waiting.is_empty()
-        });
-        // Each sweep is paid for by as many batches as it looked at.
-        self.sweep_at = SWEEP_AT.max(2 * self.receipts.len());
+        self.receipts.wait(batch, goal, reply, self.online.len())
     }
 
     /// The next message if it fits into `room`; its share of the waiting room is given back.
@@ -284,45 +202,6 @@ impl Slot {
 
 /// Where a publication's answer goes.
 pub(super) type PlacedReply = oneshot::Sender<Result<Published, PublishError>>;
-
-trait MaxByHave {
-    fn max_by_have(self, other: Self) -> Self;
-}
-
-impl MaxByHave for Option<Receipt> {
-    fn max_by_have(self, other: Self) -> Self {
-        match (self, other) {
-            (Some(one), Some(two)) if one.have > two.have => Some(one),
-            (one, two) => two.or(one),
-        }
-    }
-}
-
-impl BatchReceipt {
-    /// `sent`: a neighbour has taken it; and how many others are online.
-    fn answer(&mut self, sent: Option<usize>) {
-        let told = self.told;
-        for (goal, reply) in std::mem::take(&mut self.waiting) {
-            match outcome(goal, sent, told) {
-                // Who asked may have given up.
-                Some(receipt) => drop(reply.send(receipt)),
-                None => self.waiting.push((goal, reply)),
-            }
-        }
-    }
-}
-
-fn outcome(goal: ReceiptGoal, sent: Option<usize>, told: Option<Receipt>) -> Option<Receipt> {
-    match goal {
-        // Whoever has taken it has it: that is one at least.
-        ReceiptGoal::Sent => sent.map(|online| {
-            let have = told.map_or(1, |receipt| receipt.have.max(1));
-            Receipt { have, of: online.max(have) }
-        }),
-        ReceiptGoal::Members(count) => told.filter(|receipt| receipt.have >= count),
-        ReceiptGoal::All => told.filter(|receipt| receipt.of > 0 && receipt.have >= receipt.of),
-    }
-}
 
 /// All groups of the node.
 #[derive(Default)]
@@ -496,8 +375,10 @@ impl Slot {
         match event {
             Core::Deliver { delivery, .. } => self.deliver(delivery),
             Core::Ready { .. } => self.on_ready(),
-            Core::Sent { batch, .. } => self.on_sent(batch),
-            Core::Receipt { batch, have, of, .. } => self.on_receipt(batch, Receipt { have, of }),
+            Core::Sent { batch, .. } => self.receipts.on_sent(batch, self.online.len()),
+            Core::Receipt { batch, have, of, .. } => {
+                self.receipts.on_receipt(batch, Receipt { have, of }, self.online.len());
+            }
             Core::MemberJoined { node, nick, .. } => self.member(MemberChange::Joined, node, nick),
             Core::MemberOnline { node, nick, .. } => self.member(MemberChange::Online, node, nick),
             Core::MemberRenamed { node, nick, .. } => self.member(MemberChange::Renamed, node, nick),
@@ -542,70 +423,5 @@ pub(super) fn group_of(event: &treecast_overlay::Event) -> Option<GroupId> {
         | Core::Overloaded { group, .. }
         | Core::Forked { group, .. } => Some(*group),
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn slot() -> Slot {
-        Slot::new("lobby".into(), 0, Descriptor::open("lobby").expect("a good name"), 1 << 20)
-    }
-
-    fn batch(life: u64, seq: u64) -> BatchId {
-        BatchId { source: NodeId::from_bytes([1; 32]), life, seq }
-    }
-
-    #[test]
-    fn sent_holds_for_all_before_and_for_those_who_ask_later() {
-        let mut slot = slot();
-        let (reply, mut one) = oneshot::channel();
-        assert!(!slot.await_receipt(batch(1, 0), ReceiptGoal::Sent, reply));
-        assert!(one.try_recv().is_err());
-        slot.on_sent(batch(1, 4));
-        assert_eq!(one.try_recv(), Ok(Receipt { have: 1, of: 1 }));
-        let (reply, mut two) = oneshot::channel();
-        slot.await_receipt(batch(1, 4), ReceiptGoal::Sent, reply);
-        assert!(two.try_recv().is_ok());
-        let (reply, mut three) = oneshot::channel();
-        slot.await_receipt(batch(2, 0), ReceiptGoal::Sent, reply);
-        assert!(three.try_recv().is_err());
-        assert_eq!(slot.receipts.len(), 1);
-    }
-
-    #[test]
-    fn receipts_count_members_and_the_core_is_asked_once_a_batch() {
-        let mut slot = slot();
-        let (reply, mut two) = oneshot::channel();
-        assert!(slot.await_receipt(batch(1, 3), ReceiptGoal::Members(2), reply));
-        let (reply, mut all) = oneshot::channel();
-        assert!(!slot.await_receipt(batch(1, 3), ReceiptGoal::All, reply));
-        slot.on_receipt(batch(1, 3), Receipt { have: 1, of: 3 });
-        assert!(two.try_recv().is_err());
-        slot.on_receipt(batch(1, 3), Receipt { have: 2, of: 3 });
-        assert_eq!(two.try_recv().expect("told"), Receipt { have: 2, of: 3 });
-        slot.on_receipt(batch(1, 3), Receipt { have: 3, of: 3 });
-        assert_eq!(all.try_recv().expect("told"), Receipt { have: 3, of: 3 });
-        assert!(slot.receipts.is_empty());
-    }
-
-    #[test]
-    fn a_later_receipt_settles_earlier_batches_of_its_life() {
-        let mut slot = slot();
-        let (reply, mut early) = oneshot::channel();
-        slot.await_receipt(batch(1, 1), ReceiptGoal::Members(1), reply);
-        let (reply, mut other_life) = oneshot::channel();
-        slot.await_receipt(batch(0, 9), ReceiptGoal::Members(1), reply);
-        let (reply, _late) = oneshot::channel();
-        slot.await_receipt(batch(1, 2), ReceiptGoal::Members(2), reply);
-        slot.on_receipt(batch(1, 2), Receipt { have: 1, of: 2 });
-        assert!(early.try_recv().is_ok());
-        assert!(other_life.try_recv().is_err());
-    }
-
-    #[test]
-    fn all_needs_somebody() {
-        assert_eq!(outcome(ReceiptGoal::All, Some(0), Some(Receipt { have: 0, of: 0 })), None);
     }
 }

@@ -38,6 +38,7 @@ mod kad;
 mod keeper;
 mod partition;
 mod peers;
+mod receipts;
 mod views;
 
 /// Between looks at the clock: redials, saves.
