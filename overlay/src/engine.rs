@@ -488,7 +488,10 @@ impl Engine {
             let calm = if shared { 1 } else { UNSHARED_CALM };
             let quiet = now.since(state.last_heard) >= self.config.ping_every * calm || state.is_unmeasured();
             let quiet = quiet || state.questioned;
-            let ping = state.next_ping <= now && (quiet || now.since(state.next_ping) >= RTT_EVERY);
+            // The next ping may have been put off when no group shared the link yet.
+            let overdue = now.since(state.last_heard) >= self.config.ping_every * calm * 2;
+            let ping =
+                (state.next_ping <= now || overdue) && (quiet || now.since(state.next_ping) >= RTT_EVERY);
             if superseded || now.since(state.last_heard) > self.config.ping_timeout * calm {
                 self.close(link, CloseReason::Silent, out);
                 continue;

@@ -90,6 +90,8 @@ pub(crate) struct Group {
     flow: Flow,
     /// A member that is to be a neighbour although the view is full.
     bridge: Option<NodeId>,
+    /// A neighbour of which one link closed, while another is still open, and when.
+    half_gone: Option<(NodeId, Time)>,
     /// What each neighbour's short numbers mean.
     references: BTreeMap<NodeId, BTreeMap<u32, LifeId>>,
     /// Lives with news for lazy links, and those whose short number is not told yet.
@@ -147,6 +149,7 @@ impl Group {
             receipts: Receipts::default(),
             flow: Flow::default(),
             bridge: None,
+            half_gone: None,
             references: BTreeMap::new(),
             news: BTreeSet::new(),
             undefined: BTreeSet::new(),

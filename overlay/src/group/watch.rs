@@ -1,28 +1,41 @@
 //! Links that go, and members that fall silent.
 
+use std::time::Duration;
+
 use super::ctx::Ctx;
 use super::membership::detector::is_witness;
 use super::{Group, Phase};
 use crate::id::NodeId;
 use crate::io::MemberState;
+use crate::time::Time;
 use crate::wire::frame::{Frame, Probe, Records};
 use crate::wire::record::{Standing, Suspicion};
+
+/// The links to a node that died close one after the other within so long.
+const HALF_GONE_FOR: Duration = Duration::from_secs(2);
 
 impl Group {
     /// A link to this node is gone; there may be another.
     pub(crate) fn on_link_down(&mut self, ctx: &mut Ctx<'_>, node: NodeId) {
         // One that we were about to win back over another link counts as well.
         let asked = self.views.forget(&node);
-        let wanted = asked || self.views.is_active(&node);
+        let neighbour = self.views.is_active(&node);
+        let wanted = asked || neighbour;
         self.neighbour_down(ctx, &node);
         self.repair.forget(&node);
         if matches!(self.phase, Phase::Going(_)) {
             return;
         }
         if ctx.links.shares(&node, &self.id) {
+            if neighbour {
+                self.half_gone = Some((node, ctx.now));
+            }
             if wanted { self.approach(ctx, node) } else { self.on_shared(ctx, node) }
         } else if wanted {
-            self.with_tree(ctx, |tree, sight, acts| tree.on_gone(sight, &node, acts));
+            let lately = |(it, at): &mut (_, Time)| *it == node && ctx.now.since(*at) < HALF_GONE_FOR;
+            if self.half_gone.take_if(lately).is_some() {
+                self.with_tree(ctx, |tree, sight, acts| tree.on_gone(sight, &node, acts));
+            }
             self.look_for(ctx, node);
         }
     }

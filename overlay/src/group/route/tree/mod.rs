@@ -352,9 +352,14 @@ impl Tree {
 
     /// The parent did not bring what `other` has had for long.
     pub(crate) fn on_parent_silent(&mut self, sight: &Sight<'_>, other: NodeId, acts: &mut Vec<Act>) {
-        let usable = self.heard.get(&other).is_some_and(|it| self.is_usable(sight, &other, it));
-        if usable && self.grafting.is_none() && self.parent.is_some_and(|it| it != other) {
-            self.graft(sight, other, ParentReason::Silent, acts);
+        if self.grafting.is_some() || self.parent.is_none_or(|it| it == other) {
+            return;
+        }
+        // Those behind the same parent hear nothing through it, either.
+        let backups = self.backups(sight);
+        let best = backups.iter().find(|it| **it == other).or(backups.first()).copied();
+        if let Some(best) = best {
+            self.graft(sight, best, ParentReason::Silent, acts);
         }
     }
 
