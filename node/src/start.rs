@@ -81,7 +81,7 @@ pub(crate) async fn spawn(config: NodeConfig) -> Result<Node, StartError> {
     });
     driver.await_addresses(&listening.listeners, ADDRESSES).await;
     groups.iter().for_each(|group| driver.go_on(group));
-    driver.remind();
+    driver.remind(true);
 
     let (end, ended) = watch::channel(false);
     let node = Node { commands, id: me, ended, notices: listening.notices.into() };

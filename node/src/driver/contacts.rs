@@ -37,12 +37,13 @@ impl Driver {
     }
 
     /// Tells the core of some nodes that are known from elsewhere, at each call of the next ones:
-    /// those who are not there any more must not keep it from trying those who are.
-    pub(crate) fn remind(&mut self) {
-        let known = self.sought();
+    /// those who are not there any more must not keep it from trying those who are. `alone`: there
+    /// is no link at all.
+    pub(crate) fn remind(&mut self, alone: bool) {
+        let known = self.sought(alone);
         let next = next_of(&known, &mut self.reminded, AT_ONCE);
         self.look_for(&next);
-        if self.peers.len() > 0 {
+        if !alone {
             return;
         }
         let found: Vec<_> = self.found.iter().map(|(peer, addresses)| (*peer, addresses.clone())).collect();
@@ -51,17 +52,14 @@ impl Driver {
         }
     }
 
-    /// Who is worth looking for, most promising first: members of groups that have nobody else,
-    /// the first of each before the second of any; if nobody is connected at all, also whoever
-    /// was.
-    fn sought(&self) -> Vec<Contact> {
-        let lonely = |group: &&KeptGroup| {
-            let slot = self.groups.slots.get(&group.descriptor.id());
-            slot.is_some_and(|slot| !slot.has_company())
-        };
+    /// Who is worth looking for, most promising first: members of groups without a neighbour, the
+    /// first of each before the second of any; and if there is no link at all, whoever was there
+    /// once.
+    fn sought(&self, alone: bool) -> Vec<Contact> {
+        let engine = self.swarm.behaviour().overlay.engine();
+        let lonely = |group: &&KeptGroup| alone || engine.neighbours(group.descriptor.id()) == Some(0);
         let groups = self.keeper.kept().groups.iter().filter(lonely);
         let members = by_turns(groups.map(|group| group.members.as_slice()).collect());
-        let alone = self.peers.len() == 0;
         let peers = self.keeper.kept().peers.iter().filter(|_| alone);
         let mut seen = BTreeSet::new();
         members.into_iter().chain(peers).filter(|contact| seen.insert(contact.node)).cloned().collect()

@@ -144,6 +144,8 @@ impl Driver {
             slot.kept = false;
             self.keeper.drop_group(id);
             self.release_if_idle(id);
+        } else if !is_saved {
+            self.keeper.retry_members(id);
         }
     }
 

@@ -77,11 +77,6 @@ impl Slot {
         }
     }
 
-    /// Whether anybody else is online in it.
-    pub(super) fn has_company(&self) -> bool {
-        !self.online.is_empty()
-    }
-
     /// A queue that gets every event from now on.
     pub(super) fn subscribe(&mut self, cap: usize) -> Arc<EventQueue> {
         let queue = Arc::new(EventQueue::new(cap));

@@ -22,6 +22,7 @@ pub(super) enum After {
     Core(Token, Vec<Write>),
     /// The next save tries these again if it failed.
     Peers(Vec<NodeId>),
+    Members(GroupId),
     /// Whoever asked.
     Then(Then),
 }
@@ -40,6 +41,8 @@ pub(super) struct Keeper {
     /// Peers and groups' members that the next save writes.
     changed_peers: BTreeSet<NodeId>,
     changed_members: BTreeSet<GroupId>,
+    /// Groups whose members are not on disk as they are here.
+    unsaved_members: BTreeSet<GroupId>,
     failure: Option<SaveError>,
 }
 
@@ -55,6 +58,7 @@ impl Keeper {
             last_batches: BTreeMap::new(),
             changed_peers: BTreeSet::new(),
             changed_members: BTreeSet::new(),
+            unsaved_members: BTreeSet::new(),
             failure: None,
         }
     }
@@ -94,6 +98,7 @@ impl Keeper {
     pub(super) fn drop_group(&mut self, id: GroupId) {
         self.kept.groups.retain(|group| group.descriptor.id() != id);
         self.changed_members.remove(&id);
+        self.unsaved_members.remove(&id);
     }
 
     /// The group is left.
@@ -137,15 +142,17 @@ impl Keeper {
             }
         }
         members.truncate(MAX_MEMBERS);
-        if !same_contacts(&kept.members, &members) {
+        let is_saved = !self.unsaved_members.remove(&group);
+        if !is_saved || !same_contacts(&kept.members, &members) {
             kept.members.clone_from(&members);
-            let retry: Then = Box::new(move |driver, saved| {
-                if saved.is_err() {
-                    driver.keeper.touch_members(group);
-                }
-            });
-            self.submit(vec![Work::Members { group, members }], After::Then(retry));
+            self.submit(vec![Work::Members { group, members }], After::Members(group));
         }
+    }
+
+    /// The next save tries again.
+    pub(super) fn retry_members(&mut self, group: GroupId) {
+        self.unsaved_members.insert(group);
+        self.touch_members(group);
     }
 
     /// Says whether these writes of the core are done already. (Batches are kept in memory only: a
@@ -351,6 +358,26 @@ mod tests {
         assert!(keeper.failure().is_some_and(|error| error.to_string().contains("read-only")));
         assert!(!keeper.write(Token(2), life(9)), "it is still not on disk");
         assert!(keeper.last_batches.is_empty());
+    }
+
+    #[tokio::test]
+    async fn members_that_could_not_be_saved_are_written_again() {
+        let scratch = Scratch::new();
+        let mut keeper = keeper(scratch.path());
+        let descriptor = treecast_overlay::Descriptor::open("lobby").expect("a good name");
+        let id = descriptor.id();
+        let lobby = KeptGroup { label: "lobby".into(), descriptor, joined_ms: 1, members: Vec::new() };
+        keeper.keep(lobby, Box::new(|_, _| {}));
+        let address: Multiaddr = "/ip4/10.0.0.1/tcp/1".parse().expect("an address");
+        let there = vec![Contact { node: NodeId::from_bytes([1; 32]), addresses: vec![address] }];
+        keeper.learn_members(id, there.clone(), &[]);
+        assert_eq!(keeper.waiting.len(), 2);
+        keeper.retry_members(id);
+        assert_eq!(keeper.take_touched(), BTreeSet::from([id]));
+        keeper.learn_members(id, there.clone(), &[]);
+        assert_eq!(keeper.waiting.len(), 3, "though nothing is new");
+        keeper.learn_members(id, there, &[]);
+        assert_eq!(keeper.waiting.len(), 3);
     }
 
     #[tokio::test]

@@ -250,8 +250,9 @@ impl Driver {
                 }
                 Some(After::Core(token, _)) => self.overlay().persist_failed(token),
                 Some(After::Peers(nodes)) if done.result.is_err() => self.keeper.retry_peers(nodes),
+                Some(After::Members(group)) if done.result.is_err() => self.keeper.retry_members(group),
                 Some(After::Then(then)) => then(self, done.result),
-                Some(After::Peers(_)) | None => {}
+                Some(After::Peers(_) | After::Members(_)) | None => {}
             }
         }
     }
@@ -270,7 +271,7 @@ impl Driver {
         let linked: HashSet<NodeId> = self.swarm.behaviour().overlay.links().map(|(node, _)| node).collect();
         let alone = linked.is_empty();
         if self.beats.is_multiple_of(if alone { REMIND_EVERY } else { SEEK_EVERY }) {
-            self.remind();
+            self.remind(alone);
         }
         let is_linked = |peer: &PeerId| peers::node_of(peer).is_some_and(|node| linked.contains(&node));
         for due in self.redial.due(now, is_linked) {
