@@ -99,8 +99,8 @@ fn halves_find_each_other_again() {
             others.iter().flat_map(|member| member.said.iter().rev().take(50).cloned()).collect();
         assert!(half.iter().all(|member| member.has(&of_others) == 0), "the cut was no cut");
     }
-    lab.heal();
     let healed = Instant::now();
+    lab.heal();
     let took = whole(&members, healed);
     tell(&format!("three and three for 30 s: whole again after {} ms", took.as_millis()));
     talk(&mut members, Duration::from_secs(2));
@@ -122,8 +122,8 @@ fn two_that_are_cut_off_find_each_other_again() {
     for cut in [8, 20, 30].map(Duration::from_secs) {
         lab.cut(&[&lab.hosts()[0]]);
         talk(&mut members, cut);
-        lab.heal();
         let healed = Instant::now();
+        lab.heal();
         let took = whole(&members, healed);
         tell(&format!("cut for {cut:?}: whole again after {} ms", took.as_millis()));
         assert!(took < HEALED_WITHIN, "it took {took:?}");
