@@ -111,6 +111,9 @@ impl Kept {
     }
 }
 
+/// Characters of a group's name, at most.
+const LONGEST_NAME: usize = 64;
+
 /// A name for a group that no other has here: its own, or `name~ab12` with as much of its id as it
 /// takes.
 pub(crate) fn free_label(descriptor: &Descriptor, is_taken: impl Fn(&str) -> bool) -> String {
@@ -118,13 +121,26 @@ pub(crate) fn free_label(descriptor: &Descriptor, is_taken: impl Fn(&str) -> boo
         return descriptor.name.clone();
     }
     let digits = descriptor.id().to_string();
-    let mut longer = (4..=digits.len()).map(|length| format!("{}~{}", descriptor.name, &digits[..length]));
+    // A name that is given here can be typed like any other: it is no longer than names may be.
+    let mut longer = (4..=LONGEST_NAME / 2).map(|length| {
+        let stem: String = descriptor.name.chars().take(LONGEST_NAME - 1 - length).collect();
+        format!("{stem}~{}", &digits[..length])
+    });
     longer.find(|label| !is_taken(label)).unwrap_or(digits.clone())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_name_that_is_taken_gives_way() {
+        let long = Descriptor::open(&"茶".repeat(LONGEST_NAME)).expect("as long as may be");
+        let label = free_label(&long, |label| label == long.name);
+        assert_eq!(label.chars().count(), LONGEST_NAME);
+        assert!(label.ends_with(&format!("~{}", long.id().short())), "{label}");
+        Descriptor::open(&label).expect("it can be typed");
+    }
 
     #[test]
     fn a_name_that_is_taken_gets_some_of_the_id() {
