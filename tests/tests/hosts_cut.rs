@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use treecast_overlay::Rng;
 use treecast_tests::hosts::{Host, Lab, PATIENCE, Process, lines_of, tell, until};
+use treecast_tests::seeds::seeds;
 
 /// How long after the cut everybody may lack something. Ten seconds are promised, three hoped for; a
 /// loaded machine is no broken promise.
@@ -36,6 +38,22 @@ impl<'a> Member<'a> {
     }
 }
 
+/// A chat on every host, once each knows all the others: who comes later is owed only what is said
+/// from then on.
+fn gather(lab: &Lab) -> Vec<Member<'_>> {
+    let members: Vec<_> = lab.hosts().iter().map(Member::new).collect();
+    for member in &members {
+        until(PATIENCE, "one group of all", || {
+            let show = member.host.run(&["group", "show", "cut"], b"");
+            let group = (*show.of_type("group").first()?).clone();
+            let online = |it: &&serde_json::Value| it["state"] == "online";
+            let known = group["members"].as_array()?.iter().filter(online).count();
+            (group["state"] == "ready" && known == members.len()).then_some(())
+        });
+    }
+    members
+}
+
 /// Everybody talks for so long.
 fn talk(members: &mut [Member<'_>], span: Duration) {
     let start = Instant::now();
@@ -49,12 +67,26 @@ fn all_said(members: &[Member<'_>]) -> BTreeSet<String> {
     members.iter().flat_map(|member| member.said.iter().cloned()).collect()
 }
 
+/// What each has not been shown, for whoever has to find out why, and what its node says.
+fn lacking(members: &[Member<'_>], all: &BTreeSet<String>) -> String {
+    let of = |member: &Member<'_>| {
+        let shown: BTreeSet<String> =
+            member.chat.messages().into_iter().map(|message| message.text).collect();
+        let lacks: Vec<_> = all.difference(&shown).take(12).collect();
+        let show = member.host.run(&["group", "show", "cut"], b"");
+        format!("\nh{} lacks {lacks:?}; {:?}", member.host.number(), show.out)
+    };
+    members.iter().map(of).collect()
+}
+
 /// Until everybody has been shown everything; how long that took.
 fn whole(members: &[Member<'_>], since: Instant) -> Duration {
     let all = all_said(members);
-    until(PATIENCE, "everything everywhere", || {
-        members.iter().all(|member| member.has(&all) >= all.len()).then_some(())
-    });
+    let waiting = Instant::now();
+    while members.iter().any(|member| member.has(&all) < all.len()) {
+        assert!(waiting.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain:{}", lacking(members, &all));
+        std::thread::sleep(Duration::from_millis(50));
+    }
     since.elapsed()
 }
 
@@ -85,7 +117,7 @@ fn told(member: &Member<'_>, from: usize, event: &str) -> usize {
 #[test]
 fn halves_find_each_other_again() {
     let Some(lab) = Lab::new(6) else { return };
-    let mut members: Vec<_> = lab.hosts().iter().map(Member::new).collect();
+    let mut members = gather(&lab);
     talk(&mut members, Duration::from_secs(2));
     whole(&members, Instant::now());
 
@@ -112,10 +144,126 @@ fn halves_find_each_other_again() {
     assert!(took < HEALED_WITHIN, "it took {took:?}");
 }
 
+/// What one half sends does not reach the other; what the other sends does.
+#[test]
+fn a_one_way_cut_heals() {
+    let Some(lab) = Lab::new(6) else { return };
+    let mut members = gather(&lab);
+    talk(&mut members, Duration::from_secs(2));
+    whole(&members, Instant::now());
+
+    let all: Vec<&Host> = lab.hosts().iter().collect();
+    let (left, right) = all.split_at(3);
+    lab.block(left, right);
+    talk(&mut members, Duration::from_secs(30));
+    let healed = Instant::now();
+    lab.unblock();
+    let took = whole(&members, healed);
+    tell(&format!("one way cut for 30 s: whole again after {} ms", took.as_millis()));
+    talk(&mut members, Duration::from_secs(2));
+    whole(&members, Instant::now());
+    judge(members);
+    assert!(took < HEALED_WITHIN, "it took {took:?}");
+}
+
+/// The first host reaches only the second, and is reached by it alone: all go on as one group.
+#[test]
+fn who_reaches_only_one_other_has_everything() {
+    let Some(lab) = Lab::new(6) else { return };
+    let mut members = gather(&lab);
+    talk(&mut members, Duration::from_secs(2));
+    whole(&members, Instant::now());
+
+    let all: Vec<&Host> = lab.hosts().iter().collect();
+    lab.block(&all[..1], &all[2..]);
+    lab.block(&all[2..], &all[..1]);
+    let cut = Instant::now();
+    talk(&mut members, Duration::from_secs(30));
+    let ended = Instant::now();
+    let late = whole(&members, ended);
+    tell(&format!("one link for 30 s: everything everywhere {} ms after the last word", late.as_millis()));
+    assert!(late < HEALED_WITHIN, "it took {late:?} although nobody was cut off");
+    // The next cut leaves nobody in between.
+    lab.block(&all[..1], &all[1..2]);
+    lab.block(&all[1..2], &all[..1]);
+    talk(&mut members, Duration::from_secs(10));
+    let healed = Instant::now();
+    lab.unblock();
+    let took = whole(&members, healed);
+    tell(&format!("cut for {:?} in all: whole again after {} ms", cut.elapsed(), took.as_millis()));
+    judge(members);
+    assert!(took < HEALED_WITHIN, "it took {took:?}");
+}
+
+/// Some hosts cut off from the others in one of the ways that networks break, for some seconds.
+fn random_cut(lab: &Lab, rng: &mut Rng) -> String {
+    let mut hosts: Vec<&Host> = lab.hosts().iter().collect();
+    rng.shuffle(&mut hosts);
+    let (away, rest) = hosts.split_at(1 + rng.below(hosts.len() - 1));
+    let names = |hosts: &[&Host]| hosts.iter().map(|it| format!(" h{}", it.number())).collect::<String>();
+    match rng.below(4) {
+        0 => {
+            lab.block(away, rest);
+            format!("one way:{} to the others", names(away))
+        }
+        1 => {
+            let (first, second) = (&hosts[..1], &hosts[2..]);
+            lab.block(first, second);
+            lab.block(second, first);
+            format!("one link:{} reaches only{}", names(first), names(&hosts[1..2]))
+        }
+        2 => {
+            for host in &hosts {
+                let others: Vec<&Host> = hosts
+                    .iter()
+                    .copied()
+                    .filter(|it| rng.unit() < 0.3 && it.number() != host.number())
+                    .collect();
+                if !others.is_empty() {
+                    lab.block(&[host], &others);
+                }
+            }
+            "three of ten ways at random".to_owned()
+        }
+        _ => {
+            lab.block(away, rest);
+            lab.block(rest, away);
+            format!("both ways:{} from the others", names(away))
+        }
+    }
+}
+
+/// `TREECAST_CUTS` in a row, by default six.
+#[test]
+fn random_cuts_heal() {
+    let cuts = std::env::var("TREECAST_CUTS").map_or(6, |it| it.parse().expect("TREECAST_CUTS is a number"));
+    for seed in seeds(1) {
+        let Some(lab) = Lab::new(6) else { return };
+        let mut rng = Rng::new(seed);
+        let mut members = gather(&lab);
+        talk(&mut members, Duration::from_secs(2));
+        whole(&members, Instant::now());
+        for number in 1..=cuts {
+            let cut = random_cut(&lab, &mut rng);
+            let span = Duration::from_secs(1 + rng.below(9) as u64);
+            talk(&mut members, span);
+            let healed = Instant::now();
+            lab.unblock();
+            let took = whole(&members, healed);
+            tell(&format!(
+                "seed {seed}, cut {number}, {cut}, for {span:?}: whole again after {} ms",
+                took.as_millis()
+            ));
+            assert!(took < HEALED_WITHIN, "seed {seed}, cut {number}: it took {took:?}");
+        }
+        judge(members);
+    }
+}
+
 #[test]
 fn two_that_are_cut_off_find_each_other_again() {
     let Some(lab) = Lab::new(2) else { return };
-    let mut members: Vec<_> = lab.hosts().iter().map(Member::new).collect();
+    let mut members = gather(&lab);
     talk(&mut members, Duration::from_secs(1));
     whole(&members, Instant::now());
     let mut from = vec![0; members.len()];

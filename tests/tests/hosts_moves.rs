@@ -13,10 +13,11 @@ fn talk(one: &mut Process, two: &mut Process, what: &str) {
     two.wait_text(&first);
 }
 
-/// Takes the host's address away and gives it another.
+/// Takes the host's address away and gives it another: in this order, since one that is added
+/// beside another of the same network goes with it.
 fn readdress(host: &Host, from: &str, to: &str) {
     let script = format!(
-        "ip addr add {to}/16 dev eth0 && ip addr del {from}/16 dev eth0 && ip route replace default dev eth0"
+        "ip addr del {from}/16 dev eth0 && ip addr add {to}/16 dev eth0 && ip route replace default dev eth0"
     );
     let run = host.shell(&script).finish(b"");
     assert_eq!(run.code, Some(0), "{run:?}");
@@ -30,7 +31,6 @@ fn listens_at(host: &Host, ip: &str) -> bool {
 }
 
 #[test]
-#[ignore = "known to fail: after the move the two are connected again but do not share the group"]
 fn a_node_whose_address_changes_is_found_where_it_is() {
     let Some(lab) = Lab::new(3) else { return };
     let [one, two, three] = lab.hosts() else { unreachable!("three were asked for") };

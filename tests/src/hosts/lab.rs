@@ -71,7 +71,7 @@ impl Lab {
             Err(why) => {
                 let required = std::env::var("TREECAST_HOSTS").is_ok_and(|it| it == "require");
                 assert!(!required, "hosts are required, but {why}");
-                tell(&format!("skipped: needs root and `ip` for network namespaces ({why})"));
+                tell(&format!("skipped: needs root, `ip` and `nft` for hosts of its own ({why})"));
                 return None;
             }
         };
@@ -145,6 +145,33 @@ impl Lab {
             self.switch.ip(&["link", "set", &port(host.number), "master", &bridge(host.network)]);
         }
         self.switch.ip(&["link", "del", "island"]);
+    }
+
+    /// From now on nothing that one of the first sends reaches one of the second; the other way
+    /// stays open, and adds to what was blocked before.
+    pub fn block(&self, from: &[&Host], to: &[&Host]) {
+        let ports = |hosts: &[&Host]| -> String {
+            let ports: Vec<_> = hosts.iter().map(|host| format!("\"{}\"", port(host.number))).collect();
+            ports.join(", ")
+        };
+        let (from, to) = (ports(from), ports(to));
+        let rules = format!(
+            "add table bridge lab\n\
+             add chain bridge lab forward {{ type filter hook forward priority 0; }}\n\
+             add rule bridge lab forward iifname {{ {from} }} oifname {{ {to} }} drop\n"
+        );
+        self.nft(&rules);
+    }
+
+    /// Nothing is blocked any more.
+    pub fn unblock(&self) {
+        self.nft("add table bridge lab\ndelete table bridge lab\n");
+    }
+
+    fn nft(&self, rules: &str) {
+        let script = self.folder.join("rules.nft");
+        std::fs::write(&script, rules).expect("the lab's folder can be written");
+        self.switch.run(&["nft", "-f", script.to_str().expect("our own path is text")]);
     }
 
     /// All hosts.
@@ -311,7 +338,11 @@ pub(super) fn signal(name: &str, pid: &str) {
 
 fn possible() -> Result<(), String> {
     let me = std::fs::metadata("/proc/self").map_err(|error| error.to_string())?;
-    if me.uid() == 0 { Ok(()) } else { Err(format!("this is user {}", me.uid())) }
+    if me.uid() != 0 {
+        return Err(format!("this is user {}", me.uid()));
+    }
+    let nft = Command::new("nft").arg("--version").stdout(Stdio::null()).status();
+    nft.map(|_| ()).map_err(|error| format!("`nft` does not start: {error}"))
 }
 
 /// Runs `ip`; its output, or what it complained of.

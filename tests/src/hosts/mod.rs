@@ -2,7 +2,7 @@
 //!
 //! A [`Lab`] makes the hosts and takes everything away again when it is dropped, also after a
 //! panic. On a [`Host`] the binary under test runs as a [`Process`] whose lines are read as they
-//! come. Needs root and `ip` (iproute2); without them [`Lab::new`] says so and gives `None`.
+//! come. Needs root, `ip` (iproute2) and `nft` (nftables); without them [`Lab::new`] says so and gives `None`.
 //!
 //! `TREECAST_BIN` names another binary than the workspace's own. `TREECAST_HOSTS=require` makes a
 //! lab that cannot be made a failure.
