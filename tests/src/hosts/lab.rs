@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use serde_json::Value;
+
 use super::process::{Process, Run};
 use super::{PATIENCE, binary, tell, until};
 
@@ -236,20 +238,34 @@ impl Host {
 
     /// Starts `treecast` here, with `--json` and the host's data directory.
     pub fn treecast(&self, args: &[&str]) -> Process {
+        self.watched(args, |_| false)
+    }
+
+    /// As [`Host::treecast`], but `take` sees each line of stdout as it comes, and those it takes
+    /// are not kept: for runs that say more than fits in memory.
+    pub fn watched(&self, args: &[&str], take: impl FnMut(&Value) -> bool + Send + 'static) -> Process {
         let data_dir = self.data_dir();
         let mut all = vec!["--json", "--data-dir", data_dir.to_str().expect("our own path is text")];
         all.extend_from_slice(args);
-        self.bare(&all)
+        Process::start_watched(self.command(&all), self.name(&all), take)
     }
 
     /// Starts `treecast` here with these arguments only.
     pub fn bare(&self, args: &[&str]) -> Process {
+        Process::start(self.command(args), self.name(args))
+    }
+
+    fn name(&self, args: &[&str]) -> String {
+        format!("h{} {}", self.number, args.join(" "))
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("ip");
         // `ip` becomes what it starts, so signals reach it.
         command.args(["netns", "exec", &self.namespace.0]).arg(binary::path()).args(args);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", &self.folder).env("RUST_BACKTRACE", "1");
-        Process::start(command, format!("h{} {}", self.number, args.join(" ")))
+        command
     }
 
     /// Starts a shell script here; `$TREECAST` is the binary with `--json` and the data

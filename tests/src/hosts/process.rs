@@ -50,11 +50,20 @@ struct Lines {
 }
 
 impl Process {
-    pub(super) fn start(mut command: Command, what: String) -> Self {
+    pub(super) fn start(command: Command, what: String) -> Self {
+        Self::start_watched(command, what, |_| false)
+    }
+
+    /// `take` sees each line of stdout as it comes; what it takes is not kept here.
+    pub(super) fn start_watched(
+        mut command: Command,
+        what: String,
+        take: impl FnMut(&Value) -> bool + Send + 'static,
+    ) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary starts");
-        let out = Stream::read(child.stdout.take().expect("piped"));
-        let err = Stream::read(child.stderr.take().expect("piped"));
+        let out = Stream::read(child.stdout.take().expect("piped"), take);
+        let err = Stream::read(child.stderr.take().expect("piped"), |_| false);
         let stdin = child.stdin.take();
         Self { child, stdin, out, err, what, started: Instant::now() }
     }
@@ -212,6 +221,11 @@ impl Process {
         (rss, Duration::from_millis(ticks * 10))
     }
 
+    /// How many descriptors it holds open.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).map_or(0, Iterator::count)
+    }
+
     /// The last lines of both streams, for whoever has to find out what went wrong: of messages and
     /// receipts, which come in droves, only the last.
     fn tail(&self) -> String {
@@ -247,11 +261,11 @@ impl Run {
 }
 
 impl Stream {
-    fn read(from: impl Read + Send + 'static) -> Self {
+    fn read(from: impl Read + Send + 'static, take: impl FnMut(&Value) -> bool + Send + 'static) -> Self {
         let read = Arc::new(Lines::default());
         let thread = std::thread::spawn({
             let read = read.clone();
-            move || read.fill(BufReader::with_capacity(1 << 16, from))
+            move || read.fill(BufReader::with_capacity(1 << 16, from), take)
         });
         Self { read, thread: Some(thread) }
     }
@@ -267,14 +281,16 @@ impl Stream {
 }
 
 impl Lines {
-    /// Until the end. A line that is no JSON becomes a string.
-    fn fill(&self, mut from: impl BufRead) {
+    /// Until the end, all but what is taken. A line that is no JSON becomes a string.
+    fn fill(&self, mut from: impl BufRead, mut take: impl FnMut(&Value) -> bool) {
         let mut line = Vec::new();
         while from.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
             let value = serde_json::from_slice(&line)
                 .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&line).trim_end().to_owned()));
-            self.lines.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), value));
-            self.more.notify_all();
+            if !take(&value) {
+                self.lines.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), value));
+                self.more.notify_all();
+            }
             line.clear();
         }
         self.more.notify_all();
