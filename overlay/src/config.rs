@@ -58,7 +58,8 @@ pub struct Config {
     pub shuffle_every: Duration,
     /// Entries offered in a shuffle. HyParView: k_a = 3 active + k_p = 4 passive, and itself.
     pub shuffle_size: usize,
-    /// Up to how many members everybody knows everybody (DESIGN.md §4).
+    /// Up to how many members everybody knows everybody (DESIGN.md §4); of more, all know the same
+    /// ones, and each itself.
     pub roster: usize,
     /// Between pings on a link. SWIM's protocol period; Lifeguard uses 1 s.
     pub ping_every: Duration,

@@ -39,6 +39,8 @@ fn soak_for() -> Duration {
 /// What one run of a node has been shown: each author's lines count up.
 #[derive(Debug, Default)]
 struct Shown {
+    /// It came late: the first line it is shown of each author may be any.
+    late: bool,
     next: BTreeMap<usize, u64>,
     wrong: Vec<String>,
 }
@@ -51,7 +53,8 @@ impl Shown {
                 let text = line["text"].as_str().expect("all of it is text");
                 let (author, number) = text.split_once(':').expect("AUTHOR:NUMBER");
                 let number: u64 = number.parse().expect("a number");
-                let next = self.next.entry(author.parse().expect("a number")).or_insert(number);
+                let next = self.next.entry(author.parse().expect("a number"));
+                let next = next.or_insert(if self.late { number } else { 0 });
                 if number != *next {
                     self.wrong.push(format!("{text} where {next} was due"));
                 }
@@ -80,12 +83,12 @@ struct Node<'a> {
 impl<'a> Node<'a> {
     fn new(host: &'a Host) -> Self {
         let mut node = Self { host, chat: None, shown: Arc::default(), until: None, memory: Vec::new() };
-        node.start();
+        node.start(false);
         node
     }
 
-    fn start(&mut self) {
-        let shown = Arc::new(Mutex::new(Shown::default()));
+    fn start(&mut self, late: bool) {
+        let shown = Arc::new(Mutex::new(Shown { late, ..Shown::default() }));
         self.shown = shown.clone();
         let take = move |line: &Value| shown.lock().unwrap_or_else(PoisonError::into_inner).take(line);
         self.chat = Some(self.host.watched(&["chat", "soak"], take));
@@ -111,7 +114,7 @@ impl<'a> Node<'a> {
             self.until = None;
             match &self.chat {
                 Some(chat) => chat.signal("CONT"),
-                None => self.start(),
+                None => self.start(true),
             }
         }
     }

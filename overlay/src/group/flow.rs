@@ -40,6 +40,13 @@ struct Peer {
     told_pause: Option<Time>,
 }
 
+/// Of one tree neighbour, or summed over several.
+#[derive(Debug, Default, Clone, Copy)]
+struct Votes {
+    start: i64,
+    go_on: i64,
+}
+
 /// The flow to and from the neighbours of one group.
 #[derive(Debug, Default)]
 pub(crate) struct Flow {
@@ -96,28 +103,25 @@ impl Flow {
     }
 
     /// Whether most lag of what lies behind tree neighbours that move: each counts for as many
-    /// nodes as it leads to. `except` is who would be asked to pause, and does not count.
-    pub(crate) fn crowded(
-        &self,
-        now: Time,
-        edges: &[(NodeId, u32)],
-        except: Option<&NodeId>,
-        links: &Links,
-        config: &Config,
-    ) -> bool {
-        let asked = except.and_then(|it| self.peers.get(it)).is_some_and(|it| it.told_pause.is_some());
+    /// nodes as it leads to.
+    pub(crate) fn crowded(&self, now: Time, edges: &[(NodeId, u32)], links: &Links, config: &Config) -> bool {
+        let votes = edges.iter().map(|edge| self.votes(now, edge, links, config).start);
+        votes.sum::<i64>() > 0
+    }
+
+    /// How a tree neighbour counts for a pause, and for going on with one: its weight, against
+    /// both if it moves freely. Nobody waits for one that stands still.
+    fn votes(&self, now: Time, (node, weight): &(NodeId, u32), links: &Links, config: &Config) -> Votes {
+        if links.stalled(now, node, config) {
+            return Votes::default();
+        }
+        let weight = i64::from(*weight);
+        let waits = links.queued(node, Lane::Live) + links.queued(node, Lane::Bulk);
+        let lags = self.peers.contains_key(node) && (self.is_paused(now, node) || self.is_behind(now, node));
+        let vote = |full: usize| if lags || waits >= full { weight } else { -weight };
         // What is under way when a pause is asked for, at most as much again as waits here, must
         // still fit below the high water. The pause goes on until the queues are short.
-        let full = if asked { config.link_low_water } else { config.link_high_water / 4 };
-        let waits = |node: &NodeId| links.queued(node, Lane::Live) + links.queued(node, Lane::Bulk);
-        let lags =
-            |node: &NodeId| waits(node) >= full || self.is_paused(now, node) || self.is_behind(now, node);
-        let counts = |node: &NodeId| Some(node) != except && !links.stalled(now, node, config);
-        let each = edges.iter().filter(|(node, _)| counts(node));
-        let balance: i64 = each
-            .map(|(node, weight)| if lags(node) { i64::from(*weight) } else { -i64::from(*weight) })
-            .sum();
-        balance > 0
+        Votes { start: vote(config.link_high_water / 4), go_on: vote(config.link_low_water) }
     }
 
     fn is_behind(&self, now: Time, node: &NodeId) -> bool {
@@ -142,9 +146,15 @@ impl Flow {
         for (_, peer) in self.peers.iter_mut().filter(|(node, _)| !is_edge(node)) {
             peer.told_pause = None;
         }
-        for (node, _) in edges {
-            let crowded = self.crowded(now, edges, Some(node), links, config);
+        let votes: Vec<Votes> = edges.iter().map(|edge| self.votes(now, edge, links, config)).collect();
+        let all = votes.iter().fold(Votes::default(), |sum, it| Votes {
+            start: sum.start + it.start,
+            go_on: sum.go_on + it.go_on,
+        });
+        for ((node, _), own) in edges.iter().zip(votes) {
             let told = self.peers.get(node).and_then(|it| it.told_pause);
+            // Who would be asked does not count.
+            let crowded = if told.is_some() { all.go_on > own.go_on } else { all.start > own.start };
             let due = told.is_none_or(|at| now.since(at) >= PAUSE_RENEWAL);
             if crowded && due {
                 asks.push((*node, true));

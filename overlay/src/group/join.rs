@@ -355,10 +355,12 @@ impl Group {
         ctx.dialer.dial_found(ctx.now, ctx.config, ctx.links, ctx.out);
     }
 
-    /// Whom to turn to; while quite alone, also those that seemed to be gone.
+    /// Whom to turn to; while quite alone, also those that seemed to be gone. In a large group the
+    /// roster names the same few to everybody: there, rather those that the shuffles brought.
     fn candidates(&self) -> Vec<NodeId> {
         let alone = self.views.active_len() == 0;
-        let wanted = |state| state == MemberState::Online || (alone && state != MemberState::Left);
+        let few = !self.roster.is_full() || self.views.passive_len() == 0;
+        let wanted = |state| (few && state == MemberState::Online) || (alone && state != MemberState::Left);
         let roster = self.roster.iter().filter(|(_, it)| wanted(it.state())).map(|(node, _)| *node);
         let passive = self.views.passive_records().map(|it| it.node);
         let all: std::collections::BTreeSet<_> = roster.chain(passive).collect();
@@ -391,12 +393,10 @@ impl Group {
     /// Makes any member a neighbour that is none, in the place of another: two halves that
     /// have healed and hold each other online may have full views with no edge between them.
     fn build_bridge(&mut self, ctx: &mut Ctx<'_>) {
-        let online = self.roster.online();
-        let strangers: Vec<_> = online.into_iter().filter(|it| !self.views.is_active(it)).collect();
-        if let Some(node) = ctx.rng.pick(&strangers).copied() {
+        if let Some(node) = ctx.rng.pick(&self.candidates()).copied() {
             self.bridge = Some(node);
-            if ctx.links.shares(&node, &self.id) {
-                self.approach(ctx, node);
+            if self.roster.get(&node).is_none() || ctx.links.shares(&node, &self.id) {
+                self.meet(ctx, node);
             } else {
                 // It may be known by hearsay only: all who saw it die are gone themselves.
                 self.look_for(ctx, node);

@@ -319,7 +319,7 @@ impl Group {
         };
         let idle = edges.iter().map(queued).max() == Some(0);
         let going = matches!(self.phase, Phase::Going(_));
-        if self.flow.crowded(ctx.now, &edges, None, ctx.links, ctx.config) {
+        if self.flow.crowded(ctx.now, &edges, ctx.links, ctx.config) {
             return false;
         }
         idle || going || self.publisher.is_ripe(ctx.now, ctx.config)

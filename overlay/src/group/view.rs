@@ -52,7 +52,7 @@ impl Group {
         vec![
             cap("active_view", self.views.active_len(), 0, config.active_view_max),
             cap("passive_view", self.views.passive_len(), 0, config.passive_view),
-            cap("roster", self.roster.len(), 0, config.roster),
+            cap("roster", self.roster.len(), 0, config.roster + 1),
             cap("suspicions", self.detector.len(), 0, config.roster * config.roster),
             cap("max_sources", self.sources.len(), 0, config.max_sources),
             cap("store_bytes", self.store.len(), self.store.bytes(), self.store_cap(config)),

@@ -1,9 +1,12 @@
 //! Everybody we know of, by their own signed word.
 //!
 //! Up to [`Config::roster`](crate::Config) members are known to all; records are flooded
-//! when they change and compared in anti-entropy. Alive, offline and left are the subject's
+//! when they change and compared in anti-entropy. Of a larger group all know the same ones, those
+//! with the smallest tags (the k minimum values of Bar-Yossef et al. 2002): rosters agree, and
+//! anti-entropy falls silent, without anybody choosing. Alive, offline and left are the subject's
 //! own statements; failed is what others agree on (see `detector`).
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_bytes::ByteBuf;
@@ -73,12 +76,15 @@ pub(crate) struct Roster {
     cap: usize,
     signatures: Signatures,
     members: BTreeMap<NodeId, Member>,
+    /// As long as nothing changes.
+    summary: Cell<Option<u64>>,
 }
 
 impl Roster {
     pub(crate) fn new(group: GroupId, own: MemberRecord, cap: usize, signatures: Signatures) -> Self {
         let me = own.node;
-        Self { group, me, cap, signatures, members: BTreeMap::from([(me, Member::new(own))]) }
+        let members = BTreeMap::from([(me, Member::new(own))]);
+        Self { group, me, cap, signatures, members, summary: Cell::new(None) }
     }
 
     pub(crate) fn own(&self) -> &MemberRecord {
@@ -96,7 +102,7 @@ impl Roster {
     ) -> MemberRecord {
         let incarnation = self.own().incarnation.saturating_add(1).max(at_least);
         let record = MemberRecord::sign(&self.group, identity, incarnation, standing, nick, addresses);
-        self.members.insert(self.me, Member::new(record.clone()));
+        self.insert(record.clone());
         record
     }
 
@@ -128,7 +134,7 @@ impl Roster {
         self.members.get(node).map(|it| it.record.addresses.clone()).unwrap_or_default()
     }
 
-    /// Whether there are more members than are known to all.
+    /// Whether there may be more members than are known to all.
     pub(crate) fn is_full(&self) -> bool {
         self.members.len() >= self.cap
     }
@@ -140,7 +146,7 @@ impl Roster {
         if known.is_some_and(|it| it.record.incarnation >= record.incarnation) {
             return Merged::Stale;
         }
-        if known.is_none() && self.is_full() && !self.make_room() {
+        if known.is_none() && !self.fits(&record) {
             return Merged::Full;
         }
         if record.check(&self.group, self.signatures).is_err() {
@@ -151,15 +157,47 @@ impl Roster {
         }
         let node = record.node;
         let before = self.members.get(&node).map(|it| (it.state(), it.record.nick.clone()));
-        self.members.insert(node, Member::new(record));
+        self.insert(record);
         events.extend(self.change(node, before));
+        self.trim();
         Merged::New
     }
 
-    /// Members that left need not be known for ever when the roster is full.
-    fn make_room(&mut self) -> bool {
-        let left = self.members.iter().find(|(_, it)| it.state() == MemberState::Left).map(|(node, _)| *node);
-        left.is_some_and(|node| self.members.remove(&node).is_some())
+    fn insert(&mut self, record: MemberRecord) {
+        self.summary.set(None);
+        self.members.insert(record.node, Member::new(record));
+    }
+
+    /// How many members, gone ones aside, are known by all before the one with this tag.
+    fn rank(&self, tag: u64) -> usize {
+        let before = |member: &&Member| member.tag < tag && member.state() != MemberState::Left;
+        self.members.values().filter(before).count()
+    }
+
+    /// Whether a member that is not known yet is to be.
+    fn fits(&self, record: &MemberRecord) -> bool {
+        !self.is_full() || (record.standing != Standing::Left && self.rank(record.node.tag()) < self.cap)
+    }
+
+    /// Whether others know us: a full roster holds ourselves besides those that all know.
+    fn is_known(&self) -> bool {
+        self.rank(self.members[&self.me].tag) < self.cap
+    }
+
+    /// Forgets who is too many: members that left first, then those with the greatest tags.
+    fn trim(&mut self) {
+        while self.members.len() > self.cap + usize::from(!self.is_known()) {
+            let others = self.members.iter().filter(|(node, _)| **node != self.me);
+            let last = others.max_by_key(|(_, it)| (it.state() == MemberState::Left, it.tag));
+            let Some(node) = last.map(|(node, _)| *node) else { return };
+            self.members.remove(&node);
+        }
+    }
+
+    /// Those that all know, in the order of their keys.
+    fn known(&self) -> impl Iterator<Item = (&NodeId, &Member)> {
+        let hidden = !self.is_known();
+        self.members.iter().filter(move |(node, _)| !(hidden && **node == self.me))
     }
 
     fn change(&self, node: NodeId, before: Option<(MemberState, String)>) -> Option<Event> {
@@ -185,6 +223,7 @@ impl Roster {
     pub(crate) fn fail(&mut self, now: Time, node: &NodeId, proofs: Vec<ByteBuf>) -> Option<Event> {
         let member = self.members.get_mut(node)?;
         let before = Some((member.state(), member.record.nick.clone()));
+        self.summary.set(None);
         (member.proofs, member.failed_at) = (proofs, now);
         self.change(*node, before)
     }
@@ -193,31 +232,40 @@ impl Roster {
     pub(crate) fn revive(&mut self, node: &NodeId) -> Option<Event> {
         let member = self.members.get_mut(node)?;
         let before = Some((member.state(), member.record.nick.clone()));
+        if !member.proofs.is_empty() {
+            self.summary.set(None);
+        }
         member.proofs.clear();
         self.change(*node, before)
     }
 
-    /// A hash over who is known and how they stand.
+    /// A hash over who is known and how they stand, members that left aside.
     pub(crate) fn summary(&self) -> u64 {
+        if let Some(summary) = self.summary.get() {
+            return summary;
+        }
         let mut hasher = blake3::Hasher::new();
-        for (node, member) in &self.members {
+        for (node, member) in self.known().filter(|(_, it)| it.state() != MemberState::Left) {
             hasher.update(node.as_bytes());
             hasher.update(&member.record.incarnation.to_le_bytes());
             hasher.update(&[member.code()]);
         }
-        u64::from_le_bytes(hasher.finalize().as_bytes()[..8].try_into().expect("8 of 32 bytes"))
+        let summary =
+            u64::from_le_bytes(hasher.finalize().as_bytes()[..8].try_into().expect("8 of 32 bytes"));
+        self.summary.set(Some(summary));
+        summary
     }
 
     pub(crate) fn digest(&self, exchange: bool) -> RosterDigest {
-        let entry = |member: &Member| (member.tag, member.record.incarnation, member.code());
-        RosterDigest { entries: self.members.values().map(entry).collect(), exchange }
+        let entry = |(_, it): (&NodeId, &Member)| (it.tag, it.record.incarnation, it.code());
+        RosterDigest { entries: self.known().map(entry).collect(), exchange }
     }
 
     /// What the sender of a digest should hear of, and what it contests.
     pub(crate) fn compare(&self, digest: &RosterDigest) -> Compared {
         let theirs: BTreeMap<u64, (u64, u8)> = digest.entries.iter().map(|it| (it.0, (it.1, it.2))).collect();
         let mut compared = Compared::default();
-        for (node, member) in &self.members {
+        for (node, member) in self.known() {
             let ours = (member.record.incarnation, member.code());
             match theirs.get(&member.tag) {
                 Some((incarnation, FAILED))
@@ -256,4 +304,59 @@ pub(crate) struct Compared {
     pub(crate) suspicions: Vec<ByteBuf>,
     /// Whom it counts as failed and we do not; ourselves, maybe.
     pub(crate) contested: Vec<NodeId>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CAP: usize = 4;
+
+    fn record(seed: u8, incarnation: u64, standing: Standing) -> MemberRecord {
+        let identity = Identity::new(&[seed; 32]);
+        MemberRecord::sign(&GroupId::from_bytes([7; 32]), &identity, incarnation, standing, "", &[])
+    }
+
+    fn roster(seed: u8) -> Roster {
+        let signatures = Identity::new(&[seed; 32]).signatures();
+        Roster::new(GroupId::from_bytes([7; 32]), record(seed, 1, Standing::Online), CAP, signatures)
+    }
+
+    fn merge(roster: &mut Roster, record: &MemberRecord) -> Merged {
+        roster.merge(&record.bytes, &mut Vec::new())
+    }
+
+    #[test]
+    fn rosters_of_a_large_group_agree_whatever_they_heard_first() {
+        let everybody: Vec<_> = (1..=12).map(|seed| record(seed, 1, Standing::Online)).collect();
+        let mut rosters: Vec<_> = (1..=12).map(roster).collect();
+        for (turn, roster) in rosters.iter_mut().enumerate() {
+            for offset in 0..everybody.len() {
+                merge(roster, &everybody[(turn * 5 + offset) % everybody.len()]);
+            }
+            assert!(roster.len() <= CAP + 1);
+        }
+        let summary = rosters[0].summary();
+        for roster in &rosters {
+            assert_eq!(roster.summary(), summary);
+            assert!(roster.members.contains_key(&roster.me), "one knows oneself");
+            assert_eq!(roster.digest(false).entries.len(), CAP);
+            assert!(rosters[0].compare(&roster.digest(false)).records.is_empty());
+        }
+    }
+
+    #[test]
+    fn who_left_gives_way_and_is_not_taken_in_anew() {
+        let mut all: Vec<_> = (2..=5).map(|seed| record(seed, 1, Standing::Online)).collect();
+        all.sort_by_key(|it| it.node.tag());
+        let (mut roster, last) = (roster(1), all.pop().expect("four"));
+        all.iter().for_each(|it| assert_eq!(merge(&mut roster, it), Merged::New));
+        assert!(roster.is_full());
+        let gone = (2..=5).map(|seed| record(seed, 2, Standing::Left)).find(|it| it.node == all[0].node);
+        let gone = gone.expect("it is one of them");
+        assert_eq!(merge(&mut roster, &gone), Merged::New);
+        assert_eq!(merge(&mut roster, &last), Merged::New);
+        assert!(roster.get(&gone.node).is_none() && roster.get(&last.node).is_some());
+        assert_eq!(merge(&mut roster, &gone), Merged::Full);
+    }
 }
