@@ -340,6 +340,14 @@ pub enum PingError {
     /// There is no way to it, or it does not answer.
     #[error("{0} cannot be reached")]
     Unreachable(String),
+    /// It is connected, as it seems, but does not answer.
+    #[error("{name} is connected, but has not answered in {} s", patience.as_secs_f64())]
+    Silent {
+        /// Who.
+        name: String,
+        /// How long was waited.
+        patience: std::time::Duration,
+    },
     /// The node has stopped.
     #[error(transparent)]
     Stopped(#[from] Stopped),
@@ -356,6 +364,9 @@ impl From<PingError> for Failure {
             }
             PingError::Unreachable(_) => {
                 ("unreachable", exit::TIMEOUT, "See whether it runs, and whether a firewall lies between.")
+            }
+            PingError::Silent { .. } => {
+                ("silent", exit::TIMEOUT, "See on its machine whether its process is stopped or very busy.")
             }
             PingError::Stopped(stopped) => return stopped.clone().into(),
         };
