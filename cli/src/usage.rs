@@ -31,7 +31,8 @@ fn bad_value(error: &clap::Error, text: &str) -> Failure {
         _ => String::new(),
     };
     let (arg, value) = (context(ContextKind::InvalidArg), context(ContextKind::InvalidValue));
-    if let Some(inner) = std::error::Error::source(error).filter(|_| is_ticket(&value)) {
+    let takes_tickets = arg.contains("GROUP");
+    if let Some(inner) = std::error::Error::source(error).filter(|_| takes_tickets && is_ticket(&value)) {
         return bad_ticket(&inner.to_string());
     }
     let value = shortened(&value);
