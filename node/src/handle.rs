@@ -394,6 +394,12 @@ impl Sender {
         let receipt = self.hold.node.ask(move |driver| driver.await_receipt(group, batch, goal)).await?;
         receipt.await.map_err(|_| Stopped)
     }
+
+    /// How far a batch has come whose [`Sender::receipt`] was given up just now.
+    pub(crate) async fn receipt_so_far(&self, batch: BatchId) -> Result<Receipt, Stopped> {
+        let group = self.hold.group;
+        self.hold.node.ask(move |driver| driver.receipt_so_far(group, batch)).await
+    }
 }
 
 /// A message on its way to its place; see [`Sender::submit`].

@@ -13,6 +13,7 @@ use treecast_node::control::{Client, ClientError};
 use treecast_node::{Failure, Remembered, holder, identity, remembered};
 
 use crate::failure::Stop;
+use crate::output::counted;
 use crate::settings::Settings;
 
 /// How long a node that has greeted may take to say how it is. Guess.
@@ -183,7 +184,7 @@ async fn node(data_dir: &Path) -> (Option<Status>, Check) {
             "treecast down",
         ),
         status => {
-            let what = format!("A node runs: process {}, {} peers.", status.pid, status.peers);
+            let what = format!("A node runs: process {}, {}.", status.pid, counted(status.peers as u64, "peer", "peers"));
             Check::good("node", what, "")
         }
     };
