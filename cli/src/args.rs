@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use treecast_node::control::protocol::Wait;
 
-use crate::input::{Bound, GroupName, NewName, Since, duration, order, route, wait};
+use crate::input::{Bound, Committee, GroupName, NewName, Since, committee, duration, order, route, wait};
 use crate::output::ColorChoice;
 use crate::sim::SimFlags;
 
@@ -431,32 +431,12 @@ pub(crate) struct CreateArgs {
     /// kind, then what exceeds any of them may go.
     #[arg(long, value_name = "AGE|SIZE|COUNT")]
     pub(crate) retain: Vec<Bound>,
-    /// Who may order messages, in a total order: any member, or those whom the founder names.
-    #[arg(long, value_name = "any|named", value_enum, default_value = "any", hide_possible_values = true)]
+    /// Who may order messages, in a total order: any member.
+    #[arg(long, value_name = "any", default_value = "any", value_parser = committee, hide = true)]
     pub(crate) committee: Committee,
     /// A static group: these nodes only (and this one), by id, or by nick if known here.
     #[arg(long, value_name = "NODE,…", value_delimiter = ',')]
     pub(crate) members: Vec<String>,
-}
-
-/// Who may be in the committee of a total order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub(crate) enum Committee {
-    /// Any member.
-    #[default]
-    Any,
-    /// The listed members, and the founder.
-    Named,
-}
-
-impl Committee {
-    /// Its name, as typed.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Any => "any",
-            Self::Named => "named",
-        }
-    }
 }
 
 /// A group that is meant.

@@ -175,6 +175,29 @@ pub(crate) fn order(text: &str) -> Result<Order, String> {
     }
 }
 
+/// Who may be in the committee of a total order: any member, until there is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Committee;
+
+impl fmt::Display for Committee {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any")
+    }
+}
+
+/// A committee that can be chosen.
+pub(crate) fn committee(text: &str) -> Result<Committee, String> {
+    match text {
+        "any" => Ok(Committee),
+        "named" => {
+            Err("a committee agrees on a total order, and that is not built yet; leave --committee out, \
+                        --members says who may join"
+                .to_owned())
+        }
+        _ => Err("write any".to_owned()),
+    }
+}
+
 /// A group's route that can be chosen.
 pub(crate) fn route(text: &str) -> Result<Route, String> {
     let built = "tree:shared, tree:source or tree:auto";
@@ -403,6 +426,8 @@ mod tests {
         assert_eq!(order("fifo"), Ok(Order::Fifo));
         assert!(order("total").expect_err("not built").contains("not built"));
         assert!(order("best").is_err());
+        assert_eq!(committee("any"), Ok(Committee));
+        assert!(committee("named").expect_err("not built").contains("not built"));
         assert_eq!(route("tree:shared"), Ok(Route::TreeShared));
         for wrong in ["gossip:push", "gossip:pull", "gossip:push-pull", "unicast"] {
             assert!(route(wrong).expect_err("not built").contains("not built"), "{wrong}");

@@ -184,7 +184,11 @@ async fn node(data_dir: &Path) -> (Option<Status>, Check) {
             "treecast down",
         ),
         status => {
-            let what = format!("A node runs: process {}, {}.", status.pid, counted(status.peers as u64, "peer", "peers"));
+            let what = format!(
+                "A node runs: process {}, {}.",
+                status.pid,
+                counted(status.peers as u64, "peer", "peers")
+            );
             Check::good("node", what, "")
         }
     };

@@ -144,7 +144,9 @@ impl Pipeline {
             match receipt {
                 Ok(Ok(receipt)) => Outcome::Receipt(published, receipt),
                 Ok(Err(Stopped)) => Outcome::Stopped,
-                Err(_) => sender.receipt_so_far(published.batch).await.map_or(Outcome::Stopped, Outcome::Late),
+                Err(_) => {
+                    sender.receipt_so_far(published.batch).await.map_or(Outcome::Stopped, Outcome::Late)
+                }
             }
         }
     }
@@ -216,6 +218,7 @@ fn waited_for(goal: ReceiptGoal, least: Option<Receipt>, it: &str) -> String {
     let Receipt { have, of } = least.unwrap_or(Receipt { have: 0, of: 0 });
     let who = match (have, of) {
         (_, 0) => return "nobody else was online".to_owned(),
+        (1, 1) => "only the one other member said that it has".to_owned(),
         (0, 1) => "the one other member did not say that it has".to_owned(),
         (0, of) => format!("none of {of} others said that they have"),
         (have, of) => format!("{have} of {of} others said that they have"),
@@ -234,14 +237,18 @@ impl Tally {
             let seconds = patience.unwrap_or_default().as_secs_f64();
             let (what, it, stays) = match total {
                 1 => ("The message had no receipt in time.".to_owned(), "it", "It stays"),
-                _ => (format!("{} of {total} messages had no receipt in time.", self.late), "the last", "They stay"),
+                _ => (
+                    format!("{} of {total} messages had no receipt in time.", self.late),
+                    "the last",
+                    "They stay",
+                ),
             };
             let waited_for = waited_for(goal, self.least, it);
             return Err(Failure::new(
                 "timeout",
                 exit::TIMEOUT,
                 what,
-                format!("Within {seconds} s {waited_for}. {stays} queued while the node runs."),
+                format!("Within {seconds} s, {waited_for}. {stays} queued while the node runs."),
                 "See who is there with `treecast peers`, or give more time with `--timeout`.",
             ));
         }
@@ -261,4 +268,26 @@ fn stored_is_not_built() -> Failure {
         "This version keeps no messages on disk, so it cannot wait for `stored`.",
         "Use `--wait sent`, a number of members, or `all`.",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_in_vain_is_told_how_many_have_it() {
+        let told = |goal, have, of| waited_for(goal, Some(Receipt { have, of }), "it");
+        let three = ReceiptGoal::Members(3);
+        assert_eq!(told(three, 1, 2), "1 of 2 others said that they have it; 3 were waited for");
+        assert_eq!(told(three, 1, 1), "only the one other member said that it has it; 3 were waited for");
+        assert_eq!(told(ReceiptGoal::All, 0, 1), "the one other member did not say that it has it");
+        assert_eq!(told(ReceiptGoal::All, 0, 0), "nobody else was online");
+        assert_eq!(told(ReceiptGoal::Sent, 0, 4), "no neighbour took it");
+        let tally = Tally { late: 1, done: 1, ..Tally::default() };
+        let failure = tally.result(three, Some(Duration::from_secs(2))).expect_err("late");
+        assert!(
+            failure.what.starts_with("1 of 2 messages") && failure.why.contains("stay queued"),
+            "{failure}"
+        );
+    }
 }
