@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use treecast_node::control::protocol::Wait;
 
-use crate::input::{Bound, GroupName, NewName, Since, duration, order, route, wait};
+use crate::input::{Bound, Committee, GroupName, NewName, Since, committee, duration, order, route, wait};
 use crate::output::ColorChoice;
 use crate::sim::SimFlags;
 
@@ -157,21 +157,27 @@ Examples:
 In a chat: /who, /nick NAME, /quit; //text says /text.")]
     Chat(ChatArgs),
     /// Publish one message, or one a line from stdin.
-    #[command(after_help = "\
+    #[command(
+        allow_negative_numbers = true,
+        after_help = "\
 Examples:
   treecast pub lobby 'build is green'
   tail -f log | treecast pub lobby     one message a line
   treecast pub lobby hi --wait all     until everybody online has it
 
 Lines may be any bytes. One longer than 1 MiB is skipped and named on stderr; the exit code is then 2. If a wait is not \
-met in time, it is 4.")]
+met in time, it is 4."
+    )]
     Pub(PubArgs),
     /// Print a group's messages as they come.
-    #[command(after_help = "\
+    #[command(
+        allow_negative_numbers = true,
+        after_help = "\
 Examples:
   treecast sub lobby
   treecast sub lobby --json | jq -r .text
-  treecast sub lobby --count 1 --timeout 30s")]
+  treecast sub lobby --count 1 --timeout 30s"
+    )]
     Sub(SubArgs),
     /// List the nodes that are connected, or a group's.
     #[command(after_help = "Examples:\n  treecast peers\n  treecast peers lobby")]
@@ -180,7 +186,10 @@ Examples:
     #[command(after_help = "Examples:\n  treecast tree lobby\n  treecast tree lobby --watch")]
     Tree(TreeArgs),
     /// Measure the way to a node.
-    #[command(after_help = "Example:\n  treecast ping 12D3KooW… --count 3     (ids: `treecast peers`)")]
+    #[command(
+        allow_negative_numbers = true,
+        after_help = "Example:\n  treecast ping 12D3KooW… --count 3     (ids: `treecast peers`)"
+    )]
     Ping(PingArgs),
     /// Make groups, join and leave them; the groups this node is in.
     #[command(
@@ -219,10 +228,15 @@ what, and what to type next.")]
     )]
     Completions(CompletionsArgs),
     /// Measure real nodes in this process, over real transports.
-    #[command(after_help = "Example:\n  treecast bench --nodes 10 --size 1024 --seconds 5")]
+    #[command(
+        allow_negative_numbers = true,
+        after_help = "Example:\n  treecast bench --nodes 10 --size 1024 --seconds 5"
+    )]
     Bench(BenchArgs),
     /// Simulate a group on virtual time: what it would cost, how long it would take.
-    #[command(after_help = "\
+    #[command(
+        allow_negative_numbers = true,
+        after_help = "\
 Examples:
   treecast sim
   treecast sim --nodes 1000 --noise 0 --seeds 5
@@ -230,7 +244,8 @@ Examples:
   treecast sim --scenario bad-day.toml          a file: nodes = 1000, kill = \"30@20\", …
 
 The real protocol runs, on a model of the network. Nodes start all at once; T and all @SECONDs count from when the group has \
-settled and was silent for 10 s. The same seed gives the same run, everywhere.")]
+settled and was silent for 10 s. The same seed gives the same run, everywhere."
+    )]
     Sim(Box<SimArgs>),
     /// Print the manual page.
     #[command(after_help = "Example:\n  treecast man | man -l -")]
@@ -371,12 +386,15 @@ pub(crate) struct PingArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum GroupVerb {
     /// Make a group and be in it; others join with its ticket.
-    #[command(after_help = "\
+    #[command(
+        allow_negative_numbers = true,
+        after_help = "\
 Examples:
   treecast group create garden
   treecast group create builds --order fifo --retain 7d --retain 1GiB
   treecast group create board --members 12D3KooW…,12D3KooW…     these nodes only, and this one
-If the name is taken on this node, the new group is called NAME~ab12 here.")]
+If the name is taken on this node, the new group is called NAME~ab12 here."
+    )]
     Create(CreateArgs),
     /// Join a group and stay in it, across restarts.
     #[command(after_help = "\
@@ -413,32 +431,12 @@ pub(crate) struct CreateArgs {
     /// kind, then what exceeds any of them may go.
     #[arg(long, value_name = "AGE|SIZE|COUNT")]
     pub(crate) retain: Vec<Bound>,
-    /// Who may order messages, in a total order: any member, or those whom the founder names.
-    #[arg(long, value_name = "any|named", value_enum, default_value = "any", hide_possible_values = true)]
+    /// Who may order messages, in a total order: any member.
+    #[arg(long, value_name = "any", default_value = "any", value_parser = committee, hide = true)]
     pub(crate) committee: Committee,
     /// A static group: these nodes only (and this one), by id, or by nick if known here.
     #[arg(long, value_name = "NODE,…", value_delimiter = ',')]
     pub(crate) members: Vec<String>,
-}
-
-/// Who may be in the committee of a total order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub(crate) enum Committee {
-    /// Any member.
-    #[default]
-    Any,
-    /// The listed members, and the founder.
-    Named,
-}
-
-impl Committee {
-    /// Its name, as typed.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Any => "any",
-            Self::Named => "named",
-        }
-    }
 }
 
 /// A group that is meant.

@@ -38,9 +38,9 @@ pub(crate) fn bug(why: impl Into<String>) -> Failure {
     Failure::new("bug", exit::BUG, "treecast has hit a bug.", why, fix)
 }
 
-/// A signal came before the work was done.
-pub(crate) fn interrupted(what: impl Into<String>) -> Failure {
-    Failure::new("interrupted", INTERRUPTED, what, "A signal asked this command to stop.", "")
+/// A signal came before the work was done; `fix` says how to have it done all the same.
+pub(crate) fn interrupted(what: impl Into<String>, fix: &str) -> Failure {
+    Failure::new("interrupted", INTERRUPTED, what, "A signal asked this command to stop.", fix)
 }
 
 /// A node option was typed for a command that uses a node which runs already.

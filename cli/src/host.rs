@@ -15,6 +15,10 @@ use crate::signals::Signals;
 /// How long a node that holds the directory may take to answer: it is starting or ending.
 const SETTLING: Duration = Duration::from_secs(5);
 
+/// How long a node may take for one line of an answer: to save something on a slow disk, or to say
+/// its goodbyes. Guess.
+const ANSWERING: Duration = Duration::from_secs(30);
+
 /// A node, reached over its control socket; ours to stop if we started it.
 #[derive(Debug)]
 pub(crate) struct Host<'a> {
@@ -86,8 +90,10 @@ pub(crate) async fn ask(
 ) -> Result<u8, Stop> {
     let mut client = Client::ask(data_dir(settings), request).await?;
     let me = client.node().to_owned();
+    let endless = matches!(request, Request::Tree { watch: true, .. });
     loop {
-        match client.next().await? {
+        let line = if endless { client.next().await } else { client.next_within(ANSWERING).await };
+        match line? {
             Line::Done { exit } => return Ok(exit),
             Line::Error(failure) => return Err(failure.into()),
             line => take(&me, line)?,

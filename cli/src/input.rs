@@ -40,29 +40,41 @@ impl GroupName {
         Ok(Self { text: text.trim().to_owned(), shown: ticket.descriptor.name })
     }
 
-    /// Takes the first line of `input` that is not empty as the ticket.
+    /// Takes the first line of `input` that is not empty as the ticket, and those after it as far
+    /// as it goes on there: mail and terminals wrap long lines.
     pub(crate) fn read(input: &mut impl BufRead) -> Result<Self, Failure> {
         let no_ticket = |why: String| {
             let fix = "Give it one: `treecast invite GROUP` on a machine that is in the group prints it.";
             Failure::new("bad-ticket", exit::USAGE, "No ticket came on stdin.", why, fix)
         };
-        let mut line = Vec::new();
-        while line.iter().all(u8::is_ascii_whitespace) {
-            line.clear();
-            let room = ticket::MAX_LEN as u64 + 2;
-            let read = input.by_ref().take(room).read_until(b'\n', &mut line);
-            match read {
-                Ok(0) => return Err(no_ticket("It is empty.".to_owned())),
-                Ok(_) => {}
-                Err(error) => return Err(no_ticket(format!("{error}."))),
+        let unreadable = |error: std::io::Error| no_ticket(format!("{error}."));
+        let mut text = loop {
+            match next_line(input).map_err(unreadable)? {
+                None => return Err(no_ticket("It is empty.".to_owned())),
+                Some(line) if line.is_empty() => {}
+                Some(line) => break line,
+            }
+        };
+        if !text.starts_with(TICKET) {
+            return Self::ticket(&text)
+                .map_err(|why| no_ticket(format!("{}.", crate::settings::capital(&why))));
+        }
+        while let Err(TicketError::CutShort { .. } | TicketError::Mistyped { .. }) = text.parse::<Ticket>() {
+            let goes_on = |line: &String| !line.is_empty() && line.chars().all(|c| c.is_ascii_alphanumeric());
+            match next_line(input).map_err(unreadable)?.filter(goes_on) {
+                Some(line) if text.len() < ticket::MAX_LEN => text += &line,
+                _ => break,
             }
         }
-        let text = String::from_utf8_lossy(&line);
-        Self::ticket(text.trim()).map_err(|why| match text.trim().starts_with(TICKET) {
-            true => bad_ticket(&why),
-            false => no_ticket(format!("{}.", crate::settings::capital(&why))),
-        })
+        Self::ticket(&text).map_err(|why| bad_ticket(&why))
     }
+}
+
+/// The next line, without what surrounds it; `None` at the end.
+fn next_line(input: &mut impl BufRead) -> std::io::Result<Option<String>> {
+    let mut line = Vec::new();
+    let read = input.by_ref().take(ticket::MAX_LEN as u64 + 2).read_until(b'\n', &mut line)?;
+    Ok((read > 0).then(|| String::from_utf8_lossy(&line).trim().to_owned()))
 }
 
 /// How tickets begin.
@@ -75,9 +87,24 @@ pub(crate) fn bad_ticket(why: &str) -> Failure {
     Failure::new("bad-ticket", exit::USAGE, "The ticket cannot be used.", why, fix)
 }
 
+/// Words that are not longer than this make a name, not a ticket, even one that was cut.
+const WORD: usize = 20;
+
 /// Whether what was typed was meant as a ticket.
 pub(crate) fn is_ticket(text: &str) -> bool {
-    text.trim().starts_with(TICKET)
+    let Some(rest) = text.trim().strip_prefix(TICKET) else { return false };
+    let mut words = rest.split(|c: char| !c.is_ascii_alphanumeric());
+    text.chars().count() > Descriptor::MAX_NAME || words.any(|word| word.len() > WORD)
+}
+
+/// Why a name cannot be one, for people.
+fn bad_name(error: DescriptorError) -> String {
+    match error {
+        DescriptorError::NameIsTicket => format!(
+            "a name cannot begin with `{TICKET}`: that is how tickets begin, and this is none; choose another name"
+        ),
+        error => error.to_string(),
+    }
 }
 
 /// For people.
@@ -104,7 +131,7 @@ impl FromStr for GroupName {
                      one of another program or version cannot be used"
                 )
             }
-            error => error.to_string(),
+            error => bad_name(error),
         })?;
         Ok(Self { shown: name.clone(), text: name })
     }
@@ -129,7 +156,10 @@ impl FromStr for NewName {
             return Err("`-` stands for a ticket on stdin; choose another name".to_owned());
         }
         let name: String = text.nfc().collect();
-        Descriptor::open(&name).map_err(|error| error.to_string())?;
+        if is_ticket(&name) {
+            return Err("that is a ticket: `treecast group join` joins its group; choose a name".to_owned());
+        }
+        Descriptor::open(&name).map_err(bad_name)?;
         Ok(Self(name))
     }
 }
@@ -142,6 +172,29 @@ pub(crate) fn order(text: &str) -> Result<Order, String> {
         }
         Ok(order) => Ok(order),
         Err(_) => Err("write unordered, fifo or causal".to_owned()),
+    }
+}
+
+/// Who may be in the committee of a total order: any member, until there is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Committee;
+
+impl fmt::Display for Committee {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any")
+    }
+}
+
+/// A committee that can be chosen.
+pub(crate) fn committee(text: &str) -> Result<Committee, String> {
+    match text {
+        "any" => Ok(Committee),
+        "named" => {
+            Err("a committee agrees on a total order, and that is not built yet; leave --committee out, \
+                        --members says who may join"
+                .to_owned())
+        }
+        _ => Err("write any".to_owned()),
     }
 }
 
@@ -314,6 +367,38 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_begins_like_a_ticket_is_no_ticket() {
+        let text = a_ticket();
+        for name in ["treecast1", "treecast1foo", "treecast1-users-of-berlin", "treecast1 in the garden"] {
+            assert!(!is_ticket(name), "{name}");
+            let why = name.parse::<GroupName>().expect_err(name);
+            assert!(why.contains("choose another name"), "{why}");
+            assert_eq!(name.parse::<NewName>().expect_err(name), why);
+        }
+        for ticket in [&text[..40], &text, &format!("{text}!")] {
+            assert!(is_ticket(ticket), "{ticket}");
+            assert!(ticket.parse::<NewName>().expect_err(ticket).contains("group join"));
+        }
+    }
+
+    #[test]
+    fn a_ticket_on_stdin_may_be_wrapped() {
+        let text = a_ticket();
+        for (first, second) in [(20, 30), (50, 60), (9, 51), (text.len() - 1, text.len())] {
+            let wrapped =
+                format!("{}\r\n  {}\n{}\nhello\n", &text[..first], &text[first..second], &text[second..]);
+            let mut input = std::io::Cursor::new(wrapped.replace("\n\n", "\n"));
+            assert_eq!(GroupName::read(&mut input).expect("a ticket").as_str(), text, "{first}");
+            let mut rest = String::new();
+            input.read_line(&mut rest).expect("read");
+            assert_eq!(rest, "hello\n", "the rest is left for others");
+        }
+        let cut = format!("{}\n\nhello\n", &text[..40]);
+        let failure = GroupName::read(&mut std::io::Cursor::new(cut)).expect_err("cut");
+        assert!(failure.why.contains("cut short after character 40"), "{failure}");
+    }
+
+    #[test]
     fn a_ticket_is_the_first_line_of_stdin() {
         let text = a_ticket();
         let mut input = std::io::Cursor::new(format!("\n  {text}\r\nhello\n"));
@@ -341,6 +426,8 @@ mod tests {
         assert_eq!(order("fifo"), Ok(Order::Fifo));
         assert!(order("total").expect_err("not built").contains("not built"));
         assert!(order("best").is_err());
+        assert_eq!(committee("any"), Ok(Committee));
+        assert!(committee("named").expect_err("not built").contains("not built"));
         assert_eq!(route("tree:shared"), Ok(Route::TreeShared));
         for wrong in ["gossip:push", "gossip:pull", "gossip:push-pull", "unicast"] {
             assert!(route(wrong).expect_err("not built").contains("not built"), "{wrong}");

@@ -20,6 +20,7 @@ mod stdio;
 mod usage;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -45,16 +46,19 @@ fn main() -> ExitCode {
 
 /// Whether errors are to be JSON, however wrong the rest of the command line is.
 fn wants_json(typed: &[OsString]) -> bool {
-    let flag = typed.iter().skip(1).take_while(|word| *word != "--").any(|word| word == "--json");
-    let env = std::env::var("TREECAST_JSON")
-        .is_ok_and(|value| matches!(value.as_str(), "1" | "true" | "yes" | "on"));
-    flag || env
+    let words: Vec<&str> = typed.iter().skip(1).map_while(|word| word.to_str()).collect();
+    let words = words.split(|word| *word == "--").next().unwrap_or_default();
+    let config = words.iter().enumerate().find_map(|(at, word)| match word.strip_prefix("--config")? {
+        "" => words.get(at + 1).copied(),
+        value => value.strip_prefix('='),
+    });
+    words.contains(&"--json") || settings::json_untyped(config.map(PathBuf::from))
 }
 
 fn run(words: &[OsString], early: &Screen) -> u8 {
     let mut typed = match Typed::try_parse_from(words) {
         Ok(typed) => typed,
-        Err(error) => return answer_or_refuse(&error, early),
+        Err(error) => return answer_or_refuse(&error, words, early),
     };
     if let Err(failure) = read_ticket(&mut typed) {
         early.failure(&failure);
@@ -99,13 +103,13 @@ fn read_ticket(typed: &mut Typed) -> Result<(), Failure> {
 }
 
 /// Help and version are answers; the rest are errors.
-fn answer_or_refuse(error: &clap::Error, early: &Screen) -> u8 {
+fn answer_or_refuse(error: &clap::Error, words: &[OsString], early: &Screen) -> u8 {
     if usage::is_answer(error) {
         // Ignored: whoever closed the pipe has read enough.
         let _ = error.print();
         return 0;
     }
-    let failure = usage::failure(error);
+    let failure = usage::failure(error, words);
     early.failure(&failure);
     failure.exit
 }

@@ -337,6 +337,19 @@ fn read_file(
     Ok((Setting { value: Some(path.clone()), from: Origin::Default }, Some((path, table))))
 }
 
+/// Whether the environment or the file asks for JSON, as far as they can be read: for errors of a
+/// command line that cannot. `config` is the file that was typed.
+pub(crate) fn json_untyped(config: Option<PathBuf>) -> bool {
+    let env = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+    if let Some(value) = env(&variable("json")) {
+        return bool::from_text(&value).unwrap_or(false);
+    }
+    let default = || project().map(|dirs| dirs.config_dir().join("config.toml"));
+    let path = config.or_else(|| env(&variable("config")).map(PathBuf::from)).or_else(default);
+    let table = path.and_then(|path| read(&path).ok()).and_then(|text| text.parse::<toml::Table>().ok());
+    table.is_some_and(|table| table.get("json").and_then(toml::Value::as_bool) == Some(true))
+}
+
 fn read(path: &Path) -> std::io::Result<String> {
     std::fs::read_to_string(path)
 }

@@ -1,8 +1,12 @@
 //! What clap says of a command line, in treecast's own way.
 
+use std::ffi::OsString;
+
+use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use treecast_node::Failure;
 
+use crate::args::Typed;
 use crate::failure::usage;
 use crate::input::{bad_ticket, is_ticket};
 use crate::settings::capital;
@@ -13,25 +17,27 @@ pub(crate) fn is_answer(error: &clap::Error) -> bool {
 }
 
 /// The three parts of a usage error.
-pub(crate) fn failure(error: &clap::Error) -> Failure {
+pub(crate) fn failure(error: &clap::Error, words: &[OsString]) -> Failure {
     let text = error.render().to_string();
+    let command = command(words);
     match error.kind() {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            usage("A command is missing.", "treecast does one thing at a time.", fix(&[], &text))
+            usage("A command is missing.", "treecast does one thing at a time.", fix(&[], &command))
         }
-        ErrorKind::ValueValidation | ErrorKind::InvalidValue => bad_value(error, &text),
-        _ => other(error, &text),
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue => bad_value(error, &command),
+        _ => other(error, &text, &command),
     }
 }
 
 /// A value that cannot be used, and why.
-fn bad_value(error: &clap::Error, text: &str) -> Failure {
+fn bad_value(error: &clap::Error, command: &str) -> Failure {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
         _ => String::new(),
     };
     let (arg, value) = (context(ContextKind::InvalidArg), context(ContextKind::InvalidValue));
-    if let Some(inner) = std::error::Error::source(error).filter(|_| is_ticket(&value)) {
+    let takes_tickets = arg.contains("GROUP");
+    if let Some(inner) = std::error::Error::source(error).filter(|_| takes_tickets && is_ticket(&value)) {
         return bad_ticket(&inner.to_string());
     }
     let value = shortened(&value);
@@ -48,12 +54,22 @@ fn bad_value(error: &clap::Error, text: &str) -> Failure {
         }
         _ => None,
     };
-    let inner = std::error::Error::source(error).map(|inner| sentence(&inner.to_string()));
+    let inner = std::error::Error::source(error).map(|inner| sentence(&number(&inner.to_string())));
     usage(
         what,
         names.or(inner).unwrap_or_else(|| "It is not what is expected there.".to_owned()),
-        fix(&[], text),
+        fix(&[], command),
     )
+}
+
+/// What the standard library and clap say of numbers, in words for people.
+fn number(why: &str) -> String {
+    match why {
+        "invalid digit found in string" => "a whole number is expected, not below 0".to_owned(),
+        "number too large to fit in target type" => "that is too large".to_owned(),
+        "invalid float literal" => "a number is expected, 0.5 say".to_owned(),
+        other => other.replace("is not in 1..=4294967295", "is not a whole number from 1 to 4294967295"),
+    }
 }
 
 /// A long value by its beginning: whoever typed or pasted it knows the rest.
@@ -64,7 +80,7 @@ fn shortened(value: &str) -> String {
     }
 }
 
-fn other(error: &clap::Error, text: &str) -> Failure {
+fn other(error: &clap::Error, text: &str, command: &str) -> Failure {
     let text = text.trim().strip_prefix("error: ").unwrap_or(text.trim());
     let mut parts = text.split("\n\n");
     let what = sentence(parts.next().unwrap_or("The command line cannot be read"));
@@ -75,7 +91,7 @@ fn other(error: &clap::Error, text: &str) -> Failure {
         ErrorKind::ArgumentConflict => "They exclude each other.",
         _ => "That is not how it is typed.",
     };
-    usage(what, why, fix(&tips, text))
+    usage(what, why, fix(&tips, command))
 }
 
 /// One line that ends as a sentence.
@@ -90,11 +106,45 @@ fn tip(line: &str) -> Option<String> {
 }
 
 /// The tips, and how to learn more.
-fn fix(tips: &[String], text: &str) -> String {
-    let usage = text.lines().find_map(|line| line.trim().strip_prefix("Usage: "));
-    let words =
-        usage.map(|usage| usage.split_whitespace().take_while(|word| word.starts_with(char::is_lowercase)));
-    let command = words.map_or("treecast".to_owned(), |words| words.collect::<Vec<_>>().join(" "));
+fn fix(tips: &[String], command: &str) -> String {
     let more = format!("`{command} --help` shows how it is typed.");
     tips.iter().cloned().chain([more]).collect::<Vec<_>>().join(" ")
+}
+
+/// The command that was typed, as far as there is one: `treecast group create`.
+fn command(words: &[OsString]) -> String {
+    let all = Typed::command();
+    let mut path = vec![all.get_name()];
+    let (mut verbs, mut words) = (&all, words.iter().skip(1).filter_map(|word| word.to_str()));
+    while let Some(word) = words.next() {
+        if matches!(word, "--data-dir" | "--config" | "--color") {
+            words.next();
+        } else if let Some(verb) = verbs.find_subcommand(word) {
+            path.push(verb.get_name());
+            verbs = verb;
+        } else if !word.starts_with('-') {
+            break;
+        }
+    }
+    path.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_is_found_among_flags_and_values() {
+        for (typed, expected) in [
+            ("treecast", "treecast"),
+            ("treecast nonsense sim", "treecast"),
+            ("treecast sim --loss 7", "treecast sim"),
+            ("treecast --json --data-dir up sim --loss 7", "treecast sim"),
+            ("treecast group -v create status --order x", "treecast group create"),
+            ("treecast pub status -- sub", "treecast pub"),
+        ] {
+            let words: Vec<OsString> = typed.split(' ').map(OsString::from).collect();
+            assert_eq!(command(&words), expected, "{typed}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! `treecast sim` from outside: what scripts read, and what is refused.
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -84,6 +84,22 @@ fn a_scenario_is_a_file_and_what_is_typed_wins() {
     std::fs::remove_file(&path).expect("removed");
     assert_eq!(refused.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("`nodez`"));
+}
+
+#[test]
+fn one_that_is_interrupted_says_so_with_what_why_and_fix() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_treecast"));
+    command.args(["sim", "--nodes", "1000", "--seconds", "3000", "--json"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    let told = Command::new("kill").arg(child.id().to_string()).status().expect("kill runs");
+    assert!(told.success());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    let error: Value = serde_json::from_slice(&output.stderr).expect("one JSON object");
+    for part in ["code", "what", "why", "fix"] {
+        assert!(error[part].as_str().is_some_and(|text| !text.is_empty()), "{part}: {error}");
+    }
 }
 
 #[test]

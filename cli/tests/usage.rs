@@ -107,7 +107,7 @@ fn every_command_has_help_with_an_example() {
 #[test]
 fn usage_errors_have_three_parts_and_exit_2() {
     let scratch = Scratch::new("wrong");
-    let wrong: [&[&str]; 34] = [
+    let wrong: [&[&str]; 38] = [
         &[],
         &["nonsense"],
         &["chat"],
@@ -136,6 +136,10 @@ fn usage_errors_have_three_parts_and_exit_2() {
         &["group", "create", "x", "--retain", "for ever"],
         &["group", "create", "x", "--retain", "7d", "--retain", "1h"],
         &["group", "create", "x", "--committee", "some"],
+        &["group", "create", "x", "--committee", "named"],
+        &["chat", "treecast1foo"],
+        &["pub", "lobby", "x", "--wait", "-1"],
+        &["sim", "--loss", "-0.1"],
         &["group", "join"],
         &["group", "join", "-"],
         &["group", "join", "treecast1abc"],
@@ -152,6 +156,44 @@ fn usage_errors_have_three_parts_and_exit_2() {
         assert_eq!(code(&output), 2, "{words:?}");
         stderr_json(&output);
     }
+}
+
+#[test]
+fn a_settings_file_decides_how_errors_are_told_as_far_as_it_can_be_read() {
+    let scratch = Scratch::new("json");
+    let file = scratch.0.join("c.toml");
+    std::fs::write(&file, "json = true\n").expect("written");
+    let file = file.to_str().expect("UTF-8");
+    let wrong: [&[&str]; 4] = [&["sim", "--loss", "7"], &["bogus"], &["chat", ""], &["group", "create"]];
+    for words in wrong {
+        let named: Vec<&str> = ["--config", file].iter().chain(words).copied().collect();
+        stderr_json(&treecast(&scratch, &named, &[]));
+        let joined = format!("--config={file}");
+        let joined: Vec<&str> = [joined.as_str()].iter().chain(words).copied().collect();
+        stderr_json(&treecast(&scratch, &joined, &[]));
+        stderr_json(&treecast(&scratch, words, &[("TREECAST_CONFIG", file)]));
+        let told = treecast(&scratch, words, &[("TREECAST_CONFIG", file), ("TREECAST_JSON", "0")]);
+        assert!(!told.stderr.starts_with(b"{"), "the environment wins: {words:?}");
+    }
+    std::fs::write(file, "json = true\nbogus = 1\n").expect("written");
+    stderr_json(&treecast(&scratch, &["--config", file, "id"], &[]));
+}
+
+#[test]
+fn a_bad_value_names_the_help_of_its_command() {
+    let scratch = Scratch::new("help");
+    for (words, help) in [
+        (&["sim", "--nodes", "x"][..], "`treecast sim --help`"),
+        (&["group", "create", "x", "--order", "best"], "`treecast group create --help`"),
+        (&["chat", ""], "`treecast chat --help`"),
+        (&["--color", "pink"], "`treecast --help`"),
+    ] {
+        let words: Vec<&str> = ["--json"].iter().chain(words).copied().collect();
+        let error = stderr_json(&treecast(&scratch, &words, &[]));
+        assert!(error["fix"].as_str().is_some_and(|fix| fix.contains(help)), "{words:?}: {error}");
+    }
+    let error = stderr_json(&treecast(&scratch, &["sim", "--loss", "-0.1", "--json"], &[]));
+    assert!(error["why"].as_str().is_some_and(|why| why.contains("from 0 to")), "{error}");
 }
 
 #[test]

@@ -100,10 +100,31 @@ fn pid_text(pid: &Option<u32>) -> String {
     pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string())
 }
 
+impl StartError {
+    /// Why, in a few words.
+    fn short(&self) -> &'static str {
+        match self {
+            Self::NoDataDir => "it has no data directory",
+            Self::AlreadyRunning { .. } => "one runs already",
+            Self::DataDirUnwritable { .. } => "its data directory cannot be written",
+            Self::BadKey { .. } => "its key is damaged",
+            Self::BadStore { .. } => "its store cannot be read",
+            Self::NewerStore { .. } => "its store is of a newer version",
+            Self::PortTaken { .. } => "its port is taken",
+            Self::CannotListen { .. } => "it cannot listen",
+            Self::BadGroup { .. } => "one of its groups cannot be entered",
+            Self::BadNick(_) => "its nick is not allowed",
+            Self::Config(_) => "a setting is out of range",
+            Self::System { .. } => "the system refused what it needs",
+        }
+    }
+}
+
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
+        let short = error.short();
         let refused = |code: &str, status: u8, why: String, fix: String| {
-            Self::new(code, status, "The node did not start.", why, fix)
+            Self::new(code, status, format!("The node did not start: {short}."), why, fix)
         };
         match error {
             StartError::NoDataDir => refused(
@@ -340,6 +361,14 @@ pub enum PingError {
     /// There is no way to it, or it does not answer.
     #[error("{0} cannot be reached")]
     Unreachable(String),
+    /// It is connected, as it seems, but does not answer.
+    #[error("{name} is connected, but has not answered in {} s", patience.as_secs_f64())]
+    Silent {
+        /// Who.
+        name: String,
+        /// How long was waited.
+        patience: std::time::Duration,
+    },
     /// The node has stopped.
     #[error(transparent)]
     Stopped(#[from] Stopped),
@@ -356,6 +385,9 @@ impl From<PingError> for Failure {
             }
             PingError::Unreachable(_) => {
                 ("unreachable", exit::TIMEOUT, "See whether it runs, and whether a firewall lies between.")
+            }
+            PingError::Silent { .. } => {
+                ("silent", exit::TIMEOUT, "See on its machine whether its process is stopped or very busy.")
             }
             PingError::Stopped(stopped) => return stopped.clone().into(),
         };

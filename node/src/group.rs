@@ -105,7 +105,7 @@ impl NewGroup {
     }
 
     /// The committee of a total order is whom the founder names (the members listed here, if any
-    /// are, and the founder), not any member.
+    /// are, and the founder), not any member. Without meaning in other orders, and not kept there.
     pub fn named_committee(mut self, named: bool) -> Self {
         self.named_committee = named;
         self
@@ -130,7 +130,7 @@ impl NewGroup {
             route: self.route,
             founder: Some(founder),
             retention: self.retention,
-            committee: match self.named_committee {
+            committee: match self.named_committee && self.order == Order::Total {
                 true => CommitteePolicy::Named(listed.clone()),
                 false => CommitteePolicy::Any,
             },
@@ -170,10 +170,12 @@ mod tests {
     #[test]
     fn a_named_committee_is_the_members_or_the_founder() {
         let of = |new: NewGroup| {
-            let new = new.named_committee(true);
+            let new = new.named_committee(true).order(Order::Total);
             new.descriptor(node(5), Digest::ZERO).expect("a good group").committee
         };
         assert_eq!(of(NewGroup::new("x")), CommitteePolicy::Named(vec![node(5)]));
+        let causal = NewGroup::new("x").named_committee(true).descriptor(node(5), Digest::ZERO);
+        assert_eq!(causal.expect("a good group").committee, CommitteePolicy::Any);
         assert_eq!(of(NewGroup::new("x").members([node(7)])), CommitteePolicy::Named(vec![node(5), node(7)]));
     }
 }

@@ -24,6 +24,9 @@ use crate::view::{GroupInfo, NodeStatus, PeerView, PingReport};
 /// Counted for each message that waits, beside its payload.
 const MESSAGE_BYTES: usize = 64;
 
+/// After so many looks, 50 ms apart, a connection without a link is not one that is being made.
+const LINKING: u32 = 20;
+
 /// What handles ask of the driver.
 pub(crate) enum Command {
     /// Do something quick with the driver.
@@ -263,21 +266,31 @@ impl Node {
         Ok(self.ask(move |driver| driver.group_info(&group)).await??)
     }
 
-    /// The round trip to a node, named by its id or nick; connects to it if need be.
+    /// The round trip to a node, named by its id or nick, measured now; connects to it if need be.
     ///
     /// # Errors
     /// See [`PingError`].
     pub async fn ping(&self, node: &str, patience: Duration) -> Result<PingReport, PingError> {
         let target = self.find(node).await?;
-        let deadline = tokio::time::Instant::now() + patience;
-        loop {
-            if let Some(report) = self.ask(move |driver| driver.ping(target)).await? {
-                return Ok(report);
+        let mut asked = false;
+        let measured = async {
+            for attempt in 1_u32.. {
+                let anew = attempt == LINKING;
+                if let Some(answer) = self.ask(move |driver| driver.ping(target, anew)).await? {
+                    asked = true;
+                    // If the link goes, there may be another.
+                    if let Ok(report) = answer.await {
+                        return Ok(report);
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            if tokio::time::Instant::now() >= deadline {
-                return Err(PingError::Unreachable(node.to_owned()));
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            Err(PingError::Unreachable(node.to_owned()))
+        };
+        match tokio::time::timeout(patience, measured).await {
+            Ok(measured) => measured,
+            Err(_) if asked => Err(PingError::Silent { name: node.to_owned(), patience }),
+            Err(_) => Err(PingError::Unreachable(node.to_owned())),
         }
     }
 
@@ -380,6 +393,12 @@ impl Sender {
         let group = self.hold.group;
         let receipt = self.hold.node.ask(move |driver| driver.await_receipt(group, batch, goal)).await?;
         receipt.await.map_err(|_| Stopped)
+    }
+
+    /// How far a batch has come whose [`Sender::receipt`] was given up just now.
+    pub(crate) async fn receipt_so_far(&self, batch: BatchId) -> Result<Receipt, Stopped> {
+        let group = self.hold.group;
+        self.hold.node.ask(move |driver| driver.receipt_so_far(group, batch)).await
     }
 }
 

@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 
 use data_encoding::BASE64;
 use libp2p::identity::Keypair;
+use treecast_overlay::NodeId;
 
+use crate::error::StartError;
+use crate::failure::Failure;
 use crate::files;
 
 /// Its name in the data directory.
@@ -28,21 +31,42 @@ pub(crate) enum KeyError {
 /// Reads the data directory's key; makes one if there is none.
 pub(crate) fn load_or_create(data_dir: &Path) -> Result<Keypair, KeyError> {
     let path = data_dir.join(FILE);
-    match std::fs::read_to_string(&path) {
-        Ok(text) => {
-            close_to_others(&path).map_err(|source| KeyError::Io { path: path.clone(), source })?;
-            decode(text.trim_end()).map_err(|why| KeyError::Bad { path, why })
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+    match read(&path) {
+        Err(KeyError::Io { path, source }) if source.kind() == io::ErrorKind::NotFound => {
             let key = Keypair::generate_ed25519();
             files::replace(data_dir, FILE, encode(&key).as_bytes())
                 .map_err(|source| KeyError::Io { path, source })?;
             Ok(key)
         }
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            Err(KeyError::Bad { path, why: "it is not text".to_owned() })
+        Err(error @ KeyError::Io { .. }) => Err(error),
+        found => {
+            close_to_others(&path).map_err(|source| KeyError::Io { path, source })?;
+            found
         }
-        Err(source) => Err(KeyError::Io { path, source }),
+    }
+}
+
+/// Looks at the data directory's key and changes nothing: the node it names, or `None` if there is
+/// no key yet.
+///
+/// # Errors
+/// When it cannot be used, in the words that a start would fail with.
+pub fn identity(data_dir: &Path) -> Result<Option<NodeId>, Failure> {
+    let path = data_dir.join(FILE);
+    if matches!(path.try_exists(), Ok(false)) {
+        return Ok(None);
+    }
+    let key = read(&path).map_err(StartError::from)?;
+    Ok(NodeId::from_peer_id_bytes(&key.public().to_peer_id().to_bytes()))
+}
+
+fn read(path: &Path) -> Result<Keypair, KeyError> {
+    let bad = |why: String| KeyError::Bad { path: path.to_owned(), why };
+    match std::fs::read_to_string(path) {
+        Ok(text) if text.trim().is_empty() => Err(bad("it is empty".to_owned())),
+        Ok(text) => decode(text.trim_end()).map_err(bad),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(bad("it is not text".to_owned())),
+        Err(source) => Err(KeyError::Io { path: path.to_owned(), source }),
     }
 }
 
@@ -73,7 +97,10 @@ mod tests {
     #[test]
     fn the_key_is_made_once_and_private() {
         let scratch = Scratch::new();
+        assert_eq!(identity(scratch.path()), Ok(None));
         let first = load_or_create(scratch.path()).expect("made");
+        let looked = identity(scratch.path()).expect("good").expect("there");
+        assert_eq!(looked.to_string(), first.public().to_peer_id().to_string());
         let path = scratch.path().join(FILE);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("opened");
         let second = load_or_create(scratch.path()).expect("read");
@@ -94,6 +121,8 @@ mod tests {
                 Err(KeyError::Bad { path: named, .. }) => assert_eq!(named, path),
                 other => panic!("{bad:?} gave {:?}", other.map(|key| key.public())),
             }
+            let failure = identity(scratch.path()).expect_err("looking finds it, too");
+            assert_eq!(failure.code, "bad-key", "{bad:?}");
             assert_eq!(std::fs::read_to_string(&path).expect("still there"), bad);
         }
         std::fs::write(&path, [0xff, 0xfe]).expect("damaged");

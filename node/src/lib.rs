@@ -49,6 +49,7 @@ pub use event::{Event, MemberChange, Message, PartitionChange, Range};
 pub use failure::{Failure, exit};
 pub use group::{GroupRef, NewGroup};
 pub use handle::{Node, Placement, Published, Receipt, ReceiptGoal, Receiver, Sender};
+pub use identity::identity;
 pub use libp2p::Multiaddr;
 pub use lock::{holder, wait_released};
 pub use remembered::{Remembered, RememberedNode, remembered};

@@ -153,6 +153,9 @@ async fn what_one_publishes_the_other_is_told() {
     let (lines, end) = ask(&one, Request::Ping { node: node_two.id().to_string(), count: 1 }).await;
     assert_eq!(end, Ok(0));
     assert!(matches!(&lines[..], [Line::Ping { transport, direct: true, .. }] if transport == "tcp"));
+    let (lines, end) = ask(&one, Request::Ping { node: node_one.id().to_string(), count: 1 }).await;
+    assert_eq!(end, Ok(0));
+    assert!(matches!(&lines[..], [Line::Ping { rtt_ms: 0.0, transport, .. }] if transport == "local"));
 
     node_two.shutdown().await;
     loop {

@@ -199,6 +199,7 @@ impl Engine {
             Input::RequestReceipt { group, batch } => {
                 self.with_group(now, group, out, |group, ctx| group.request_receipt(ctx, &batch));
             }
+            Input::Ping { node } => self.handle_ping(now, &node, out),
             Input::Shutdown => self.handle_shutdown(now, out),
             Input::Tick => {}
         }
@@ -289,16 +290,25 @@ impl Engine {
             Frame::Ping(ping) => {
                 self.send_on(now, link, &Frame::Pong(ping), out);
             }
-            Frame::Pong(pong) => self.handle_pong(now, link, &pong),
+            Frame::Pong(pong) => self.handle_pong(now, link, &pong, out),
             Frame::Channels(channels) => self.handle_channels(now, link, node, channels, out),
             _ => {}
         }
     }
 
-    fn handle_pong(&mut self, now: Time, link: LinkId, pong: &Ping) {
+    fn handle_ping(&mut self, now: Time, node: &NodeId, out: &mut Out) {
+        if let Some(link) = self.links.await_round_trip(now, node) {
+            self.send_on(now, link, &Frame::Ping(Ping { nonce: now.as_micros() }), out);
+        }
+    }
+
+    fn handle_pong(&mut self, now: Time, link: LinkId, pong: &Ping, out: &mut Out) {
         let sent = Time::from_micros(pong.nonce);
-        if self.links.get(link).is_some_and(|it| it.up_since <= sent && sent <= now) {
-            self.links.on_round_trip(now, link, now.since(sent));
+        let Some(state) = self.links.get(link) else { return };
+        let (node, rtt) = (state.node, now.since(sent));
+        let possible = state.up_since <= sent && sent <= now;
+        if possible && self.links.on_round_trip(now, link, rtt) {
+            out.event(Event::RoundTrip { node, rtt });
         }
     }
 

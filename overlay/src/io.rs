@@ -3,6 +3,7 @@
 mod view;
 
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -104,6 +105,12 @@ pub enum Input {
         group: GroupId,
         /// One of this node's own batches.
         batch: BatchId,
+    },
+    /// Measure the round trip to a linked node now. Answered by [`Event::RoundTrip`], if the node
+    /// answers; nothing happens if there is no link.
+    Ping {
+        /// Whose.
+        node: NodeId,
     },
     /// The writes of this token are durable.
     Persisted(Token),
@@ -418,6 +425,13 @@ pub enum Event {
         group: GroupId,
         /// Why, as a clause.
         why: &'static str,
+    },
+    /// A node has answered an [`Input::Ping`].
+    RoundTrip {
+        /// Who.
+        node: NodeId,
+        /// How long it took.
+        rtt: Duration,
     },
     /// We are out of the group; its state is gone.
     LeftGroup {

@@ -1,6 +1,6 @@
 //! Links to neighbours: who is at the other end, how fast, how full.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,6 +29,9 @@ const SAMPLES: usize = 16;
 /// …and none older than this. Guess: a node that went farther away is seen to be in half a minute.
 const SAMPLES_FOR: Duration = Duration::from_secs(30);
 
+/// Pings of one link whose answers somebody waits for; the oldest is forgotten first. Guess.
+const MAX_AWAITED: usize = 64;
+
 /// One live connection.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -40,6 +43,8 @@ pub(crate) struct Link {
     pub(crate) questioned: bool,
     /// Since when a ping waits for any sign of life.
     pub(crate) asked: Option<Time>,
+    /// When the pings went out whose answers somebody waits for.
+    awaited: BTreeSet<Time>,
     /// Smoothed round trip (RFC 6298 §2: 7/8 old, 1/8 new): for timeouts.
     rtt: Option<Duration>,
     /// The latest round trips and when they were measured: for distances.
@@ -80,6 +85,7 @@ impl Links {
             next_ping: now,
             questioned: false,
             asked: None,
+            awaited: BTreeSet::new(),
             rtt: self.rtt(&node),
             samples: self.used(&node).map(|it| it.samples.clone()).unwrap_or_default(),
             last_needed: now,
@@ -137,15 +143,27 @@ impl Links {
         self.used(node).and_then(|link| link.rtt)
     }
 
-    /// A ping came back.
-    pub(crate) fn on_round_trip(&mut self, now: Time, link: LinkId, sample: Duration) {
-        let Some(link) = self.by_id.get_mut(&link) else { return };
+    /// Somebody waits for the answer to a ping that goes out now, on the link that is named.
+    pub(crate) fn await_round_trip(&mut self, now: Time, node: &NodeId) -> Option<LinkId> {
+        let id = self.to(node)?;
+        let link = self.by_id.get_mut(&id)?;
+        link.awaited.insert(now);
+        if link.awaited.len() > MAX_AWAITED {
+            link.awaited.pop_first();
+        }
+        Some(id)
+    }
+
+    /// A ping came back; whether somebody waits for it.
+    pub(crate) fn on_round_trip(&mut self, now: Time, link: LinkId, sample: Duration) -> bool {
+        let Some(link) = self.by_id.get_mut(&link) else { return false };
         link.rtt = Some(link.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
         link.samples.push_back((now, sample));
         let old = |it: &(Time, Duration)| now.since(it.0) > SAMPLES_FOR;
         while link.samples.len() > SAMPLES || link.samples.front().is_some_and(old) {
             link.samples.pop_front();
         }
+        link.awaited.remove(&(now - sample))
     }
 
     /// How far a node is: the shortest round trip of late. What is longer waited somewhere, in a
@@ -313,6 +331,26 @@ impl Links {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_pings_that_are_awaited_are_told_and_each_once() {
+        let (mut links, node) = (Links::default(), NodeId::from_bytes([1; 32]));
+        let at = |ms: u64| Time::from_micros(ms * 1_000);
+        let ms = Duration::from_millis;
+        assert_eq!(links.await_round_trip(at(0), &node), None, "no link");
+        links.insert(at(0), LinkId(1), node);
+        assert!(!links.on_round_trip(at(5), LinkId(1), ms(5)), "one of the link's own");
+        assert_eq!(links.await_round_trip(at(10), &node), Some(LinkId(1)));
+        assert_eq!(links.await_round_trip(at(20), &node), Some(LinkId(1)));
+        assert!(!links.on_round_trip(at(21), LinkId(1), ms(2)));
+        assert!(links.on_round_trip(at(22), LinkId(1), ms(2)));
+        assert!(!links.on_round_trip(at(22), LinkId(1), ms(2)), "told before");
+        assert!(links.on_round_trip(at(30), LinkId(1), ms(20)), "late, but an answer");
+        for sent in 100..1_100 {
+            links.await_round_trip(at(sent), &node);
+        }
+        assert_eq!(links.by_id[&LinkId(1)].awaited.len(), MAX_AWAITED);
+    }
 
     #[test]
     fn a_distance_is_the_shortest_round_trip_of_late() {

@@ -7,6 +7,7 @@ use crate::args::BenchArgs;
 use crate::bench::{self, BenchError, BenchOptions, BenchReport};
 use crate::failure::{Stop, bug, usage};
 use crate::output::Screen;
+use crate::settings::capital;
 
 pub(super) async fn run(args: BenchArgs, screen: &Screen) -> Result<u8, Stop> {
     let BenchArgs { nodes, transport, size, seconds, order } = args;
@@ -26,9 +27,12 @@ pub(super) async fn run(args: BenchArgs, screen: &Screen) -> Result<u8, Stop> {
 
 fn failed(error: BenchError) -> Stop {
     match error {
-        BenchError::TooFewNodes | BenchError::BadSize => {
-            usage("Nothing was measured.", format!("{error}."), "See `treecast bench --help`.").into()
-        }
+        BenchError::TooFewNodes | BenchError::BadSize => usage(
+            "Nothing was measured.",
+            format!("{}.", capital(&error.to_string())),
+            "See `treecast bench --help`.",
+        )
+        .into(),
         other => bug(format!("The bench did not get through: {other}.")).into(),
     }
 }

@@ -1,5 +1,6 @@
 //! `down`: stops the node, and ends once it has ended.
 
+use std::path::Path;
 use std::time::Duration;
 
 use treecast_node::control::protocol::Request;
@@ -22,18 +23,21 @@ pub(super) async fn run(settings: &Settings, screen: &Screen) -> Result<u8, Stop
         Ok(_) => {}
     }
     if !treecast_node::wait_released(&settings.data_dir.value, ENDING).await {
-        return Err(still_running().into());
+        return Err(still_running(&settings.data_dir.value).into());
     }
     screen.note("The node has ended.");
     Ok(0)
 }
 
-fn still_running() -> Failure {
+fn still_running(data_dir: &Path) -> Failure {
+    let pid = treecast_node::holder(data_dir).ok().flatten().flatten();
+    let (who, pid) =
+        pid.map_or(("It".to_owned(), "PID".to_owned()), |pid| (format!("Process {pid}"), pid.to_string()));
     Failure::new(
         "still-running",
         exit::TIMEOUT,
         "The node has not ended yet.",
-        format!("It was asked to, and still holds its data directory after {} s.", ENDING.as_secs()),
-        "Look at its output; `treecast status` names its process.",
+        format!("{who} was asked to, and still holds the data directory after {} s.", ENDING.as_secs()),
+        format!("Look at its output; if nothing moves there, end it with `kill -9 {pid}`."),
     )
 }

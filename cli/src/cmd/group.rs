@@ -52,7 +52,7 @@ async fn create(args: CreateArgs, settings: &Settings, screen: &Screen) -> Resul
         order: Some(args.order.to_string()),
         route: Some(args.route.to_string()),
         retain: retain(&args.retain)?,
-        committee: Some(args.committee.name().to_owned()),
+        committee: Some(args.committee.to_string()),
         members: args.members.iter().map(|node| node.trim().to_owned()).collect(),
     });
     let show = |group: &GroupLine| {

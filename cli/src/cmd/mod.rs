@@ -54,7 +54,7 @@ pub(crate) async fn run(typed: Typed, settings: &Settings, screen: &Screen) -> R
         brief => {
             tokio::select! {
                 done = run_brief(brief, settings, screen) => done,
-                () = signals.asked() => Err(interrupted("The command was interrupted.").into()),
+                () = signals.asked() => Err(interrupted("The command was interrupted.", "Type it again, and let it end.").into()),
             }
         }
     }

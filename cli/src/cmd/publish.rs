@@ -9,7 +9,7 @@ use crate::args::PubArgs;
 use crate::failure::{Stop, interrupted};
 use crate::feed::{self, Fed};
 use crate::host::Host;
-use crate::output::Screen;
+use crate::output::{Screen, counted, has_it};
 use crate::settings::Settings;
 use crate::signals::Signals;
 use crate::stdio::{self, MAX_LINE, Typed, stdout_closed};
@@ -25,13 +25,13 @@ pub(super) async fn run(
     }
     let host = tokio::select! {
         host = Host::attach_or_start(settings, &args.node, signals) => host?,
-        () = signals.asked() => return Err(interrupted("Nothing was published.").into()),
+        () = signals.asked() => return Err(interrupted("Nothing was published.", "Type it again.").into()),
     };
     let single = args.text.is_some();
     let mut tally = Tally { screen, single, wait: args.wait, receipts: 0, exit: 0 };
     let done = tokio::select! {
         done = publish(&args, &host, &mut tally) => done,
-        () = signals.asked() => Err(interrupted(format!("Interrupted after {} receipts.", tally.receipts)).into()),
+        () = signals.asked() => Err(interrupted(tally.so_far(), "What has a receipt is done; publish the rest again.").into()),
         () = stdout_closed() => Err(Stop::PipeClosed),
         never = alone::watch(settings, &args.group, &host, |alone| screen.warn(&alone)) => match never {},
     };
@@ -53,7 +53,7 @@ async fn publish(args: &PubArgs, host: &Host<'_>, tally: &mut Tally<'_>) -> Resu
     let exit = done?;
     if !tally.single {
         let screen = tally.screen;
-        screen.note(&format!("{} of {} messages {}.", tally.receipts, fed.sent, goal(args.wait)));
+        screen.note(&told(tally.receipts, fed.sent, args.wait));
     }
     Ok(if fed.exit != 0 {
         fed.exit
@@ -68,7 +68,8 @@ async fn publish(args: &PubArgs, host: &Host<'_>, tally: &mut Tally<'_>) -> Resu
 fn gone_with_us(stop: Stop) -> Stop {
     match stop {
         Stop::Failed(mut failure) if failure.code == "timeout" => {
-            failure.why = failure.why.replace(" They stay queued while the node runs.", "");
+            let queued = failure.why.find(" They stay queued").or(failure.why.find(" It stays queued"));
+            failure.why.truncate(queued.unwrap_or(failure.why.len()));
             failure
                 .why
                 .push_str(" The node of this command ends with it, and what was not taken is not kept.");
@@ -90,13 +91,16 @@ fn once(message: Vec<u8>) -> mpsc::Receiver<Typed> {
     receive
 }
 
-/// What a receipt says, in words.
-fn goal(wait: Wait) -> String {
-    match wait {
-        Wait::All => "are with everybody who is online".to_owned(),
-        Wait::Members(count) => format!("are with at least {count} others"),
-        _ => "are on their way".to_owned(),
-    }
+/// What the receipts say, in words.
+fn told(receipts: u64, of: u64, wait: Wait) -> String {
+    let (are, their) = if receipts == 1 { ("is", "its") } else { ("are", "their") };
+    let goal = match wait {
+        Wait::All => "with everybody who is online".to_owned(),
+        Wait::Members(1) => "with at least one other".to_owned(),
+        Wait::Members(count) => format!("with at least {count} others"),
+        _ => format!("on {their} way"),
+    };
+    format!("{receipts} of {} {are} {goal}.", counted(of, "message", "messages"))
 }
 
 struct Tally<'a> {
@@ -109,6 +113,11 @@ struct Tally<'a> {
 }
 
 impl Tally<'_> {
+    /// What is done when a signal comes.
+    fn so_far(&self) -> String {
+        format!("Interrupted after {}.", counted(self.receipts, "receipt", "receipts"))
+    }
+
     /// Until the node says that all is done.
     async fn count(&mut self, mut from: ClientReader) -> Result<u8, Stop> {
         loop {
@@ -132,7 +141,7 @@ impl Tally<'_> {
             Line::Receipt { have, of, .. } if self.single => {
                 self.screen.note(&match self.wait {
                     Wait::Sent => "Sent.".to_owned(),
-                    _ => format!("{have} of {of} others have it."),
+                    _ => has_it(*have, *of),
                 });
                 Ok(())
             }

@@ -30,7 +30,7 @@ pub(super) async fn run(
     tokio::select! {
         done = shown => done,
         () = signals.asked(), if watch => Ok(0),
-        () = signals.asked() => Err(interrupted("The command was interrupted.").into()),
+        () = signals.asked() => Err(interrupted("The command was interrupted.", "Type it again, and let it end.").into()),
         () = stdout_closed() => Err(Stop::PipeClosed),
     }
 }

@@ -1,7 +1,8 @@
 //! `up`: a node in the foreground.
 
-use treecast_node::Failure;
 use treecast_node::control::protocol::Line;
+use treecast_node::control::{Client, ClientError};
+use treecast_node::{Failure, StartError};
 
 use crate::failure::Stop;
 use crate::host::{Addresses, builder};
@@ -17,7 +18,10 @@ pub(super) async fn run(settings: &Settings, screen: &Screen, signals: &Signals)
         builder = builder.group(group.as_str());
     }
     let node = tokio::select! {
-        started = builder.spawn() => started.map_err(Failure::from)?,
+        started = builder.spawn() => match started {
+            Ok(node) => node,
+            Err(error) => return Err(refused(error).await.into()),
+        },
         () = signals.asked() => return Ok(0),
     };
     let told = tell(&node, screen).await;
@@ -32,6 +36,19 @@ pub(super) async fn run(settings: &Settings, screen: &Screen, signals: &Signals)
     match told {
         Err(Stop::PipeClosed) | Ok(()) => Ok(0),
         Err(stop) => Err(stop),
+    }
+}
+
+/// Why the node did not start. One that runs already is of no use if it is stopped.
+async fn refused(error: StartError) -> Failure {
+    let StartError::AlreadyRunning { data_dir, .. } = &error else { return error.into() };
+    match Client::connect(data_dir).await {
+        Err(silent @ ClientError::Silent { .. }) => {
+            let Failure { why, fix, .. } = Failure::from(silent);
+            let already = Failure::from(error);
+            Failure { why: format!("{} {why}", already.why), fix, ..already }
+        }
+        _ => error.into(),
     }
 }
 

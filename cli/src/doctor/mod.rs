@@ -6,13 +6,18 @@ mod network;
 mod reach;
 
 use std::path::Path;
+use std::time::Duration;
 
 use treecast_node::control::protocol::{Line, Request, Status};
 use treecast_node::control::{Client, ClientError};
-use treecast_node::{Failure, Remembered, holder, remembered};
+use treecast_node::{Failure, Remembered, holder, identity, remembered};
 
 use crate::failure::Stop;
+use crate::output::counted;
 use crate::settings::Settings;
+
+/// How long a node that has greeted may take to say how it is. Guess.
+const ANSWERING: Duration = Duration::from_secs(5);
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -84,6 +89,7 @@ pub(crate) async fn examine(
     };
     note(disk::directory(data_dir))?;
     note(disk::space(data_dir))?;
+    note(key(data_dir))?;
     let (remembered, store) = store(data_dir);
     note(store)?;
     note(clock::check(data_dir))?;
@@ -125,7 +131,25 @@ fn store(data_dir: &Path) -> (Option<Remembered>, Check) {
             let what = format!("The store can be read. Groups: {groups}. Other nodes: {nodes}.");
             (Some(all), Check::good("store", what, ""))
         }
-        Err(failure) => (None, Check::bad("store", failure, "treecast up --data-dir DIR")),
+        Err(failure) => {
+            let failure = Failure { what: "The node's store cannot be used.".to_owned(), ..failure };
+            (None, Check::bad("store", failure, "treecast up --data-dir DIR"))
+        }
+    }
+}
+
+/// The node's identity.
+fn key(data_dir: &Path) -> Check {
+    const NAME: &str = "key";
+    match identity(data_dir) {
+        Ok(None) => Check::good(NAME, "There is no key yet; the first start makes one.", ""),
+        Ok(Some(node)) => Check::good(NAME, format!("The key is that of {node}."), ""),
+        Err(failure) => {
+            let failure = Failure { what: "The node's key cannot be used.".to_owned(), ..failure };
+            let file = data_dir.join("identity.key").display().to_string();
+            let quote = if file.contains(char::is_whitespace) { "'" } else { "" };
+            Check::bad(NAME, failure, format!("mv {quote}{file}{quote} {quote}{file}.bad{quote}"))
+        }
     }
 }
 
@@ -134,6 +158,9 @@ async fn node(data_dir: &Path) -> (Option<Status>, Check) {
     let status = match ask(data_dir).await {
         Ok(status) => status,
         Err(ClientError::NoNode { .. }) => return (None, no_node(data_dir)),
+        Err(error @ ClientError::Silent { pid: Some(pid), .. }) => {
+            return (None, Check::bad("node", error.into(), format!("kill -CONT {pid}")));
+        }
         Err(error) => return (None, Check::bad("node", error.into(), "treecast down")),
     };
     let ours = env!("CARGO_PKG_VERSION");
@@ -157,7 +184,11 @@ async fn node(data_dir: &Path) -> (Option<Status>, Check) {
             "treecast down",
         ),
         status => {
-            let what = format!("A node runs: process {}, {} peers.", status.pid, status.peers);
+            let what = format!(
+                "A node runs: process {}, {}.",
+                status.pid,
+                counted(status.peers as u64, "peer", "peers")
+            );
             Check::good("node", what, "")
         }
     };
@@ -166,7 +197,7 @@ async fn node(data_dir: &Path) -> (Option<Status>, Check) {
 
 async fn ask(data_dir: &Path) -> Result<Status, ClientError> {
     let mut client = Client::ask(data_dir, &Request::Status).await?;
-    match client.next().await? {
+    match client.next_within(ANSWERING).await? {
         Line::Status(status) => Ok(status),
         other => Err(ClientError::Malformed(format!("expected a status, got {other:?}"))),
     }
@@ -192,6 +223,21 @@ fn no_node(data_dir: &Path) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_damaged_key_is_found_and_the_command_moves_it_away() {
+        let dir = std::env::temp_dir().join(format!("treecast doctor key {}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("made");
+        assert!(key(&dir).ok, "there is none yet");
+        let file = dir.join("identity.key");
+        for bad in [&b""[..], b"treecast-key-1 CAESQ", b"\xff\xfe\x00random"] {
+            std::fs::write(&file, bad).expect("written");
+            let check = key(&dir);
+            let why = check.why.contains("identity.key");
+            assert!(!check.ok && why && check.command.starts_with("mv '"), "{check:?}");
+        }
+        std::fs::remove_dir_all(&dir).expect("there");
+    }
 
     #[test]
     fn the_first_thing_that_is_wrong_is_what_it_comes_to() {

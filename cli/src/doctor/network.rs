@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
-use treecast_node::{Multiaddr, Multicast, probe_multicast};
+use treecast_node::{Multiaddr, Multicast, holder, probe_multicast};
 
 use super::reach::{Answer, dial, tcp_socket};
 use super::{Check, Patient, finding};
@@ -106,6 +106,9 @@ fn judge(heard: &Multicast) -> Check {
 pub(super) async fn ports(patient: &Patient<'_>) -> Check {
     match &patient.status {
         Some(status) => listening(&status.addresses).await,
+        None if matches!(holder(&patient.settings.data_dir.value), Ok(Some(_))) => {
+            Check::good("ports", "The process that holds the data directory has its ports, too.", "")
+        }
         None => bindable(patient),
     }
 }

@@ -106,7 +106,12 @@ fn judge(answers: &[(String, Answer)]) -> Check {
         .collect();
     let why = if why.is_empty() { String::new() } else { format!("{}.", why.join("; ")) };
     let (answered, all) = (count(Answer::Connected), answers.len());
-    let what = format!("{answered} of {all} nodes that are known answer.");
+    let what = match (answered, all) {
+        (1, 1) => "The one node that is known answers.".to_owned(),
+        (0, 1) => "The one node that is known does not answer.".to_owned(),
+        (1, all) => format!("1 of {all} nodes that are known answers."),
+        (answered, all) => format!("{answered} of {all} nodes that are known answer."),
+    };
     if answered > 0 || count(Answer::NotTried) == all {
         return Check::good(NAME, what, why);
     }
@@ -124,7 +129,7 @@ mod tests {
         let answer = |name: &str, answer| (name.to_owned(), answer);
         assert!(judge(&[]).ok);
         let some = judge(&[answer("a", Answer::TimedOut), answer("b", Answer::Connected)]);
-        assert_eq!((some.ok, some.what.as_str()), (true, "1 of 2 nodes that are known answer."));
+        assert_eq!((some.ok, some.what.as_str()), (true, "1 of 2 nodes that are known answers."));
         let none = judge(&[answer("a", Answer::TimedOut), answer("b", Answer::Refused)]);
         assert!(!none.ok && none.why == "1 refused (b); 1 timed out (a).", "{none:?}");
         assert!(judge(&[answer("a", Answer::NotTried)]).ok, "who cannot be asked is not blamed");

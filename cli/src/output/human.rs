@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use treecast_node::control::protocol::{GroupLine, Line, MemberEntry, Members, MessageLine, Status};
 
 use super::color::{self, Style, paint};
-use super::{Screen, clean, layout, tree};
+use super::{Screen, clean, counted, layout, tree};
 
 /// Nicks that were seen, so that two nodes of one nick are told apart.
 #[derive(Debug, Default)]
@@ -85,13 +85,22 @@ pub(super) fn render(line: &Line, names: &mut Names, screen: &Screen) -> Vec<Str
         Line::Group(group) => group_lines(group, screen),
         Line::Ticket { ticket, .. } => vec![ticket.clone()],
         Line::Message(message) => message_lines(message, names, screen),
-        Line::Receipt { have, of, .. } => vec![format!("{have} of {of} others have it.")],
+        Line::Receipt { have, of, .. } => vec![has_it(*have, *of)],
         Line::Tree(tree) => tree::lines(tree, &names.me, screen),
         Line::Ping { node, rtt_ms, transport, direct } => {
             let way = if *direct { "direct" } else { "through a relay" };
             vec![format!("{}: {} over {transport}, {way}", short(node), millis(*rtt_ms))]
         }
         other => event(other, names).into_iter().collect(),
+    }
+}
+
+/// How many others have a message.
+pub(crate) fn has_it(have: usize, of: usize) -> String {
+    match (have, of) {
+        (1, 1) => "The one other member has it.".to_owned(),
+        (1, of) => format!("1 of {of} others has it."),
+        (have, of) => format!("{have} of {of} others have it."),
     }
 }
 
@@ -139,14 +148,18 @@ pub(crate) fn event(line: &Line, names: &mut Names) -> Option<String> {
             }
         }
         Line::Lagged { missed, .. } => {
-            format!("! {missed} were skipped: this reader was too slow, or away too long")
+            let were = if *missed == 1 { "was" } else { "were" };
+            format!("! {missed} {were} skipped: this reader was too slow, or away too long")
         }
         Line::Gap { event, source, from, to, .. } => {
             let count = to.saturating_sub(*from);
             let who = short(source);
             match event.as_str() {
+                "lost" if count == 1 => format!("! a batch of {who} is lost: nobody has it"),
                 "lost" => format!("! {count} batches of {who} are lost: nobody has them"),
+                "repaired" if count == 1 => format!("* a missing batch of {who} has come"),
                 "repaired" => format!("* {count} missing batches of {who} have come"),
+                _ if count == 1 => format!("* a batch of {who} is missing; asking for it"),
                 _ => format!("* {count} batches of {who} are missing; asking for them"),
             }
         }
@@ -173,7 +186,10 @@ fn message_lines(message: &MessageLine, names: &mut Names, screen: &Screen) -> V
     let indent = layout::width(&name) + 2 + if screen.terminal { 6 } else { 0 };
     let body = match (&message.text, &message.data) {
         (Some(text), _) => clean::lines(text).into_iter().map(std::borrow::Cow::into_owned).collect(),
-        (None, data) => vec![format!("[{} bytes of data]", data.as_deref().map_or(0, data_len))],
+        (None, data) => vec![{
+            let bytes = data.as_deref().map_or(0, data_len) as u64;
+            format!("[{} of data]", counted(bytes, "byte", "bytes"))
+        }],
     };
     let body = if screen.terminal { wrapped(&body, indent) } else { body };
     let mut lines = Vec::with_capacity(body.len());
@@ -294,7 +310,7 @@ fn rules(group: &GroupLine) -> Option<String> {
     let retain = group.retain.map(|retain| {
         let age = retain.age_s.map(age);
         let bytes = retain.bytes.map(size);
-        let count = retain.count.map(|count| format!("{count} messages"));
+        let count = retain.count.map(|count| counted(count, "message", "messages"));
         format!("keeps {}", age.into_iter().chain(bytes).chain(count).collect::<Vec<_>>().join(", "))
     });
     let all: Vec<String> = admission.into_iter().chain(founder).chain(retain).collect();
@@ -348,7 +364,7 @@ fn member_row(member: &MemberEntry) -> Vec<String> {
     let name = if nick.trim().is_empty() { short(&member.node) } else { nick.into_owned() };
     let state = if member.neighbour { format!("{}, neighbour", member.state) } else { member.state.clone() };
     let held: u64 = member.frontier.values().fold(0, |sum, next| sum.saturating_add(*next));
-    vec![format!("  {name}"), state, format!("{held} batches"), member.node.clone()]
+    vec![format!("  {name}"), state, counted(held, "batch", "batches"), member.node.clone()]
 }
 
 /// A group as a row of [`GROUP_HEAD`].

@@ -17,7 +17,9 @@ use crate::settings::Settings;
 
 pub(crate) use clean::line as clean_line;
 pub(crate) use color::{ColorChoice, Style, of_node as style_of, paint};
-pub(crate) use human::{GROUP_HEAD, Names, PEER_HEAD, columns, event, group_row, new_group_lines, peer_row};
+pub(crate) use human::{
+    GROUP_HEAD, Names, PEER_HEAD, columns, event, group_row, has_it, new_group_lines, peer_row,
+};
 pub(crate) use layout::{table, wrap};
 
 /// Where a command writes.
@@ -122,6 +124,11 @@ impl Screen {
     }
 }
 
+/// So many of something.
+pub(crate) fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 /// The object that scripts read, its keys in the order of the documentation.
 fn as_json(kind: &str, failure: &Failure) -> String {
     #[derive(serde::Serialize)]
@@ -129,7 +136,10 @@ fn as_json(kind: &str, failure: &Failure) -> String {
         r#type: &'a str,
         code: &'a str,
         what: &'a str,
+        // A warning may only tell what happened.
+        #[serde(skip_serializing_if = "str::is_empty")]
         why: &'a str,
+        #[serde(skip_serializing_if = "str::is_empty")]
         fix: &'a str,
     }
     let Failure { code, what, why, fix, .. } = failure;

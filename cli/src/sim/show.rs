@@ -3,6 +3,8 @@
 use serde::Serialize;
 use treecast_overlay::sim::{Experiment, Measures, Tail};
 
+use crate::output::counted;
+
 /// What scripts read.
 #[derive(Serialize)]
 struct Line<'a> {
@@ -68,8 +70,11 @@ pub(crate) fn block(measures: &Measures, wall_s: f64) -> Vec<String> {
         entry(
             "delivered",
             format!(
-                "{} of {} owed; {} messages, {} members at the end",
-                m.deliveries, m.owed, m.messages, m.members
+                "{} of {} owed; {}, {} at the end",
+                m.deliveries,
+                m.owed,
+                counted(m.messages as u64, "message", "messages"),
+                counted(m.members as u64, "member", "members")
             ),
         ),
         entry(
@@ -78,7 +83,10 @@ pub(crate) fn block(measures: &Measures, wall_s: f64) -> Vec<String> {
         ),
     ];
     if m.rejected > 0 {
-        lines.push(entry("refused", format!("{} messages, as the source's queue was full", m.rejected)));
+        lines.push(entry(
+            "refused",
+            format!("{}, as the source's queue was full", counted(m.rejected, "message", "messages")),
+        ));
     }
     if let Some(it) = m.latency_ms {
         let latency =

@@ -10,6 +10,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use super::protocol::{Feed, Line, MAX_LINE, Request};
 use super::{socket, socket_path};
 use crate::failure::{Failure, exit};
+use crate::lock::holder;
 
 /// How long a node may take to greet.
 const GREETING: Duration = Duration::from_secs(5);
@@ -32,6 +33,14 @@ pub enum ClientError {
         /// Why.
         source: io::Error,
     },
+    /// A node holds the data directory and says nothing: it is stopped, or it hangs.
+    #[error("the node that runs does not answer")]
+    Silent {
+        /// Its process, if it has said so.
+        pid: Option<u32>,
+        /// How long was waited.
+        waited: Duration,
+    },
     /// The node went away before it had answered.
     #[error("the node went away")]
     Gone,
@@ -43,6 +52,19 @@ pub enum ClientError {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         match error {
+            ClientError::NoNode { data_dir } if holder(&data_dir).is_ok_and(|held| held.is_some()) => {
+                Self::new(
+                    "no-node",
+                    exit::NO_NODE,
+                    "The treecast node of this data directory cannot be asked.",
+                    format!(
+                        "{} holds it, but nothing answers on {}: it is starting or ending.",
+                        process(&data_dir),
+                        socket_path(&data_dir).display()
+                    ),
+                    "Try again in a moment; `treecast doctor` says more if it stays so.",
+                )
+            }
             ClientError::NoNode { data_dir } => Self::new(
                 "no-node",
                 exit::NO_NODE,
@@ -57,6 +79,22 @@ impl From<ClientError> for Failure {
                 format!("{}: {source}.", path.display()),
                 "Run as the user who owns the data directory, or choose another with `--data-dir`.",
             ),
+            ClientError::Silent { pid, waited } => {
+                let who = pid.map_or_else(|| "Its process".to_owned(), |pid| format!("Process {pid}"));
+                let pid = pid.map_or_else(|| "PID".to_owned(), |pid| pid.to_string());
+                Self::new(
+                    "node-silent",
+                    exit::TIMEOUT,
+                    "The node that runs does not answer.",
+                    format!(
+                        "{who} has said nothing for {} s: it is stopped (Ctrl-Z does that), or it hangs.",
+                        waited.as_secs()
+                    ),
+                    format!(
+                        "Let it go on with `kill -CONT {pid}`; if that is not it, end it with `kill -9 {pid}`: nothing that was acknowledged is lost."
+                    ),
+                )
+            }
             ClientError::Gone => Self::new(
                 "node-gone",
                 exit::NO_NODE,
@@ -73,6 +111,16 @@ impl From<ClientError> for Failure {
             ),
         }
     }
+}
+
+/// Who holds the data directory, as a sentence begins.
+fn process(data_dir: &Path) -> String {
+    let pid = holder(data_dir).ok().flatten().flatten();
+    pid.map_or_else(|| "A process".to_owned(), |pid| format!("Process {pid}"))
+}
+
+fn silent(data_dir: &Path) -> ClientError {
+    ClientError::Silent { pid: holder(data_dir).ok().flatten().flatten(), waited: GREETING }
 }
 
 /// A connection to the node that runs for a data directory.
@@ -101,21 +149,26 @@ impl Client {
     /// Connects and reads the greeting.
     ///
     /// # Errors
-    /// [`ClientError::NoNode`] if nobody listens, [`ClientError::Gone`] if it does not greet.
+    /// [`ClientError::NoNode`] if nobody listens, [`ClientError::Silent`] if it does not greet
+    /// within 5 s.
     pub async fn connect(data_dir: &Path) -> Result<Self, ClientError> {
-        let path = socket_path(data_dir);
+        let greeted = tokio::time::timeout(GREETING, Self::be_greeted(data_dir)).await;
+        greeted.unwrap_or_else(|_| Err(silent(data_dir)))
+    }
+
+    async fn be_greeted(data_dir: &Path) -> Result<Self, ClientError> {
         let stream = socket::connect(data_dir).await.map_err(|source| match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 ClientError::NoNode { data_dir: data_dir.to_owned() }
             }
-            _ => ClientError::Unusable { path: path.clone(), source },
+            // Those who came before fill the queue, and nobody takes them out.
+            io::ErrorKind::WouldBlock => silent(data_dir),
+            _ => ClientError::Unusable { path: socket_path(data_dir), source },
         })?;
         let (read, write) = stream.into_split();
         let mut reader =
             ClientReader { inner: BufReader::new(read), line: Vec::new(), hello: Default::default() };
-        let greeting =
-            tokio::time::timeout(GREETING, reader.next()).await.map_err(|_| ClientError::Gone)??;
-        match greeting {
+        match reader.next().await? {
             Line::Hello { node, version, pid } => reader.hello = (node, version, pid),
             other => return Err(ClientError::Malformed(format!("expected a greeting, got {other:?}"))),
         }
@@ -145,6 +198,16 @@ impl Client {
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.reader.hello.2
+    }
+
+    /// As [`Client::next`], but not for longer than `patience`.
+    ///
+    /// # Errors
+    /// As there; [`ClientError::Silent`] when the time is over.
+    pub async fn next_within(&mut self, patience: Duration) -> Result<Line, ClientError> {
+        let pid = Some(self.pid());
+        let next = tokio::time::timeout(patience, self.next()).await;
+        next.unwrap_or(Err(ClientError::Silent { pid, waited: patience }))
     }
 
     /// Sends the connection's one request.

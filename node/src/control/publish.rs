@@ -23,7 +23,8 @@ const IN_FLIGHT: usize = 32_768;
 /// What has become of one message.
 enum Outcome {
     Receipt(Published, Receipt),
-    Late,
+    /// Not in time; how far it has come.
+    Late(Receipt),
     Refused(u64, Failure),
     Stopped,
 }
@@ -33,6 +34,8 @@ enum Outcome {
 struct Tally {
     done: u64,
     late: u64,
+    /// Of those that are late, how far the one has come that came least far.
+    least: Option<Receipt>,
     refused: u64,
     refused_exit: u8,
 }
@@ -141,7 +144,9 @@ impl Pipeline {
             match receipt {
                 Ok(Ok(receipt)) => Outcome::Receipt(published, receipt),
                 Ok(Err(Stopped)) => Outcome::Stopped,
-                Err(_) => Outcome::Late,
+                Err(_) => {
+                    sender.receipt_so_far(published.batch).await.map_or(Outcome::Stopped, Outcome::Late)
+                }
             }
         }
     }
@@ -165,7 +170,12 @@ impl Pipeline {
                 tally.refused_exit = failure.exit;
                 Line::Refused { line, failure }
             }
-            Outcome::Late | Outcome::Stopped => {
+            Outcome::Late(so_far) => {
+                tally.late += 1;
+                tally.least = tally.least.filter(|least| least.have <= so_far.have).or(Some(so_far));
+                Line::Late { count: tally.late }
+            }
+            Outcome::Stopped => {
                 tally.late += 1;
                 Line::Late { count: tally.late }
             }
@@ -203,21 +213,42 @@ fn payload(feed: Feed) -> Result<Bytes, Failure> {
     }
 }
 
+/// How far the message that came least far has come.
+fn waited_for(goal: ReceiptGoal, least: Option<Receipt>, it: &str) -> String {
+    let Receipt { have, of } = least.unwrap_or(Receipt { have: 0, of: 0 });
+    let who = match (have, of) {
+        (_, 0) => return "nobody else was online".to_owned(),
+        (1, 1) => "only the one other member said that it has".to_owned(),
+        (0, 1) => "the one other member did not say that it has".to_owned(),
+        (0, of) => format!("none of {of} others said that they have"),
+        (have, of) => format!("{have} of {of} others said that they have"),
+    };
+    match goal {
+        ReceiptGoal::Sent => format!("no neighbour took {it}"),
+        ReceiptGoal::Members(count) => format!("{who} {it}; {count} were waited for"),
+        ReceiptGoal::All => format!("{who} {it}"),
+    }
+}
+
 impl Tally {
     fn result(&self, goal: ReceiptGoal, patience: Option<Duration>) -> Result<u8, Failure> {
         let total = self.done + self.late + self.refused;
         if self.late > 0 {
             let seconds = patience.unwrap_or_default().as_secs_f64();
-            let waited_for = match goal {
-                ReceiptGoal::Sent => "no neighbour took them".to_owned(),
-                ReceiptGoal::Members(count) => format!("fewer than {count} others said that they have them"),
-                ReceiptGoal::All => "not all others said that they have them".to_owned(),
+            let (what, it, stays) = match total {
+                1 => ("The message had no receipt in time.".to_owned(), "it", "It stays"),
+                _ => (
+                    format!("{} of {total} messages had no receipt in time.", self.late),
+                    "the last",
+                    "They stay",
+                ),
             };
+            let waited_for = waited_for(goal, self.least, it);
             return Err(Failure::new(
                 "timeout",
                 exit::TIMEOUT,
-                format!("{} of {total} messages had no receipt in time.", self.late),
-                format!("Within {seconds} s {waited_for}. They stay queued while the node runs."),
+                what,
+                format!("Within {seconds} s, {waited_for}. {stays} queued while the node runs."),
                 "See who is there with `treecast peers`, or give more time with `--timeout`.",
             ));
         }
@@ -237,4 +268,26 @@ fn stored_is_not_built() -> Failure {
         "This version keeps no messages on disk, so it cannot wait for `stored`.",
         "Use `--wait sent`, a number of members, or `all`.",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_in_vain_is_told_how_many_have_it() {
+        let told = |goal, have, of| waited_for(goal, Some(Receipt { have, of }), "it");
+        let three = ReceiptGoal::Members(3);
+        assert_eq!(told(three, 1, 2), "1 of 2 others said that they have it; 3 were waited for");
+        assert_eq!(told(three, 1, 1), "only the one other member said that it has it; 3 were waited for");
+        assert_eq!(told(ReceiptGoal::All, 0, 1), "the one other member did not say that it has it");
+        assert_eq!(told(ReceiptGoal::All, 0, 0), "nobody else was online");
+        assert_eq!(told(ReceiptGoal::Sent, 0, 4), "no neighbour took it");
+        let tally = Tally { late: 1, done: 1, ..Tally::default() };
+        let failure = tally.result(three, Some(Duration::from_secs(2))).expect_err("late");
+        assert!(
+            failure.what.starts_with("1 of 2 messages") && failure.why.contains("stay queued"),
+            "{failure}"
+        );
+    }
 }

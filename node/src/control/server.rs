@@ -25,7 +25,7 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Between pings.
 const PING_EVERY: Duration = Duration::from_secs(1);
 
-/// How long a node may take to answer the first ping.
+/// How long a node may take to answer a ping, and to be dialled for it if need be.
 const PING_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Listens for commands until it is closed.

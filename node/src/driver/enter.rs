@@ -235,6 +235,11 @@ impl Driver {
         }
         receipt
     }
+
+    pub(crate) fn receipt_so_far(&self, group: GroupId, batch: BatchId) -> Receipt {
+        let slot = self.groups.slots.get(&group);
+        slot.map_or(Receipt { have: 0, of: 0 }, |slot| slot.receipt_so_far(batch))
+    }
 }
 
 /// What a group is that the node is not in yet, and whom to ask in.

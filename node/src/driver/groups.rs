@@ -169,6 +169,11 @@ impl Slot {
         self.receipts.wait(batch, goal, reply, self.online.len())
     }
 
+    /// How far a batch has come whose receipt is waited for.
+    pub(super) fn receipt_so_far(&self, batch: BatchId) -> Receipt {
+        self.receipts.so_far(batch, self.online.len())
+    }
+
     /// The next message if it fits into `room`; its share of the waiting room is given back.
     fn next_that_fits(&mut self, room: usize) -> Option<(Bytes, PlacedReply)> {
         let next = self.waiting.front()?;

@@ -19,6 +19,7 @@ use self::guests::Guests;
 use self::kad::Finding;
 use self::keeper::{After, Keeper};
 use self::peers::Peers;
+use self::pings::Pings;
 use crate::discovery;
 use crate::discovery::addresses::{interface_v4, useful};
 use crate::discovery::ear::Ear;
@@ -38,6 +39,7 @@ mod kad;
 mod keeper;
 mod partition;
 mod peers;
+mod pings;
 mod receipts;
 mod views;
 
@@ -91,6 +93,7 @@ pub(crate) struct Driver {
     commands: mpsc::UnboundedReceiver<Command>,
     groups: Groups,
     peers: Peers,
+    pings: Pings,
     keeper: Keeper,
     redial: Redial,
     reach: Reach,
@@ -138,6 +141,7 @@ impl Driver {
             commands: parts.commands,
             groups: Groups::default(),
             peers: Peers::default(),
+            pings: Pings::default(),
             keeper: Keeper::new(parts.kept, parts.writer, parts.done),
             reach: Reach::default(),
             redial: Redial::new(parts.explicit_peers, now, parts.seed),
@@ -410,6 +414,7 @@ impl Driver {
             }
             BehavioursEvent::Overlay(behaviour::Event::LinkClosed { node, reason, .. }) => {
                 tracing::debug!(%node, %reason, "link closed");
+                self.pings.on_link_closed(node);
                 if reason.is_silence() {
                     let now = Instant::now();
                     self.groups.slots.values_mut().for_each(|slot| slot.on_silence(now, node));
@@ -432,6 +437,9 @@ impl Driver {
         if event == treecast_overlay::Event::ShutdownComplete {
             self.goodbye_said = true;
             return;
+        }
+        if let treecast_overlay::Event::RoundTrip { node, rtt } = event {
+            return self.on_round_trip(node, rtt);
         }
         tracing::trace!(?event, "from the core");
         self.note_membership(&event);

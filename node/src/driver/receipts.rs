@@ -99,6 +99,12 @@ impl Receipts {
         }
     }
 
+    /// How far a batch has come whose receipt is waited for, or was a moment ago.
+    pub(super) fn so_far(&self, batch: BatchId, online: usize) -> Receipt {
+        let told = self.batches.get(&batch).and_then(|entry| entry.told);
+        told.unwrap_or(Receipt { have: 0, of: online })
+    }
+
     /// Forgets those who gave up waiting.
     fn sweep(&mut self) {
         if self.batches.len() < self.sweep_at {
@@ -185,8 +191,10 @@ mod tests {
         assert!(receipts.wait(batch(1, 3), ReceiptGoal::Members(2), reply, 0));
         let (reply, mut all) = oneshot::channel();
         assert!(!receipts.wait(batch(1, 3), ReceiptGoal::All, reply, 0));
+        assert_eq!(receipts.so_far(batch(1, 3), 2), Receipt { have: 0, of: 2 });
         receipts.on_receipt(batch(1, 3), Receipt { have: 1, of: 3 }, 0);
         assert!(two.try_recv().is_err());
+        assert_eq!(receipts.so_far(batch(1, 3), 2), Receipt { have: 1, of: 3 });
         receipts.on_receipt(batch(1, 3), Receipt { have: 2, of: 3 }, 0);
         assert_eq!(two.try_recv().expect("told"), Receipt { have: 2, of: 3 });
         receipts.on_receipt(batch(1, 3), Receipt { have: 3, of: 3 }, 0);

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use libp2p::Multiaddr;
-use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use treecast_overlay::io::{CollectionView, GroupView, MemberState};
 use treecast_overlay::{Admission, GroupId, NodeId};
 
@@ -17,7 +16,7 @@ use crate::discovery::ear::Ear;
 use crate::error::{PingError, UnknownGroup};
 use crate::store::MAX_PEERS;
 use crate::swarm;
-use crate::view::{GroupInfo, NodeStatus, PeerView, PingReport};
+use crate::view::{GroupInfo, NodeStatus, PeerView};
 
 impl Driver {
     pub(crate) fn nick(&self) -> &str {
@@ -81,7 +80,7 @@ impl Driver {
     }
 
     /// The other end of the connection that carries the link to a node.
-    fn remote<'a>(&self, node: NodeId, peer: &'a Peer) -> Option<&'a Multiaddr> {
+    pub(super) fn remote<'a>(&self, node: NodeId, peer: &'a Peer) -> Option<&'a Multiaddr> {
         let links = self.swarm.behaviour().overlay.links();
         let carrier = links.filter(|(other, _)| *other == node).map(|(_, connection)| connection).min();
         peer.remote(carrier)
@@ -180,7 +179,7 @@ impl Driver {
         }
     }
 
-    fn known_addresses(&self, node: NodeId) -> Vec<Multiaddr> {
+    pub(super) fn known_addresses(&self, node: NodeId) -> Vec<Multiaddr> {
         let peer = peer_of(&node);
         let found = peer.and_then(|peer| self.found.get(&peer)).cloned().unwrap_or_default();
         let kept = self.keeper.kept();
@@ -189,25 +188,5 @@ impl Driver {
         let told = self.views().flat_map(|(_, view)| view.members).filter(|member| member.node == node);
         let told: Vec<_> = told.flat_map(|member| told_by(&member).collect::<Vec<_>>()).collect();
         useful(found.into_iter().chain(kept).chain(told))
-    }
-
-    /// The last round trip to a node, or `None` while there is none; dials it then.
-    pub(crate) fn ping(&mut self, node: NodeId) -> Option<PingReport> {
-        if node == self.me {
-            return Some(PingReport { node, rtt: Duration::ZERO, transport: "local", direct: true });
-        }
-        let peer = peer_of(&node)?;
-        if let Some(connected) = self.peers.of(&peer) {
-            let remote = self.remote(node, connected)?;
-            let (transport, direct) = (transport_of(remote), is_direct(remote));
-            let rtt = self.rtt(node, connected)?;
-            return Some(PingReport { node, rtt, transport, direct });
-        }
-        let addresses = self.known_addresses(node);
-        let opts =
-            DialOpts::peer_id(peer).condition(PeerCondition::DisconnectedAndNotDialing).addresses(addresses);
-        // Already dialling, or nowhere to dial: the caller asks again or gives up.
-        let _ = self.swarm.dial(opts.build());
-        None
     }
 }

@@ -285,6 +285,11 @@ impl Behaviour {
         self.input(Input::Keep { node, keep });
     }
 
+    /// See [`Input::Ping`].
+    pub fn ping(&mut self, node: NodeId) {
+        self.input(Input::Ping { node });
+    }
+
     /// See [`Input::Nick`].
     pub fn set_nick(&mut self, nick: String) {
         self.input(Input::Nick(nick));

@@ -107,6 +107,29 @@ async fn two_swarms_become_one_link() {
     }
 }
 
+#[tokio::test]
+async fn a_round_trip_is_measured_when_it_is_asked_for() {
+    let (mut one, mut two) = (node(Over::Tcp), node(Over::Tcp));
+    let at = address(&mut one, Over::Tcp).await;
+    let target = one.behaviour().engine().node();
+    two.behaviour_mut().ping(target);
+    two.dial(at).expect("an address");
+    futures::join!(until(&mut one, opened), until(&mut two, opened));
+    two.behaviour_mut().ping(target);
+    let answer = |event| match event {
+        Event::Overlay(crate::Event::RoundTrip { node, rtt }) => Some((node, rtt)),
+        _ => None,
+    };
+    // Nobody drives the other side: it stays silent, whatever was measured before.
+    let early = tokio::time::timeout(Duration::from_millis(300), until(&mut two, answer)).await;
+    assert!(early.is_err(), "{early:?}");
+    let told = tokio::select! {
+        told = until(&mut two, answer) => told,
+        () = until(&mut one, |_| None) => unreachable!("it never finds anything"),
+    };
+    assert!(told.0 == target && told.1 >= Duration::from_millis(300), "{told:?}");
+}
+
 /// A frame of this length that the core ignores: of a kind it does not know.
 fn unknown_frame(length: usize) -> Bytes {
     let body = u32::try_from(length - 9).expect("short").to_be_bytes();

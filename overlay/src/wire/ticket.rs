@@ -68,6 +68,14 @@ pub enum TicketError {
         /// How many characters there are.
         at: usize,
     },
+    /// It is whole, and then more follows.
+    #[error("the ticket ends with character {at}, but goes on: `{text}` does not belong to it")]
+    AfterEnd {
+        /// Its last character, from 1.
+        at: usize,
+        /// What follows; of a long one, the beginning.
+        text: String,
+    },
     /// More than [`MAX_LEN`] characters.
     #[error("a ticket has at most {MAX_LEN} characters")]
     TooLong,
@@ -114,11 +122,10 @@ impl FromStr for Ticket {
         if text.len() > MAX_LEN {
             return Err(TicketError::TooLong);
         }
-        let data = read_blocks(text.trim())?;
-        let cut = TicketError::CutShort { at: text.trim().chars().count() };
-        if !ends_right(&data) {
-            return Err(cut);
-        }
+        let text = text.trim();
+        let cut = TicketError::CutShort { at: text.chars().count() };
+        let whole = read_blocks(text).and_then(|data| if ends_right(&data) { Ok(data) } else { Err(cut) });
+        let data = whole.map_err(|error| after_end(text).unwrap_or(error))?;
         let (descriptor, mut members): Body =
             cbor::from_slice(&data[..data.len() - 4]).map_err(|_| TicketError::Foreign)?;
         members.truncate(MAX_MEMBERS);
@@ -130,9 +137,8 @@ fn read_blocks(text: &str) -> Result<Vec<u8>, TicketError> {
     let body = text.strip_prefix(PREFIX).ok_or(TicketError::NotATicket)?;
     let mut values = Vec::with_capacity(body.len());
     for (i, found) in body.chars().enumerate() {
-        let lower = found.to_ascii_lowercase();
-        let value = ALPHABET.iter().position(|it| char::from(*it) == lower);
-        values.push(value.ok_or(TicketError::Character { at: PREFIX.len() + i + 1, found })? as u8);
+        let at = PREFIX.len() + i + 1;
+        values.push(value(found).ok_or(TicketError::Character { at, found })?);
     }
     let mut data = Vec::with_capacity(values.len() * 5 / 8);
     for (number, block) in values.chunks(BLOCK_CHARS + CHECK_CHARS).enumerate() {
@@ -156,6 +162,44 @@ fn read_blocks(text: &str) -> Result<Vec<u8>, TicketError> {
     Ok(data)
 }
 
+fn value(found: char) -> Option<u8> {
+    let lower = found.to_ascii_lowercase();
+    ALPHABET.iter().position(|it| char::from(*it) == lower).map(|value| value as u8)
+}
+
+/// That a ticket is whole before the text ends, if that is what is wrong: at the end of the blocks
+/// that are good, or within the one after them.
+fn after_end(text: &str) -> Option<TicketError> {
+    let values: Vec<u8> = text.strip_prefix(PREFIX)?.chars().map_while(value).collect();
+    let mut data = Vec::new();
+    let mut good = 0;
+    for (number, block) in values.chunks(BLOCK_CHARS + CHECK_CHARS).enumerate() {
+        let Some(bytes) = checked(number, block) else { break };
+        data.extend_from_slice(&bytes);
+        good += block.len();
+    }
+    let number = good.div_ceil(BLOCK_CHARS + CHECK_CHARS);
+    let next = &values[good..(good + BLOCK_CHARS + CHECK_CHARS).min(values.len())];
+    let ends = |len: &usize| {
+        let bytes = if *len == 0 { Some(Vec::new()) } else { checked(number, &next[..*len]) };
+        bytes.is_some_and(|bytes| ends_right(&[&data[..], &bytes].concat()))
+    };
+    let at = PREFIX.len() + good + (0..=next.len()).find(ends)?;
+    let mut rest = text.chars().skip(at);
+    let mut text: String = rest.by_ref().take(24).collect();
+    if rest.next().is_some() {
+        text.push('…');
+    }
+    Some(TicketError::AfterEnd { at, text })
+}
+
+/// What a block holds, if its check characters are right.
+fn checked(number: usize, block: &[u8]) -> Option<Vec<u8>> {
+    let (body, given) = block.split_at(block.len().checked_sub(CHECK_CHARS)?);
+    let bytes = decode(body);
+    (given == check_values(number, &bytes)).then_some(bytes)
+}
+
 /// Whether changing one character would mend a short last block, and with it the whole ticket:
 /// then it was mistyped rather than cut.
 fn is_one_off(before: &[u8], number: usize, block: &[u8]) -> bool {
@@ -164,9 +208,7 @@ fn is_one_off(before: &[u8], number: usize, block: &[u8]) -> bool {
         let kept = changed[i];
         let mends = (0..32).any(|value| {
             changed[i] = value;
-            let (body, given) = changed.split_at(changed.len().saturating_sub(CHECK_CHARS));
-            let bytes = decode(body);
-            given == check_values(number, &bytes) && ends_right(&[before, &bytes].concat())
+            checked(number, &changed).is_some_and(|bytes| ends_right(&[before, &bytes].concat()))
         });
         changed[i] = kept;
         mends
@@ -264,6 +306,26 @@ mod tests {
         }
         assert_eq!("treecast1!".parse::<Ticket>(), Err(TicketError::Character { at: 10, found: '!' }));
         assert_eq!("lobby".parse::<Ticket>(), Err(TicketError::NotATicket));
+    }
+
+    #[test]
+    fn what_follows_a_whole_ticket_is_told_from_it() {
+        // Last blocks of all lengths, full ones too.
+        for members in 0..6 {
+            let mut ticket = sample();
+            ticket.members = (0..members).map(|n| (NodeId::from_bytes([n; 32]), Vec::new())).collect();
+            let whole = ticket.to_string();
+            let long = "x".repeat(300);
+            for tail in ["a", "aa", "treecast1aaaa", ".", "!abc", "-hello", long.as_str()] {
+                match format!("{whole}{tail}").parse::<Ticket>() {
+                    Err(TicketError::AfterEnd { at, text }) => {
+                        assert_eq!(at, whole.len(), "{tail}");
+                        assert!(tail.starts_with(text.trim_end_matches('…')), "{tail}: {text}");
+                    }
+                    other => panic!("{tail}: {other:?}"),
+                }
+            }
+        }
     }
 
     #[test]

@@ -90,7 +90,7 @@ fn odd_input(group: GroupId, descriptor: &Descriptor, decisions: &mut Decisions)
     let lane = if decisions.byte() < 128 { Lane::Live } else { Lane::Bulk };
     let elsewhere = GroupId::from_bytes([9; 32]);
     let life = u64::from(decisions.word()) << 48;
-    match decisions.byte() % 19 {
+    match decisions.byte() % 20 {
         0 => Input::LinkUp { link, node },
         1 => Input::LinkDown { link },
         2 => Input::Frame { link, lane, frame: decisions.bytes(60).into() },
@@ -109,6 +109,7 @@ fn odd_input(group: GroupId, descriptor: &Descriptor, decisions: &mut Decisions)
         15 => Input::RequestReceipt { group, batch: BatchId { source: node, life, seq: u64::MAX } },
         16 => Input::RequestReceipt { group: elsewhere, batch: BatchId { source: node, life, seq: 0 } },
         17 => Input::Keep { node, keep: decisions.byte() < 200 },
+        18 => Input::Ping { node },
         _ => Input::Publish { group: elsewhere, id: PublishId(u64::MAX), payload: vec![0; 10].into() },
     }
 }
