@@ -3,6 +3,7 @@
 //! A seq that a lazy link tells of is pulled after the learned lag; a second miss says that
 //! the parent is silent (Plumtree §3.4, SRM §3 for the timing).
 
+mod lost;
 mod tail;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -383,12 +384,16 @@ impl Repair {
         // Nobody had told of it, and all were asked: not worth a wait.
         let named_in_vain = state.only_named && all_asked;
         let tail = state.lacks_tail_only();
+        // What all neighbours have dropped, or what was before their time, others may have.
+        let wide = tail
+            || self.is_overdue(sight, life)
+            || self.is_dropped_everywhere(life, missing[0], sight.neighbours);
         if named_in_vain || (tail && self.nobody_has_tail(life, missing[0], sight.others, state.moved)) {
             steps.push(Step::Lost(life, *missing.last().expect("not empty"), false));
             self.wants.remove(&life);
             return;
         }
-        if !tail {
+        if !wide {
             return self.step(sight, life, missing, steps);
         }
         if all_asked {
@@ -420,12 +425,13 @@ impl Repair {
         let proven = sight.sources.life(life).is_some_and(|it| it.held.end() >= first.1);
         let lag = self.learned_lag(config);
         let target = self.choose(sight, life, missing);
-        let given_up = self.is_dropped_everywhere(life, first, neighbours);
-        let want = self.wants.get_mut(&life).expect("due");
-        if now.since(want.since) > config.lost_after && !self.anybody_has(life, first) || given_up {
+        let given_up = self.is_dropped_by_all(sight, life, first);
+        let beyond_hope = self.is_beyond_hope(sight, life, first);
+        if given_up || beyond_hope {
             let mut lost = self.lost_range(life, first);
             if given_up {
-                let below = neighbours.iter().filter_map(|node| self.dropped.get(&(*node, life))).min();
+                let dropped = neighbours.iter().filter(|it| self.has_dropped(it, life, first));
+                let below = dropped.filter_map(|node| self.dropped.get(&(*node, life))).min();
                 lost.1 = below.map_or(lost.1, |below| lost.1.min(*below));
             }
             let want = self.wants.get_mut(&life).expect("due");
@@ -490,21 +496,6 @@ impl Repair {
 
     fn anybody_has(&self, life: LifeId, first: Range) -> bool {
         self.known.keys().any(|node| self.covers(node, life, &[first]))
-    }
-
-    fn is_dropped_everywhere(&self, life: LifeId, first: Range, neighbours: &[NodeId]) -> bool {
-        !neighbours.is_empty()
-            && neighbours
-                .iter()
-                .all(|node| self.dropped.get(&(*node, life)).is_some_and(|below| *below > first.0))
-    }
-
-    /// How much of the first gap is beyond hope: up to where somebody has something.
-    fn lost_range(&self, life: LifeId, first: Range) -> Range {
-        let next =
-            self.known.values().filter_map(|it| it.get(&life)).flat_map(|held| held.intersect(&[first]));
-        let to = next.map(|range| range.0).filter(|from| *from > first.0).min().unwrap_or(first.1);
-        (first.0, to)
     }
 
     pub(crate) fn deadline(&self) -> Option<Time> {

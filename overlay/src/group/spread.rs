@@ -407,10 +407,10 @@ impl Group {
         }
     }
 
-    /// Whose word decides that nobody holds the end of a life that is over: everybody's that runs;
-    /// in a large group that of neighbours and some others.
+    /// Whose word decides that nobody holds what neighbours have dropped or long lacked, or the end of
+    /// a life that is over: everybody's that runs; in a large group that of neighbours and some others.
     fn others(&self, ctx: &Ctx<'_>) -> Others {
-        if !self.repair.lacks_tail(&self.sources) {
+        if !self.repair.needs_others(ctx.now, &self.sources, ctx.config) {
             return Others::default();
         }
         let mut needed = self.roster.online();

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use super::{Repair, Step};
 use crate::group::ranges::Range;
-use crate::group::sources::{LifeId, Sources};
+use crate::group::sources::LifeId;
 use crate::id::NodeId;
 use crate::time::Time;
 
-/// Those who are asked for the end of a life that is over, besides neighbours.
+/// Those who are asked besides neighbours, for the end of a life that is over or what all
+/// neighbours have dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Others {
     /// Whose word it takes to give that up at once.
@@ -20,11 +21,6 @@ pub(crate) struct Others {
 }
 
 impl Repair {
-    /// Whether the end of a life is missed that is over.
-    pub(crate) fn lacks_tail(&self, sources: &Sources) -> bool {
-        self.wants.keys().any(|life| sources.life(*life).is_some_and(|it| it.lacks_tail_only()))
-    }
-
     /// Everybody that runs said to lack it, the source too: it died before that had left. Unless
     /// somebody failed since the last of this life came: that one may have got more.
     pub(super) fn nobody_has_tail(&self, life: LifeId, first: Range, others: &Others, moved: Time) -> bool {
