@@ -12,6 +12,7 @@ use crate::time::Time;
 /// never answered.
 const ASKED_ENOUGH: u32 = 3;
 const ASKED_TOO_OFTEN: u32 = 32;
+
 impl Repair {
     pub(super) fn is_dropped_everywhere(&self, life: LifeId, first: Range, neighbours: &[NodeId]) -> bool {
         !neighbours.is_empty() && neighbours.iter().all(|node| self.has_dropped(node, life, first))
