@@ -46,10 +46,16 @@ pub struct Config {
     pub link_low_water: usize,
     /// A link whose queue does not move for so long is stalled: nobody waits for it.
     pub stall_after: Duration,
-    /// Active view, wanted. HyParView uses log10(n) + 1; 6 gives an expander at any size (DESIGN.md §4: 5–8).
+    /// Neighbours beside those in the tree, wanted: whoever came, near or not. HyParView uses
+    /// log10(n) + 1 = 4 or 5.
     pub active_view: usize,
-    /// Active view, at most.
+    /// Such neighbours, at most. Those in the tree come on top, and up to
+    /// [`near_view`](Self::near_view) others that may be.
     pub active_view_max: usize,
+    /// Neighbours that were sought for being near and are not in the tree, at most. Guess.
+    pub near_view: usize,
+    /// Candidates for a parent that are no neighbours, known by hearsay. Guess.
+    pub near_candidates: usize,
     /// Passive view, entries. HyParView's k = 6: 30 for 10,000 nodes.
     pub passive_view: usize,
     /// Hops of a join's random walk. HyParView's ARWL = 6.
@@ -136,8 +142,10 @@ impl Config {
             link_high_water: 1 << 20,
             link_low_water: 128 << 10,
             stall_after: Duration::from_millis(500),
-            active_view: 6,
-            active_view_max: 9,
+            active_view: 4,
+            active_view_max: 6,
+            near_view: 3,
+            near_candidates: 32,
             passive_view: 30,
             walk_length: 6,
             shuffle_every: Duration::from_secs(10),

@@ -9,6 +9,7 @@
 //! feature `sim`, a simulator that runs hundreds of engines on virtual time.
 
 mod config;
+mod coordinate;
 mod descriptor;
 mod dialer;
 mod engine;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use treecast_overlay::io::{Event, ParentReason, TreeId, TreeView};
-use treecast_overlay::sim::{Contacts, Crash, NetworkModel, NodeIx, Record, What, World};
+use treecast_overlay::sim::{Contacts, Crash, Latency, NetworkModel, NodeIx, Record, What, World};
 use treecast_overlay::{Config, Descriptor, GroupId, NodeId, Rng, Time};
 use treecast_tests::invariant::tree;
 use treecast_tests::seeds::seeds;
@@ -339,11 +339,56 @@ fn what_is_told_of_a_place_is_what_became_of_it() {
 #[test]
 fn a_root_outlives_its_neighbourhoods() {
     for seed in seeds(2) {
-        let mut wood = Wood::grown(seed, NetworkModel::regions(), 60, Duration::from_secs(30));
+        // No place is better for a root than another.
+        let mut wood = Wood::grown(seed, NetworkModel::uniform(ms(30), ms(30)), 60, Duration::from_secs(30));
         let (from, root) = (wood.world.now(), wood.place(NodeIx(0)).root);
         // Bridges are built all the time, and each takes the place of somebody.
         wood.run_for(Duration::from_secs(300));
         let roots: Vec<_> = wood.told(from).into_iter().filter(|it| it.root != root).collect();
         assert_eq!(roots, [], "seed {seed}: nobody died, but the root changed");
+    }
+}
+
+/// Two regions, 80 ms apart: a few nodes here, most there.
+fn two_regions(few: usize, nodes: usize) -> NetworkModel {
+    NetworkModel::matrix(nodes, move |low, high| match (low < few, high < few) {
+        (true, false) => ms(80),
+        _ => ms(5),
+    })
+}
+
+#[test]
+fn a_root_among_few_hands_over_to_the_many() {
+    let (few, nodes) = (6, 24);
+    for seed in seeds(4) {
+        let mut wood = Wood::grown(seed, two_regions(few, nodes), nodes, Duration::from_secs(90));
+        let root = wood.place(NodeIx(0)).root;
+        let at = wood.world.ix(&root).expect("a node");
+        assert!(at.0 >= few, "seed {seed}: the root is {at:?}, far from most");
+        assert_eq!(tree::check_at_rest(&mut wood.world, wood.group), Ok(()), "seed {seed}");
+        let mean = wood.world.running().into_iter().map(|it| wood.depth(it)).sum::<Duration>()
+            / u32::try_from(nodes).expect("few");
+        // 5 ms for the many, 80 for the few, and a hop more here and there.
+        assert!(mean < ms(5 + 80 * few as u64 / nodes as u64 + 8), "seed {seed}: {mean:?} from the root");
+    }
+}
+
+/// Members that know only a few others at first find near parents all over the world.
+#[test]
+fn near_parents_are_found_by_hearsay() {
+    for seed in seeds(2) {
+        let network = NetworkModel { latency: Latency::Regions { noise: 0.0 }, ..NetworkModel::regions() };
+        let mut wood = Wood::planted(seed, network, 150, Contacts::Random(3));
+        wood.run_for(Duration::from_secs(90));
+        let running = wood.world.running();
+        let root = running.iter().copied().find(|it| wood.parent(*it).is_none()).expect("a root");
+        let (mut by_tree, mut direct) = (Duration::ZERO, Duration::ZERO);
+        for node in running.into_iter().filter(|it| *it != root) {
+            by_tree += wood.depth(node);
+            direct += wood.world.one_way(root, node);
+        }
+        let stretch = by_tree.as_secs_f64() / direct.as_secs_f64();
+        eprintln!("seed {seed}: {stretch:.3} × the direct way from the root");
+        assert!(stretch < 1.4, "seed {seed}: {stretch:.3}");
     }
 }

@@ -197,7 +197,7 @@ fn whatever_a_stranger_sends_is_not_heard() {
     let records = |members| Records { members, suspicions: vec![suspicion.clone()] };
     let frames = [
         Frame::Join(Join { record: record.clone(), fresh: true, age_ms: 0 }),
-        Frame::Neighbour(Neighbour { record: record.clone(), high: true }),
+        Frame::Neighbour(Neighbour { record: record.clone(), high: true, near: false }),
         Frame::NeighbourReply(NeighbourReply { accepted: true, record: record.clone() }),
         Frame::Welcome(Welcome {
             records: vec![record.clone()],
@@ -213,7 +213,12 @@ fn whatever_a_stranger_sends_is_not_heard() {
         Frame::Batch(batch),
         Frame::Batch(stolen),
         Frame::Pull(Pull { source: bob, life: LIFE, ranges: vec![(0, 9)] }),
-        Frame::Graft(Graft { root: eve, epoch: u64::MAX, size: 1 }),
+        Frame::Graft(Graft {
+            root: eve,
+            epoch: u64::MAX,
+            size: 1,
+            centre: crate::coordinate::Place::default(),
+        }),
         Frame::Probe(Probe { target: bob, nonce: 1, alive: false }),
         Frame::AckRequest(AckRequest { source: eve, life: LIFE, next: 1, round: 1 }),
         Frame::Acks(Acks { acks: vec![ack] }),

@@ -61,8 +61,16 @@ impl Group {
 
     fn handle_tree(&mut self, ctx: &mut Ctx<'_>, from: NodeId, frame: Frame) {
         match frame {
+            Frame::Candidates(told) => self.handle_candidates(ctx, from, &told),
             Frame::Advert(advert) => {
                 self.with_tree(ctx, |tree, sight, acts| tree.handle_advert(sight, from, advert, acts));
+                self.locate(ctx);
+                if self.near.is_tried(&from) {
+                    self.maybe_hand_over(ctx);
+                }
+            }
+            Frame::Crown(crown) => {
+                self.with_tree(ctx, |tree, sight, acts| tree.handle_crown(sight, &from, &crown, acts));
             }
             Frame::Graft(graft) => {
                 self.with_tree(ctx, |tree, sight, acts| tree.handle_graft(sight, from, &graft, acts));
@@ -87,6 +95,8 @@ fn is_for_neighbours(frame: &Frame) -> bool {
         Frame::Advert(_)
             | Frame::Graft(_)
             | Frame::GraftReply(_)
+            | Frame::Candidates(_)
+            | Frame::Crown(_)
             | Frame::Frontier(_)
             | Frame::Flow(_)
             | Frame::Summary(_)

@@ -39,7 +39,7 @@ impl Group {
         }
         self.on_reached(ctx, &node);
         self.repair.on_linked(ctx.now);
-        let wanted = self.views.wants_more(ctx.config) || self.bridge == Some(node);
+        let wanted = self.wants_more(ctx.config) || self.bridge == Some(node) || self.near.is_tried(&node);
         if !self.views.is_active(&node) && wanted {
             self.approach(ctx, node);
         }
@@ -70,7 +70,8 @@ impl Group {
             }
             Request::Neighbour => {
                 let high = alone || self.bridge.take_if(|it| *it == node).is_some();
-                Frame::Neighbour(Neighbour { record, high })
+                let near = !high && self.near.is_tried(&node);
+                Frame::Neighbour(Neighbour { record, high, near })
             }
         };
         ctx.send(&node, &frame);
@@ -84,7 +85,8 @@ impl Group {
         if ctx.links.shares(&node, &self.id) {
             self.approach(ctx, node);
         } else {
-            let addresses = self.roster.addresses(&node);
+            let mut addresses = self.roster.addresses(&node);
+            addresses.extend(self.near.addresses(&node));
             ctx.dial(node, &addresses);
         }
     }
@@ -106,7 +108,7 @@ impl Group {
             let others: Vec<_> = self.views.active().into_iter().filter(|it| *it != from).collect();
             ctx.send_all(&others, &Frame::ForwardJoin(walk));
         }
-        self.neighbour_up(ctx, from);
+        self.neighbour_up(ctx, from, false);
         // A welcome tells us where to start. One that we asked for before may have gone to an
         // earlier connection of ours that is dead.
         self.maybe_ask_in(ctx, from);
@@ -128,6 +130,9 @@ impl Group {
             return false;
         }
         self.merge_records(ctx, Some(from), &[ByteBuf::from(record)]);
+        if self.roster.get(from).is_none() && parsed.check(&self.id, ctx.identity.signatures()).is_ok() {
+            self.views.meet(parsed);
+        }
         let known = self.roster.get(from).map(|it| it.state());
         known.is_none_or(|state| state == MemberState::Online)
     }
@@ -191,7 +196,7 @@ impl Group {
             self.start_from(ctx, &welcome.baseline);
         }
         self.merge_records(ctx, Some(&from), &welcome.records);
-        self.neighbour_up(ctx, from);
+        self.neighbour_up(ctx, from, false);
     }
 
     fn start_from(&mut self, ctx: &mut Ctx<'_>, baseline: &[(NodeId, Life, Seq)]) {
@@ -219,12 +224,14 @@ impl Group {
 
     pub(super) fn handle_neighbour(&mut self, ctx: &mut Ctx<'_>, from: NodeId, ask: &Neighbour) {
         let fresh = matches!(self.phase, Phase::Fresh);
-        let room = ask.high || self.views.has_room(ctx.config) || self.views.is_active(&from);
+        let edges = self.tree.edges_len();
+        let near = ask.near && self.views.has_room_near(ctx.now, &self.tree.edges(), ctx.config);
+        let room = ask.high || near || self.views.has_room(edges, ctx.config) || self.views.is_active(&from);
         let accepted = self.takes(ctx, &from, &ask.record) && room && !fresh;
         let record = self.roster.own().bytes.clone();
         ctx.send(&from, &Frame::NeighbourReply(NeighbourReply { accepted, record }));
         if accepted {
-            self.neighbour_up(ctx, from);
+            self.neighbour_up(ctx, from, ask.near);
         } else if fresh {
             // We do not know where to start yet: ask in instead.
             self.approach(ctx, from);
@@ -239,7 +246,10 @@ impl Group {
             return;
         }
         if reply.accepted && self.takes(ctx, &from, &reply.record) {
-            self.neighbour_up(ctx, from);
+            let near = self.near.is_tried(&from);
+            self.neighbour_up(ctx, from, near);
+        } else {
+            self.near.refused(ctx.now, &from);
         }
     }
 
@@ -263,17 +273,18 @@ impl Group {
                 let walk = ForwardJoin { record: walk.record.clone(), ttl: ttl - 1 };
                 ctx.send(&next, &Frame::ForwardJoin(walk));
             }
-            None if self.views.has_room(ctx.config) => {
+            None if self.views.has_room(self.tree.edges_len(), ctx.config) => {
                 ctx.dial(joiner, &addresses);
             }
             None => {}
         }
     }
 
-    /// A node is a neighbour now, on both sides.
-    pub(super) fn neighbour_up(&mut self, ctx: &mut Ctx<'_>, node: NodeId) {
+    /// A node is a neighbour now, on both sides; `near` if that is why.
+    pub(super) fn neighbour_up(&mut self, ctx: &mut Ctx<'_>, node: NodeId, near: bool) {
         self.on_reached(ctx, &node);
-        let new = self.views.add(ctx.now, node);
+        let new = self.views.add(ctx.now, node, near);
+        self.near.forget(&node);
         if !new {
             // The other side began anew: what it was told before is void there.
             self.forget_neighbour(ctx, &node, true);
@@ -282,7 +293,7 @@ impl Group {
         self.with_tree(ctx, |tree, sight, acts| tree.on_neighbour(sight, node, acts));
         self.tell_all(ctx, &node, Purpose::Tell);
         if ctx.me() < node {
-            ctx.send(&node, &Frame::RosterDigest(self.roster.digest(true)));
+            ctx.send(&node, &Frame::Summary(self.summary()));
         }
         let edges = self.tree.edges();
         if let Some(surplus) = self.views.surplus(ctx.rng, ctx.config, &node, &edges) {
@@ -321,12 +332,22 @@ impl Group {
         self.neighbour_down(ctx, &from);
     }
 
+    /// Whether neighbours are wanted beside those in the tree.
+    pub(super) fn wants_more(&self, config: &crate::config::Config) -> bool {
+        self.views.missing(self.tree.edges_len(), config) > 0
+    }
+
+    /// The record of a neighbour, or of another that is known to all.
+    pub(super) fn record_of(&self, node: &NodeId) -> Option<&MemberRecord> {
+        self.roster.get(node).map(|it| &it.record).or_else(|| self.views.met(node))
+    }
+
     /// Keeps the active view filled, and the passive view mixed.
     pub(super) fn poll_views(&mut self, ctx: &mut Ctx<'_>) {
         if matches!(self.phase, Phase::Going(_)) {
             return;
         }
-        if self.views.fill_due(ctx.now) && self.views.wants_more(ctx.config) {
+        if self.views.fill_due(ctx.now) && self.wants_more(ctx.config) {
             let active = self.views.active();
             if let Some(node) = ctx.rng.pick(&active).copied() {
                 self.maybe_ask_in(ctx, node);
@@ -339,7 +360,7 @@ impl Group {
     }
 
     fn fill(&mut self, ctx: &mut Ctx<'_>) {
-        let missing = ctx.config.active_view.saturating_sub(self.views.active_len());
+        let missing = self.views.missing(self.tree.edges_len(), ctx.config);
         let mut room = missing.saturating_sub(self.views.requests_len(ctx.now));
         let mut candidates = self.candidates();
         ctx.rng.shuffle(&mut candidates);
@@ -406,7 +427,7 @@ impl Group {
 
     fn sample(&mut self, ctx: &mut Ctx<'_>, except: &NodeId) -> Vec<ByteBuf> {
         let active = self.views.active();
-        let known = active.iter().filter_map(|it| self.roster.get(it)).map(|it| &it.record);
+        let known = active.iter().filter_map(|it| self.record_of(it));
         let pool = known.chain(self.views.passive_records()).filter(|it| it.node != *except);
         let mut sample: Vec<_> = pool.map(|it| it.bytes.clone()).collect();
         ctx.rng.shuffle(&mut sample);
@@ -499,6 +520,7 @@ impl Group {
             ctx.dialer.discovered(record.node, record.addresses.clone(), ctx.config);
         } else {
             self.views.forget(&record.node);
+            self.near.forget(&record.node);
             ctx.dialer.no_longer_lost(&record.node);
             if record.standing == Standing::Left {
                 self.receipts.forget(&record.node);

@@ -12,6 +12,7 @@ mod fork;
 mod inbound;
 mod join;
 mod membership;
+mod nearer;
 mod order;
 mod publish;
 mod ranges;
@@ -52,6 +53,7 @@ use order::{Causes, Sequencer};
 use publish::{Making, Publisher, Unwritten};
 use receipts::Receipts;
 use repair::Repair;
+use route::near::Near;
 use route::tree::{Act, Sight, Tree};
 use sources::{LifeId, Sources};
 use store::Store;
@@ -79,6 +81,7 @@ pub(crate) struct Group {
     views: Views,
     detector: Detector,
     tree: Tree,
+    near: Near,
     sources: Sources,
     proofs: Proofs,
     store: Store,
@@ -139,6 +142,7 @@ impl Group {
             views: Views::new(now, ctx.rng, ctx.config),
             detector: Detector::default(),
             tree: Tree::new(now, ctx.me()),
+            near: Near::new(now, &ctx.me()),
             sources: Sources::default(),
             proofs: Proofs::default(),
             store: Store::default(),
@@ -178,11 +182,15 @@ impl Group {
 
     /// Whether more neighbours are wanted: found nodes are dialled for such groups.
     pub(crate) fn wants_contacts(&self, config: &crate::config::Config) -> bool {
-        !matches!(self.phase, Phase::Going(_)) && self.views.wants_more(config)
+        !matches!(self.phase, Phase::Going(_)) && self.wants_more(config)
     }
 
     pub(crate) fn neighbours(&self) -> usize {
         self.views.active_len()
+    }
+
+    pub(crate) fn is_neighbour(&self, node: &NodeId) -> bool {
+        self.views.is_active(node)
     }
 
     pub(crate) fn is_member(&self, node: &NodeId) -> bool {
@@ -275,6 +283,7 @@ impl Group {
                 self.maybe_make_batch(ctx);
             }
             Act::ParentChanged { from, to, reason } => {
+                self.near.on_moved(ctx.now, to.as_ref());
                 self.repair.on_parent_speaks();
                 let tree = self.tree_id();
                 ctx.event(Event::ParentChanged { group: self.id, tree, from, to, reason });
@@ -296,6 +305,7 @@ impl Group {
         self.poll_detector(ctx);
         self.with_tree(ctx, |tree, sight, acts| tree.poll(sight, acts));
         self.maybe_ready(ctx);
+        self.poll_near(ctx);
         self.poll_repair(ctx);
         self.poll_anti_entropy(ctx);
         self.poll_flow(ctx);
@@ -309,7 +319,8 @@ impl Group {
     pub(crate) fn deadline(&self, config: &crate::config::Config) -> Option<Time> {
         let going = matches!(self.phase, Phase::Going(_));
         soonest([
-            self.views.deadline(config).filter(|_| !going),
+            self.views.deadline(self.tree.edges_len(), config).filter(|_| !going),
+            self.near.deadline().filter(|_| !going),
             self.detector.deadline(),
             self.tree.deadline(),
             self.repair.deadline(),

@@ -1,5 +1,7 @@
 //! What a group shows of itself.
 
+use super::membership::views::Views;
+use super::route::tree::LEAVING_AT_ONCE;
 use super::{Group, Sight};
 use crate::config::Config;
 use crate::id::GroupId;
@@ -50,7 +52,8 @@ impl Group {
         };
         let published = self.publisher.queued() + self.untaken_bytes;
         vec![
-            cap("active_view", self.views.active_len(), 0, config.active_view_max),
+            cap("active_view", self.views.active_len(), 0, Views::most(config)),
+            cap("near_candidates", self.near.len(), 0, config.near_candidates),
             cap("passive_view", self.views.passive_len(), 0, config.passive_view),
             cap("roster", self.roster.len(), 0, config.roster + 1),
             cap("suspicions", self.detector.len(), 0, config.roster * config.roster),
@@ -69,10 +72,10 @@ impl Group {
                 config.publish_queue_bytes + crate::wire::MAX_FRAME,
             ),
             cap("fork_proof_bytes", self.proofs.len(), self.proofs.bytes(), config.fork_proof_bytes),
-            cap("max_children", self.tree.children_len(), 0, config.max_children),
-            cap("adverts", self.tree.heard_len(), 0, config.active_view_max),
+            cap("max_children", self.tree.children_len(), 0, config.max_children + LEAVING_AT_ONCE),
+            cap("adverts", self.tree.heard_len(), 0, Views::most(config)),
             cap("wants", self.repair.open(), 0, config.max_sources * config.max_lives),
-            cap("flows", self.flow.len(), 0, config.active_view_max),
+            cap("flows", self.flow.len(), 0, Views::most(config)),
             cap("causes", self.causes.len() + self.sequencer.waiting(), 0, config.max_sources * 2),
             cap("receipts", self.receipts.len(), 0, super::receipts::MAX_RECEIPTS),
         ]

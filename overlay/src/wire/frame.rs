@@ -8,7 +8,8 @@ use serde_bytes::ByteBuf;
 
 use super::cbor::{self, Malformed, cbor_array};
 use super::frontier::Frontier;
-use crate::id::{Life, NodeId, Seq};
+use crate::coordinate::Place;
+use crate::id::{Address, Life, NodeId, Seq};
 
 /// The sender's number for a group on all its links; 0 is the link itself.
 pub(crate) type Channel = u32;
@@ -69,6 +70,8 @@ cbor_array! {
         pub(crate) record: ByteBuf,
         /// The asker has no other neighbour (HyParView §4.3: high priority).
         pub(crate) high: bool,
+        /// It may want to be a child: a full view is no reason against it, a full tree place is.
+        pub(crate) near: bool,
     }
 }
 
@@ -138,6 +141,40 @@ cbor_array! {
         pub(crate) heir: Option<NodeId>,
         /// Nodes in the tree, as the root counts them.
         pub(crate) size: u32,
+        /// Where the sender is, by its network coordinate.
+        pub(crate) place: Place,
+    }
+}
+
+cbor_array! {
+    /// Somebody who would take a child, as one member tells another.
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct Candidate {
+        pub(crate) node: NodeId,
+        /// Where it may be reached: the first of its own list. Hearsay, as all of it.
+        pub(crate) addresses: Vec<Address>,
+        /// Its path latency from the root, microseconds.
+        pub(crate) delay_us: u64,
+        /// Children that it would still take.
+        pub(crate) free: u32,
+        pub(crate) place: Place,
+        /// How old its own word on this is, in seconds.
+        pub(crate) age_s: u32,
+    }
+}
+
+cbor_array! {
+    /// Candidates for a parent, those that should suit the receiver best.
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct Candidates {
+        /// Of the tree that this is about.
+        pub(crate) root: NodeId,
+        pub(crate) epoch: u64,
+        /// What the sender looks for: whoever is near this.
+        pub(crate) towards: Place,
+        /// Answer with yours.
+        pub(crate) exchange: bool,
+        pub(crate) candidates: Vec<Candidate>,
     }
 }
 
@@ -149,6 +186,17 @@ cbor_array! {
         pub(crate) epoch: u64,
         /// Nodes in the sender's subtree, itself among them.
         pub(crate) size: u32,
+        /// The middle of their places.
+        pub(crate) centre: Place,
+    }
+}
+
+cbor_array! {
+    /// The root hands its place over: the receiver is to claim this term.
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct Crown {
+        pub(crate) root: NodeId,
+        pub(crate) epoch: u64,
     }
 }
 
@@ -260,6 +308,8 @@ pub(crate) enum Frame {
     Graft(Graft),
     GraftReply(GraftReply),
     Prune(Empty),
+    Candidates(Candidates),
+    Crown(Crown),
     Batch(Bytes),
     Frontier(Frontier),
     Pull(Pull),
@@ -303,7 +353,7 @@ kinds! {
     0 => Hello, 1 => Channels, 2 => Ping, 3 => Pong,
     10 => Join, 11 => Welcome, 12 => Neighbour, 13 => NeighbourReply, 14 => Disconnect, 15 => ForwardJoin,
     16 => Shuffle, 17 => ShuffleReply, 18 => Records, 19 => RosterDigest, 20 => Probe, 21 => ProbeReply,
-    30 => Advert, 31 => Graft, 32 => GraftReply, 33 => Prune,
+    30 => Advert, 31 => Graft, 32 => GraftReply, 33 => Prune, 34 => Candidates, 35 => Crown,
     41 => Frontier, 42 => Pull, 43 => PullEnd, 44 => Flow, 45 => Summary, 46 => AckRequest, 47 => Acks, 48 => Fork,
 }
 

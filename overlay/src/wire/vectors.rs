@@ -15,6 +15,7 @@ use super::frame::{self, *};
 use super::frontier::{Definition, Entry, Frontier, Purpose};
 use super::record::{Ack, MemberRecord, Standing, Suspicion};
 use super::ticket::Ticket;
+use crate::coordinate::Place;
 use crate::descriptor::{Admission, CommitteePolicy, Descriptor, Order, Predecessor, Retention, Route};
 use crate::id::{Address, BatchId, Digest, GroupId, NodeId};
 use crate::identity::{Identity, Signatures, Verifier};
@@ -148,7 +149,7 @@ impl World {
         };
         add("Join", 1, Frame::Join(join));
         add("Welcome", 1, Frame::Welcome(welcome));
-        add("Neighbour", 1, Frame::Neighbour(Neighbour { record: record.clone(), high: false }));
+        add("Neighbour", 1, Frame::Neighbour(Neighbour { record: record.clone(), high: false, near: false }));
         let reply = NeighbourReply { accepted: true, record: record.clone() };
         add("NeighbourReply", 1, Frame::NeighbourReply(reply));
         add("Disconnect", 1, Frame::Disconnect(Empty::default()));
@@ -164,6 +165,7 @@ impl World {
 
     fn tree(&self, add: &mut impl FnMut(&'static str, u32, Frame)) {
         let root = NodeId::from_bytes([2; 32]);
+        let place = Place { x: -24, y: 160, z: 3, height: 9, error: 12 };
         let advert = Advert {
             root,
             epoch: 1,
@@ -173,11 +175,18 @@ impl World {
             free: 8,
             heir: Some(root),
             size: 12,
+            place,
         };
         add("Advert", 1, Frame::Advert(advert));
-        add("Graft", 1, Frame::Graft(Graft { root, epoch: 1, size: 3 }));
+        add("Graft", 1, Frame::Graft(Graft { root, epoch: 1, size: 3, centre: place }));
         let reply = GraftReply { accepted: false, candidates: vec![root] };
         add("GraftReply", 1, Frame::GraftReply(reply));
+        let addresses = self.member().addresses;
+        let candidate = Candidate { node: root, addresses, delay_us: 3_000, free: 2, place, age_s: 4 };
+        let candidates = vec![candidate];
+        let told = Candidates { root, epoch: 1, towards: place, exchange: true, candidates };
+        add("Candidates", 1, Frame::Candidates(told));
+        add("Crown", 1, Frame::Crown(Crown { root, epoch: 2 }));
         add("Prune", 1, Frame::Prune(Empty::default()));
     }
 
@@ -315,7 +324,7 @@ fn what_the_page_prints_reads_back() {
 fn every_frame_of_the_page_is_known() {
     let page = printed();
     let frames: Vec<_> = page.iter().filter(|(name, _)| name.starts_with("frame ")).collect();
-    assert_eq!(frames.len(), 29, "one of each kind");
+    assert_eq!(frames.len(), 31, "one of each kind");
     for (name, text) in frames {
         let (channel, frame) = frame::decode(&Bytes::from(unhex(text))).expect("decodes");
         let kind = format!("{frame:?}");

@@ -15,6 +15,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 /// Between looks at whether the active view needs anybody.
 const FILL_EVERY: Duration = Duration::from_millis(500);
 
+/// How long a neighbour that came for being near stays, even if others come. Guess.
+const PROBATION: Duration = Duration::from_secs(3);
+
 /// What we asked a node for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Request {
@@ -24,10 +27,20 @@ pub(crate) enum Request {
     Neighbour,
 }
 
+/// A neighbour.
+#[derive(Debug)]
+struct Active {
+    since: Time,
+    /// It was sought, or sought us, for being near: not as random as the others.
+    near: bool,
+}
+
 /// The partial views of a group.
 #[derive(Debug)]
 pub(crate) struct Views {
-    active: BTreeMap<NodeId, Time>,
+    active: BTreeMap<NodeId, Active>,
+    /// Records of neighbours that a full roster has no room for.
+    met: BTreeMap<NodeId, MemberRecord>,
     passive: BTreeMap<NodeId, MemberRecord>,
     requests: BTreeMap<NodeId, (Request, Time)>,
     next_fill: Time,
@@ -38,6 +51,7 @@ impl Views {
     pub(crate) fn new(now: Time, rng: &mut Rng, config: &Config) -> Self {
         Self {
             active: BTreeMap::new(),
+            met: BTreeMap::new(),
             passive: BTreeMap::new(),
             requests: BTreeMap::new(),
             next_fill: now,
@@ -65,20 +79,51 @@ impl Views {
         self.passive.values()
     }
 
-    /// Whether more neighbours are wanted.
-    pub(crate) fn wants_more(&self, config: &Config) -> bool {
-        self.active.len() < config.active_view
+    /// Neighbours, at most, of a node with so many tree neighbours.
+    pub(crate) fn most(config: &Config) -> usize {
+        // A parent, one that is to follow it, and one that is being let in.
+        config.active_view_max + config.near_view + config.max_children + 5
     }
 
-    pub(crate) fn has_room(&self, config: &Config) -> bool {
-        self.active.len() < config.active_view_max
+    /// How many more neighbours are wanted beside those in the tree.
+    pub(crate) fn missing(&self, edges: usize, config: &Config) -> usize {
+        (config.active_view + edges).saturating_sub(self.active.len())
+    }
+
+    pub(crate) fn has_room(&self, edges: usize, config: &Config) -> bool {
+        self.active.len() < config.active_view_max + edges
+    }
+
+    /// Whether one that comes for being near may: others that did have had the time to show what they
+    /// are worth.
+    pub(crate) fn has_room_near(&self, now: Time, edges: &[NodeId], config: &Config) -> bool {
+        let waiting = self
+            .active
+            .iter()
+            .filter(|(node, it)| it.near && now.since(it.since) < PROBATION && !edges.contains(node));
+        waiting.count() < config.near_view
+    }
+
+    /// Keeps the record of one that is about to be a neighbour.
+    pub(crate) fn meet(&mut self, record: MemberRecord) {
+        let (active, requests) = (&self.active, &self.requests);
+        self.met.retain(|node, _| active.contains_key(node) || requests.contains_key(node));
+        self.met.insert(record.node, record);
+    }
+
+    /// The record of a neighbour that the roster may not have.
+    pub(crate) fn met(&self, node: &NodeId) -> Option<&MemberRecord> {
+        self.met.get(node)
     }
 
     /// Adds a neighbour; `false` if it is one already.
-    pub(crate) fn add(&mut self, now: Time, node: NodeId) -> bool {
+    pub(crate) fn add(&mut self, now: Time, node: NodeId, near: bool) -> bool {
         self.requests.remove(&node);
         self.passive.remove(&node);
-        self.active.insert(node, now).is_none()
+        let new = !self.active.contains_key(&node);
+        let active = self.active.entry(node).or_insert(Active { since: now, near });
+        active.near &= near;
+        new
     }
 
     /// Takes a neighbour out; whether it was one.
@@ -94,20 +139,23 @@ impl Views {
         self.requests.remove(node).is_some()
     }
 
-    /// A neighbour to let go when there are too many: anyone, but rather not one of `keep`.
+    /// A neighbour to let go when there are too many beside those in the tree: of the near ones
+    /// the oldest, else any of the others.
     pub(crate) fn surplus(
         &self,
         rng: &mut Rng,
         config: &Config,
         newest: &NodeId,
-        keep: &[NodeId],
+        edges: &[NodeId],
     ) -> Option<NodeId> {
-        if self.active.len() <= config.active_view_max {
-            return None;
+        let beside = self.active.iter().filter(|(node, _)| !edges.contains(node));
+        let (near, others): (Vec<_>, Vec<_>) = beside.partition(|(_, it)| it.near);
+        if near.len() > config.near_view {
+            let oldest = near.into_iter().filter(|(node, _)| *node != newest);
+            return oldest.min_by_key(|(node, it)| (it.since, **node)).map(|(node, _)| *node);
         }
-        let others = self.active.keys().copied().filter(|it| it != newest);
-        let (kept, free): (Vec<NodeId>, Vec<NodeId>) = others.partition(|it| keep.contains(it));
-        rng.pick(if free.is_empty() { &kept } else { &free }).copied()
+        let others: Vec<_> = others.into_iter().map(|(node, _)| *node).filter(|it| it != newest).collect();
+        if others.len() < config.active_view_max { None } else { rng.pick(&others).copied() }
     }
 
     /// Remembers somebody to turn to (Cyclon: a full view forgets one at random).
@@ -160,9 +208,12 @@ impl Views {
         due
     }
 
-    pub(crate) fn deadline(&self, config: &Config) -> Option<Time> {
-        let fill =
-            if self.wants_more(config) || !self.requests.is_empty() { Some(self.next_fill) } else { None };
+    pub(crate) fn deadline(&self, edges: usize, config: &Config) -> Option<Time> {
+        let fill = if self.missing(edges, config) > 0 || !self.requests.is_empty() {
+            Some(self.next_fill)
+        } else {
+            None
+        };
         crate::time::soonest([fill, Some(self.next_shuffle)])
     }
 }

@@ -1,3 +1,4 @@
 //! Whom do I forward this batch to, and whom do I only tell that I have it?
 
+pub(crate) mod near;
 pub(crate) mod tree;

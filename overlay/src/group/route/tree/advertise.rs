@@ -38,12 +38,12 @@ impl Tree {
 
     /// Our place as we tell it; while orphaned and not yet poisoned, nothing.
     pub(super) fn advert(&self, sight: &Sight<'_>) -> Option<Advert> {
-        let free = sight.config.max_children.saturating_sub(self.children.len()) as u32;
+        let free = self.free(sight.config) as u32;
         if self.root.is(&self.me) {
-            return Some(self.root.advert(vec![self.tag], 0, free, self.size()));
+            return Some(self.root.advert(vec![self.tag], 0, free, self.size(), self.place));
         }
         let Some(heard) = self.parent.and_then(|it| self.heard.get(&it)) else {
-            return self.poisoned.then(|| self.root.advert(Vec::new(), u64::MAX, 0, 0));
+            return self.poisoned.then(|| self.root.advert(Vec::new(), u64::MAX, 0, 0, self.place));
         };
         let parent = self.parent.expect("heard of");
         let mut path = heard.advert.path.clone();
@@ -52,6 +52,6 @@ impl Tree {
             .advert
             .delay_us
             .saturating_add(candidate::half_rtt(sight.links, &parent).as_micros() as u64);
-        Some(self.root.relay(&heard.advert, path, delay, free))
+        Some(self.root.relay(&heard.advert, path, delay, free, self.place))
     }
 }

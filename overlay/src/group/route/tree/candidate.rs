@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{MAX_PATH, SHORTLY, Sight, TO_ALL_EVERY, Tree};
+use super::{GREAT_GAIN, MAX_PATH, Offer, SHORTLY, Sight, TO_ALL_EVERY, Tree};
+use crate::coordinate::Place;
 use crate::id::NodeId;
 use crate::links::Links;
 use crate::time::Time;
@@ -11,6 +12,9 @@ use crate::wire::frame::Advert;
 /// Half a round trip to somebody whose ping has not come back yet. Guess: far, so that
 /// measured neighbours win.
 const UNKNOWN_HALF_RTT: Duration = Duration::from_millis(100);
+
+/// A root that much nearer to all members is worth the change at the least. Guess.
+const CENTRAL_GAIN: Duration = Duration::from_millis(5);
 
 pub(super) fn half_rtt(links: &Links, node: &NodeId) -> Duration {
     links.distance(node).map_or(UNKNOWN_HALF_RTT, |rtt| rtt / 2)
@@ -91,6 +95,20 @@ impl Tree {
         found
     }
 
+    /// The nearest of those that have no room left.
+    pub(super) fn best_full(&self, sight: &Sight<'_>) -> Option<(Duration, NodeId)> {
+        let full = self.heard.iter().filter(|(node, heard)| {
+            heard.advert.free == 0
+                && self.root.matches(&heard.advert.root, heard.advert.epoch)
+                && self.is_usable(sight, node, heard)
+                && !heard.doubted
+                && self.parent != Some(**node)
+                && !self.refused.contains_key(*node)
+                && !self.children.contains_key(*node)
+        });
+        full.map(|(node, heard)| (cost_of(sight, node, heard), *node)).min()
+    }
+
     pub(super) fn cost(&self, sight: &Sight<'_>, node: &NodeId) -> Option<Duration> {
         self.heard.get(node).map(|heard| cost_of(sight, node, heard))
     }
@@ -116,6 +134,58 @@ impl Tree {
         ranked.filter(|node| Some(*node) != self.parent && avoids(node)).take(sight.config.backups).collect()
     }
 
+    /// What neighbours would be as a parent of somebody else.
+    pub(crate) fn offers(&self, sight: &Sight<'_>) -> Vec<Offer> {
+        let ours = |heard: &Heard| self.root.matches(&heard.advert.root, heard.advert.epoch);
+        let usable =
+            self.heard.iter().filter(|(node, heard)| ours(heard) && self.is_usable(sight, node, heard));
+        usable.map(|(node, heard)| offer(*node, &heard.advert)).collect()
+    }
+
+    /// What we would be.
+    pub(crate) fn own_offer(&self, sight: &Sight<'_>) -> Option<Offer> {
+        let advert = self.advert(sight).filter(|it| it.delay_us != u64::MAX)?;
+        Some(offer(self.me, &advert))
+    }
+
+    /// As root: who should be it, being clearly nearer to all members, of the neighbours and of
+    /// those known by hearsay.
+    pub(crate) fn better_roots(
+        &self,
+        sight: &Sight<'_>,
+        own: &Place,
+        known: impl Iterator<Item = Offer>,
+    ) -> [Option<(Duration, NodeId)>; 2] {
+        let Some(gain) = self.root.least_gain(&self.me, sight.now) else { return [None; 2] };
+        // To all members, by the middles of the children's subtrees.
+        let mean_way = |from: &Place| {
+            let each = self.children.values().map(|child| from.to(&child.centre) * child.size);
+            each.sum::<Duration>() / (self.size() - 1).max(1)
+        };
+        let current = mean_way(own);
+        let below = self.heard.iter().filter(|(_, heard)| {
+            self.root.matches(&heard.advert.root, heard.advert.epoch) && heard.advert.delay_us != u64::MAX
+        });
+        let best = |offers: &mut dyn Iterator<Item = Offer>| {
+            let located = offers.filter(|offer| offer.place.is_located());
+            let best = located.map(|offer| (mean_way(&offer.place), offer.node)).min();
+            best.filter(|(way, _)| *way + CENTRAL_GAIN.max(current.mul_f64(gain)) < current)
+        };
+        let mut below = below.map(|(node, heard)| offer(*node, &heard.advert));
+        let mut known = known;
+        [best(&mut below), best(&mut known)]
+    }
+
+    /// Where neighbours said they are.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (NodeId, Place)> {
+        self.heard.iter().map(|(node, heard)| (*node, heard.advert.place))
+    }
+
+    /// Where a neighbour said it is.
+    pub(crate) fn place_of(&self, node: &NodeId) -> Option<Place> {
+        self.heard.get(node).map(|it| it.advert.place)
+    }
+
     /// The best root that a usable neighbour leads to.
     pub(super) fn best_root(&self, sight: &Sight<'_>) -> Option<Advert> {
         self.heard
@@ -125,6 +195,22 @@ impl Tree {
             .max_by_key(|advert| (advert.epoch, std::cmp::Reverse(advert.root), advert.number))
             .cloned()
     }
+}
+
+fn offer(node: NodeId, advert: &Advert) -> Offer {
+    let delay = Duration::from_micros(advert.delay_us);
+    Offer { node, delay, free: advert.free, place: advert.place }
+}
+
+/// Whether a move from one parent to another gains so much that noise cannot be the cause, and
+/// another might be moved for it.
+pub(crate) fn is_great(
+    sight: &Sight<'_>,
+    (current, from): (Duration, &NodeId),
+    (cost, to): (Duration, &NodeId),
+) -> bool {
+    let noise = (sight.links.jitter(from) + sight.links.jitter(to)) * 2;
+    cost + GREAT_GAIN.max(sight.gain(current) * 3) + noise < current
 }
 
 fn cost_of(sight: &Sight<'_>, node: &NodeId, heard: &Heard) -> Duration {

@@ -8,22 +8,28 @@
 
 mod advertise;
 mod candidate;
+mod children;
 mod optimiser;
 mod root;
+mod seek;
+mod swap;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::Config;
+use crate::coordinate::Place;
 use crate::id::NodeId;
 use crate::io::{ParentReason, TreeId, TreeView};
 use crate::links::Links;
 use crate::time::{Time, soonest};
-use crate::wire::frame::{Advert, Graft, GraftReply};
+use crate::wire::frame::{Advert, Crown, Graft, GraftReply};
 
 use candidate::Heard;
+pub(crate) use candidate::is_great;
 use optimiser::Optimiser;
 use root::Root;
+pub(crate) use swap::LEAVING_AT_ONCE;
 
 /// Hops from the root, at most (DESIGN.md §4).
 pub(crate) const MAX_PATH: usize = 32;
@@ -33,6 +39,8 @@ const GRAFT_TIMEOUT: Duration = Duration::from_millis(500);
 const GRAFT_RENEWAL: Duration = Duration::from_secs(2);
 /// …and is let go when it has not for so long.
 const CHILD_TTL: Duration = Duration::from_secs(7);
+/// One that was sent down is fed for so long: it has another parent by then.
+const SENT_DOWN_FOR: Duration = Duration::from_secs(1);
 /// Adverts that changed go out at most this often.
 const ADVERT_GAP: Duration = Duration::from_millis(20);
 /// Children hear every advert, for the root's number; others every so many.
@@ -46,8 +54,13 @@ const SHORTLY: Duration = Duration::from_millis(60);
 const HANDOVER: Duration = Duration::from_millis(500);
 /// Somebody who refused is asked again after this long…
 const REFUSED_FOR: Duration = Duration::from_secs(2);
+/// …by one that was full, after this long…
+const REFUSED_FULL_FOR: Duration = Duration::from_secs(30);
 /// …or this long, by who has no parent.
 const REFUSED_ORPHAN_FOR: Duration = Duration::from_millis(100);
+
+/// Round trips on one machine or LAN do not differ by so much. Guess.
+const GREAT_GAIN: Duration = Duration::from_millis(3);
 
 /// Subtrees count for so much at most, whatever their roots say.
 const MAX_SIZE: u32 = 1 << 20;
@@ -79,6 +92,24 @@ pub(crate) struct Sight<'a> {
     pub(crate) config: &'a Config,
 }
 
+impl Sight<'_> {
+    /// What is worth a move from a place so far from the root.
+    pub(crate) fn gain(&self, current: Duration) -> Duration {
+        self.config.parent_gain.max(current.mul_f64(self.config.parent_gain_share))
+    }
+}
+
+/// What a node would be as a parent, as it says or is said.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Offer {
+    pub(crate) node: NodeId,
+    /// From the root to it.
+    pub(crate) delay: Duration,
+    /// Children that it would still take.
+    pub(crate) free: u32,
+    pub(crate) place: Place,
+}
+
 #[derive(Debug)]
 struct Grafting {
     to: NodeId,
@@ -93,6 +124,10 @@ pub(super) struct Child {
     heard: Time,
     /// Nodes in its subtree, itself among them, as it says.
     size: u32,
+    /// The middle of their places.
+    centre: Place,
+    /// It was asked to go, for another that gains more, and is fed for a moment more.
+    leaving: bool,
 }
 
 /// This node's place in the shared tree.
@@ -114,6 +149,8 @@ pub(crate) struct Tree {
     orphan_reason: ParentReason,
     grafting: Option<Grafting>,
     next_renewal: Time,
+    /// The parent lets us go, and feeds us until then.
+    sent_down: Option<Time>,
     children: BTreeMap<NodeId, Child>,
     heard: BTreeMap<NodeId, Heard>,
     refused: BTreeMap<NodeId, Time>,
@@ -122,6 +159,8 @@ pub(crate) struct Tree {
     last_to_all: Time,
     changed: bool,
     poisoned: bool,
+    /// Where this node is, as adverts tell it.
+    place: Place,
 }
 
 impl Tree {
@@ -140,6 +179,7 @@ impl Tree {
             orphan_reason: ParentReason::Joined,
             grafting: None,
             next_renewal: Time::NEVER,
+            sent_down: None,
             children: BTreeMap::new(),
             heard: BTreeMap::new(),
             refused: BTreeMap::new(),
@@ -148,7 +188,13 @@ impl Tree {
             last_to_all: Time::ZERO,
             changed: false,
             poisoned: false,
+            place: Place::default(),
         }
+    }
+
+    /// This node is there now, by its network coordinate: adverts tell it when they go.
+    pub(crate) fn set_place(&mut self, place: Place) {
+        self.place = place;
     }
 
     /// Tree neighbours: whom batches are forwarded to.
@@ -156,22 +202,17 @@ impl Tree {
         self.parent.into_iter().chain(self.children.keys().copied()).collect()
     }
 
+    pub(crate) fn edges_len(&self) -> usize {
+        usize::from(self.parent.is_some()) + self.children.len()
+    }
+
     pub(crate) fn is_edge(&self, node: &NodeId) -> bool {
         self.parent.as_ref() == Some(node) || self.children.contains_key(node)
     }
 
-    /// Tree neighbours, and how many nodes lie behind each, as they say.
-    pub(crate) fn weights(&self) -> Vec<(NodeId, u32)> {
-        let above = self.parent.map(|parent| {
-            let all = self.heard.get(&parent).map_or(0, |heard| heard.advert.size);
-            (parent, all.min(MAX_SIZE).saturating_sub(self.size()).max(1))
-        });
-        above.into_iter().chain(self.children.iter().map(|(node, child)| (*node, child.size))).collect()
-    }
-
-    /// Nodes in our subtree, ourselves among them.
-    fn size(&self) -> u32 {
-        self.children.values().fold(1, |sum: u32, child| sum.saturating_add(child.size))
+    /// As root: where the root should be.
+    pub(crate) fn ideal(&self) -> Option<Place> {
+        self.root.is(&self.me).then(|| self.centre())
     }
 
     pub(crate) fn root(&self) -> NodeId {
@@ -190,10 +231,6 @@ impl Tree {
     /// The parent is new and merely nearer: what it had before comes from the one before it, too.
     pub(crate) fn is_handed_over(&self, now: Time) -> bool {
         self.reason == ParentReason::Better && now.since(self.parent_since) < HANDOVER
-    }
-
-    pub(crate) fn children_len(&self) -> usize {
-        self.children.len()
     }
 
     pub(crate) fn heard_len(&self) -> usize {
@@ -278,34 +315,21 @@ impl Tree {
         self.reconsider(sight, acts);
     }
 
-    pub(crate) fn handle_graft(
+    /// The root wants us in its place.
+    pub(crate) fn handle_crown(
         &mut self,
         sight: &Sight<'_>,
-        from: NodeId,
-        graft: &Graft,
+        from: &NodeId,
+        crown: &Crown,
         acts: &mut Vec<Act>,
     ) {
-        let known = self.children.contains_key(&from);
-        let crossing = self.grafting.as_ref().is_some_and(|it| it.to == from);
-        let above = self.parent == Some(from) || self.path_has(&from);
-        let full = !known && self.children.len() >= sight.config.max_children;
-        let stranger = !self.root.matches(&graft.root, graft.epoch) && !known;
-        if above || full || stranger || (crossing && self.me > from) {
-            self.children.remove(&from);
-            let candidates = if full { self.children.keys().copied().take(3).collect() } else { Vec::new() };
-            acts.push(Act::GraftReply(from, GraftReply { accepted: false, candidates }));
-            return;
+        let (root, epoch) = self.root.claim();
+        if *from == root && crown.root == root && crown.epoch == epoch + 1 {
+            self.root.crown(sight.now, self.me, crown.epoch);
+            self.on_root_changed(sight, acts);
+            self.reconsider(sight, acts);
+            self.advertise(sight, acts);
         }
-        if crossing {
-            self.grafting = None;
-        }
-        self.children.insert(from, Child { heard: sight.now, size: graft.size.clamp(1, MAX_SIZE) });
-        acts.push(Act::GraftReply(from, GraftReply { accepted: true, candidates: Vec::new() }));
-        if !known {
-            self.root.on_child(sight.now, from);
-            acts.push(Act::Edge(from));
-        }
-        self.reconsider(sight, acts);
     }
 
     pub(crate) fn handle_graft_reply(
@@ -327,17 +351,19 @@ impl Tree {
             return;
         }
         self.refuse(sight.now, from);
+        if self.heard.get(&from).is_some_and(|it| it.advert.free == 0) {
+            // It would have made room if that gained anything.
+            self.refused.insert(from, sight.now + REFUSED_FULL_FOR);
+        }
         acts.extend(reply.candidates.iter().take(3).map(|node| Act::Meet(*node)));
         if self.parent == Some(from) {
-            self.orphan(sight.now, ParentReason::Released);
+            if reply.candidates.is_empty() {
+                self.orphan(sight.now, ParentReason::Released);
+            } else {
+                self.sent_down = Some(sight.now + SENT_DOWN_FOR);
+            }
         }
         self.reconsider(sight, acts);
-    }
-
-    /// A neighbour did not want us, or did not answer.
-    fn refuse(&mut self, now: Time, node: NodeId) {
-        let orphaned = self.parent.is_none();
-        self.refused.insert(node, now + if orphaned { REFUSED_ORPHAN_FOR } else { REFUSED_FOR });
     }
 
     /// A neighbour no longer takes part in our edge.
@@ -348,19 +374,6 @@ impl Tree {
             self.orphan(sight.now, ParentReason::Released);
         }
         self.reconsider(sight, acts);
-    }
-
-    /// The parent did not bring what `other` has had for long.
-    pub(crate) fn on_parent_silent(&mut self, sight: &Sight<'_>, other: NodeId, acts: &mut Vec<Act>) {
-        if self.grafting.is_some() || self.parent.is_none_or(|it| it == other) {
-            return;
-        }
-        // Those behind the same parent hear nothing through it, either.
-        let backups = self.backups(sight);
-        let best = backups.iter().find(|it| **it == other).or(backups.first()).copied();
-        if let Some(best) = best {
-            self.graft(sight, best, ParentReason::Silent, acts);
-        }
     }
 
     /// A batch came twice, from somebody that is no tree neighbour of ours. One that we are asking
@@ -392,13 +405,16 @@ impl Tree {
         if let Some(late) = self.grafting.take_if(|it| it.until <= now) {
             self.refuse(now, late.to);
         }
+        if self.sent_down.take_if(|until| *until <= now).is_some() {
+            self.orphan(now, ParentReason::Released);
+        }
         if self.root.is(&self.me) {
             self.changed |= self.root.poll(now, &self.children, sight);
         }
         self.reconsider(sight, acts);
         if let Some(parent) = self.parent.filter(|_| self.next_renewal <= now) {
             self.next_renewal = now + GRAFT_RENEWAL;
-            acts.push(Act::Graft(parent, self.root.graft(self.size())));
+            acts.push(Act::Graft(parent, self.root.graft(self.size(), self.centre())));
         }
         self.advertise(sight, acts);
     }
@@ -413,6 +429,7 @@ impl Tree {
             orphaned.map(|at| at + if self.grafting.is_some() { POISON_AFTER } else { SHORTLY }),
             asks_again,
             self.grafting.as_ref().map(|it| it.until),
+            self.sent_down,
             Some(self.next_renewal),
             self.root.deadline(),
         ])
@@ -451,16 +468,6 @@ impl Tree {
         self.tell(acts);
     }
 
-    fn look_for_parent(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) {
-        if let Some(parent) = self.parent.filter(|it| self.is_lost(sight, it)) {
-            acts.push(Act::Prune(parent));
-            self.orphan(sight.now, ParentReason::RootLost);
-        }
-        if self.grafting.is_none() {
-            self.seek(sight, acts);
-        }
-    }
-
     /// Tells of this node's place, once it has one and if it is another than was told: a search
     /// for a parent is no change that anybody could see.
     fn tell(&mut self, acts: &mut Vec<Act>) {
@@ -489,6 +496,7 @@ impl Tree {
         if self.root.is(&self.me) {
             self.grafting = None;
             self.orphan_since = None;
+            self.sent_down = None;
             self.next_renewal = Time::NEVER;
             if let Some(parent) = self.parent.take() {
                 acts.push(Act::Prune(parent));
@@ -499,65 +507,8 @@ impl Tree {
         }
     }
 
-    fn orphan(&mut self, now: Time, reason: ParentReason) {
-        self.parent = None;
-        self.orphan_since = Some(now);
-        self.orphan_reason = reason;
-        self.next_renewal = Time::NEVER;
-        self.poisoned = false;
-    }
-
-    /// Asks the best candidate in: any while there is no parent, a clearly nearer one else.
-    fn seek(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) {
-        let candidates = self.candidates(sight);
-        let Some((_, best)) = candidates.iter().copied().find(|(_, node)| Some(*node) != self.parent) else {
-            return;
-        };
-        let Some(parent) = self.parent else {
-            let reason = self.orphan_reason;
-            self.graft(sight, best, reason, acts);
-            return;
-        };
-        if !self.follows_root(&parent) {
-            self.graft(sight, best, ParentReason::NewRoot, acts);
-            return;
-        }
-        let Some(current) = self.cost(sight, &parent) else { return };
-        let gain = sight.config.parent_gain.max(current.mul_f64(sight.config.parent_gain_share));
-        // What round trips differ by anyway is no gain.
-        let is_nearer = |(cost, node): &(Duration, NodeId)| {
-            let noise = sight.links.jitter(&parent) + sight.links.jitter(node);
-            *cost + gain + noise < current
-        };
-        let nearer: Vec<_> = candidates.iter().filter(|it| is_nearer(it)).map(|(_, node)| *node).collect();
-        if let Some(node) = self.optimiser.look(sight.now, &nearer) {
-            self.graft(sight, node, ParentReason::Better, acts);
-        }
-    }
-
-    fn graft(&mut self, sight: &Sight<'_>, to: NodeId, reason: ParentReason, acts: &mut Vec<Act>) {
-        let patience = GRAFT_TIMEOUT.max(sight.links.rtt(&to).unwrap_or_default() * 3);
-        self.grafting = Some(Grafting { to, until: sight.now + patience, reason });
-        acts.push(Act::Graft(to, self.root.graft(self.size())));
-    }
-
-    /// Make before break: the new parent has accepted, the old one is let go.
-    fn adopt(&mut self, sight: &Sight<'_>, to: NodeId, reason: ParentReason, acts: &mut Vec<Act>) {
-        let from = self.parent.replace(to);
-        self.children.remove(&to);
-        (self.reason, self.parent_since) = (reason, sight.now);
-        if reason == ParentReason::Better {
-            self.optimiser.on_moved(sight.now);
-        } else {
-            self.optimiser.begin_anew();
-        }
-        self.orphan_since = None;
-        self.poisoned = false;
-        self.next_renewal = sight.now + GRAFT_RENEWAL;
-        self.changed = true;
-        if let Some(old) = from.filter(|old| *old != to) {
-            acts.push(Act::Prune(old));
-        }
-        acts.push(Act::Edge(to));
+    /// The tree's root and its term.
+    pub(crate) fn claim(&self) -> (NodeId, u64) {
+        self.root.claim()
     }
 }

@@ -10,6 +10,8 @@ use std::time::Duration;
 use crate::id::NodeId;
 use crate::time::Time;
 
+/// How long a great gain must last. Guess: what is measured at a link's beginning may be wrong.
+const LASTS_IF_GREAT: Duration = Duration::from_millis(500);
 /// How long a gain must last: several round trips are measured meanwhile. Guess.
 const LASTS: Duration = Duration::from_secs(4);
 /// Doubled with every move, so many times at most: four minutes.
@@ -28,19 +30,23 @@ pub(super) struct Optimiser {
 
 impl Optimiser {
     /// Looks at those that are clearly nearer now, nearest first; names one that has been so for
-    /// long enough.
-    pub(super) fn look(&mut self, now: Time, nearer: &[NodeId]) -> Option<NodeId> {
+    /// long enough. A `great` gain need not last as long.
+    pub(super) fn look(&mut self, now: Time, nearer: &[NodeId], great: bool) -> Option<NodeId> {
         let kept = self.nearer.filter(|(node, _)| nearer.contains(node));
         let (node, since) = kept.or_else(|| nearer.first().map(|node| (*node, now))).unzip();
         self.nearer = node.zip(since);
-        node.filter(|_| since.is_some_and(|since| now.since(since) >= self.patience(now)))
+        let patience = if great { LASTS_IF_GREAT } else { self.patience(now) };
+        node.filter(|_| since.is_some_and(|since| now.since(since) >= patience))
     }
 
-    /// The node has moved for being nearer.
-    pub(super) fn on_moved(&mut self, now: Time) {
-        self.moves = (self.moves + 1).min(MAX_DOUBLINGS);
-        self.forgiven = now;
+    /// The node has moved for being nearer. Great gains come to an end by themselves, and do not
+    /// make it slower to move.
+    pub(super) fn on_moved(&mut self, now: Time, great: bool) {
         self.nearer = None;
+        if !great {
+            self.moves = (self.moves + 1).min(MAX_DOUBLINGS);
+            self.forgiven = now;
+        }
     }
 
     /// There is another parent, for whatever reason: what was measured against the old one is void.
@@ -69,12 +75,16 @@ mod tests {
     fn a_gain_must_last() {
         let [a, b] = [1, 2].map(|it| NodeId::from_bytes([it; 32]));
         let mut optimiser = Optimiser::default();
-        assert_eq!(optimiser.look(at(0), &[a]), None);
-        assert_eq!(optimiser.look(at(3), &[b, a]), None);
-        assert_eq!(optimiser.look(at(4), &[b, a]), Some(a), "nearer at every look, if not the nearest");
-        assert_eq!(optimiser.look(at(5), &[b]), None);
-        assert_eq!(optimiser.look(at(8), &[]), None);
-        assert_eq!(optimiser.look(at(9), &[b]), None, "it was not at the look before");
+        assert_eq!(optimiser.look(at(0), &[a], false), None);
+        assert_eq!(optimiser.look(at(3), &[b, a], false), None);
+        assert_eq!(
+            optimiser.look(at(4), &[b, a], false),
+            Some(a),
+            "nearer at every look, if not the nearest"
+        );
+        assert_eq!(optimiser.look(at(5), &[b], false), None);
+        assert_eq!(optimiser.look(at(8), &[], false), None);
+        assert_eq!(optimiser.look(at(9), &[b], false), None, "it was not at the look before");
     }
 
     #[test]
@@ -82,9 +92,9 @@ mod tests {
         let node = NodeId::from_bytes([1; 32]);
         let mut optimiser = Optimiser::default();
         let mut lasted = |from: u64| {
-            let until = (from..).find(|second| optimiser.look(at(*second), &[node]).is_some());
+            let until = (from..).find(|second| optimiser.look(at(*second), &[node], false).is_some());
             let until = until.expect("in the end");
-            optimiser.on_moved(at(until));
+            optimiser.on_moved(at(until), false);
             until - from
         };
         assert_eq!([lasted(10), lasted(100), lasted(200)], [4, 8, 16]);

@@ -10,12 +10,17 @@ use std::time::Duration;
 
 use super::{Child, Sight};
 use crate::config::Config;
+use crate::coordinate::Place;
 use crate::id::NodeId;
 use crate::time::{Time, soonest};
 use crate::wire::frame::{Advert, Graft};
 
 /// How long a root of epoch 0 must have had a child before it claims 1.
 const SETTLED_AFTER: Duration = Duration::from_secs(3);
+/// What share of the members' mean distance a crowning must save: after a long time, and just after
+/// another; and how long that takes. Guess.
+const CROWN_GAIN: (f64, f64) = (0.15, 0.5);
+const CROWN_HOLDS: Duration = Duration::from_secs(300);
 /// Epochs may grow by so much at once: no peer can use them up (a u64 of steps).
 const MAX_EPOCH_JUMP: u64 = 1 << 20;
 /// Who follows if the heir does not: a child of the lost root waits four round trips to its
@@ -37,6 +42,8 @@ pub(super) struct Root {
     had_child_since: Option<Time>,
     /// When to claim, the root being gone.
     claim_at: Option<Time>,
+    /// When the root before handed over to us.
+    crowned: Option<Time>,
 }
 
 impl Root {
@@ -50,11 +57,16 @@ impl Root {
             next_number: now,
             had_child_since: None,
             claim_at: None,
+            crowned: None,
         }
     }
 
     pub(super) fn node(&self) -> NodeId {
         self.node
+    }
+
+    pub(super) fn claim(&self) -> (NodeId, u64) {
+        (self.node, self.epoch)
     }
 
     pub(super) fn is(&self, node: &NodeId) -> bool {
@@ -70,20 +82,44 @@ impl Root {
         advert.epoch <= self.epoch.saturating_add(MAX_EPOCH_JUMP)
     }
 
-    pub(super) fn graft(&self, size: u32) -> Graft {
-        Graft { root: self.node, epoch: self.epoch, size }
+    pub(super) fn graft(&self, size: u32, centre: Place) -> Graft {
+        Graft { root: self.node, epoch: self.epoch, size, centre }
     }
 
-    pub(super) fn advert(&self, path: Vec<u64>, delay_us: u64, free: u32, size: u32) -> Advert {
+    /// Claims this term, the root before having asked for it.
+    pub(super) fn crown(&mut self, now: Time, me: NodeId, epoch: u64) {
+        *self = Self { epoch, crowned: Some(now), ..Self::alone(now, me) };
+    }
+
+    /// As root: what share of the members' mean distance another must save to be crowned. One that
+    /// was crowned itself of late asks for more: coordinates err, and each crowning moves everybody.
+    pub(super) fn least_gain(&self, me: &NodeId, now: Time) -> Option<f64> {
+        let settled = self.had_child_since.is_some_and(|since| now.since(since) >= SETTLED_AFTER);
+        if !self.is(me) || self.epoch == 0 || !settled {
+            return None;
+        }
+        let since = self.crowned.map_or(CROWN_HOLDS, |at| now.since(at));
+        let age = (since.as_secs_f64() / CROWN_HOLDS.as_secs_f64()).min(1.0);
+        Some(CROWN_GAIN.1 + (CROWN_GAIN.0 - CROWN_GAIN.1) * age)
+    }
+
+    pub(super) fn advert(&self, path: Vec<u64>, delay_us: u64, free: u32, size: u32, place: Place) -> Advert {
         let Self { node, epoch, number, heir, .. } = *self;
-        Advert { root: node, epoch, number, delay_us, path, free, heir, size }
+        Advert { root: node, epoch, number, delay_us, path, free, heir, size, place }
     }
 
     /// Our advert under a parent: its word on the root, our place. The heir concerns the
     /// root's children only.
-    pub(super) fn relay(&self, parent: &Advert, path: Vec<u64>, delay_us: u64, free: u32) -> Advert {
+    pub(super) fn relay(
+        &self,
+        parent: &Advert,
+        path: Vec<u64>,
+        delay_us: u64,
+        free: u32,
+        place: Place,
+    ) -> Advert {
         let Advert { root, epoch, number, size, .. } = *parent;
-        Advert { root, epoch, number, delay_us, path, free, heir: None, size }
+        Advert { root, epoch, number, delay_us, path, free, heir: None, size, place }
     }
 
     /// Takes the best root heard of; whether it is another than before.

@@ -1,0 +1,181 @@
+//! Network coordinates: how far apart two nodes are that never met (Vivaldi; Dabek, Cox,
+//! Kaashoek, Morris 2004, with the height of §5.4 for the way to a node's own access).
+//!
+//! They only say whom it is worth to measure: no parent is chosen by them.
+
+use std::time::Duration;
+
+use crate::id::NodeId;
+use crate::wire::cbor::cbor_array;
+
+/// How much one sample moves a node, and its idea of its error (§3.4: c_c and c_e).
+const TIMESTEP: f64 = 0.25;
+const ERROR_WEIGHT: f64 = 0.25;
+/// Of what is told; half a millisecond is less than coordinates are off anyway.
+const UNITS_A_MS: f64 = 2.0;
+/// What a peer may claim, in milliseconds: nothing on Earth is farther.
+const FARTHEST: f64 = 2_000.0;
+
+cbor_array! {
+    /// A coordinate as it is told: half milliseconds, the error in percent.
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+    pub(crate) struct Place {
+        pub(crate) x: i32,
+        pub(crate) y: i32,
+        pub(crate) z: i32,
+        pub(crate) height: u32,
+        pub(crate) error: u32,
+    }
+}
+
+impl Place {
+    /// Whether its node has an idea where it is.
+    pub(crate) fn is_located(&self) -> bool {
+        self.error <= 50
+    }
+
+    /// Half a round trip between two places.
+    pub(crate) fn to(&self, other: &Self) -> Duration {
+        Coordinate::told(self).to(other)
+    }
+}
+
+/// The middle of places, each counted so many times.
+pub(crate) fn middle(places: impl Iterator<Item = (Place, u32)>) -> Place {
+    let (mut sums, mut all) = ([0.0; 4], 0.0);
+    for (place, times) in places {
+        let told = Coordinate::told(&place);
+        let [x, y, z] = told.at;
+        for (sum, value) in sums.iter_mut().zip([x, y, z, told.height]) {
+            *sum += value * f64::from(times);
+        }
+        all += f64::from(times);
+    }
+    let [x, y, z, height] = sums.map(|sum| if all > 0.0 { sum / all } else { 0.0 });
+    Coordinate { at: [x, y, z], height, error: 1.0 }.place()
+}
+
+/// Where a node is, in milliseconds of one-way latency.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Coordinate {
+    at: [f64; 3],
+    height: f64,
+    /// Relative: 1 knows nothing.
+    error: f64,
+}
+
+impl Coordinate {
+    /// Of a node that has measured nothing: a place of its own near the middle, so that no two
+    /// push each other in the same direction.
+    pub(crate) fn new(node: &NodeId) -> Self {
+        let bytes = node.tag().to_le_bytes();
+        let at = [bytes[0], bytes[1], bytes[2]].map(|it| (f64::from(it) - 127.5) / 128.0);
+        Self { at, height: 1.0, error: 1.0 }
+    }
+
+    /// As it is told.
+    pub(crate) fn place(&self) -> Place {
+        let units = |ms: f64| (ms * UNITS_A_MS).round() as i32;
+        let [x, y, z] = self.at.map(units);
+        Place { x, y, z, height: units(self.height).unsigned_abs(), error: (self.error * 100.0) as u32 }
+    }
+
+    /// Half a round trip to that place, by the coordinates.
+    pub(crate) fn to(&self, place: &Place) -> Duration {
+        Duration::from_secs_f64(self.distance(&Self::told(place)) / 1_000.0)
+    }
+
+    /// A neighbour at that place is half this round trip away.
+    pub(crate) fn measured(&mut self, place: &Place, half_rtt: Duration) {
+        let peer = Self::told(place);
+        let measured = (half_rtt.as_secs_f64() * 1_000.0).clamp(0.01, FARTHEST);
+        let guess = self.distance(&peer);
+        let weight = self.error / (self.error + peer.error).max(f64::EPSILON);
+        let wrong = (guess - measured).abs() / measured;
+        let moment = ERROR_WEIGHT * weight;
+        self.error = (wrong * moment + self.error * (1.0 - moment)).clamp(0.01, 1.0);
+        let force = TIMESTEP * weight * (measured - guess);
+        let flat = self.flat(&peer);
+        let away = if flat > 1e-6 {
+            std::array::from_fn(|axis| (self.at[axis] - peer.at[axis]) / flat)
+        } else {
+            [1.0, 0.0, 0.0]
+        };
+        let share = flat / (flat + self.height + peer.height).max(1e-6);
+        for (at, away) in self.at.iter_mut().zip(away) {
+            *at = (*at + force * away * share).clamp(-FARTHEST, FARTHEST);
+        }
+        self.height = (self.height + force * (1.0 - share)).clamp(0.1, FARTHEST);
+    }
+
+    fn told(place: &Place) -> Self {
+        let ms = |units: f64| (units / UNITS_A_MS).clamp(-FARTHEST, FARTHEST);
+        Self {
+            at: [place.x, place.y, place.z].map(|it| ms(f64::from(it))),
+            height: ms(f64::from(place.height)),
+            error: (f64::from(place.error) / 100.0).clamp(0.01, 1.0),
+        }
+    }
+
+    fn flat(&self, other: &Self) -> f64 {
+        self.at.iter().zip(other.at).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
+    }
+
+    fn distance(&self, other: &Self) -> f64 {
+        self.flat(other) + self.height + other.height
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+
+    /// Nodes on a map with access delays learn each other's distance from a few neighbours each.
+    #[test]
+    fn distances_are_learnt_from_few_neighbours() {
+        const NODES: usize = 100;
+        let mut rng = Rng::new(7);
+        let true_at: Vec<(f64, f64, f64)> =
+            (0..NODES).map(|_| (rng.unit() * 100.0, rng.unit() * 60.0, 0.5 + rng.unit() * 5.0)).collect();
+        let latency = |a: usize, b: usize| {
+            let ((ax, ay, ah), (bx, by, bh)) = (true_at[a], true_at[b]);
+            Duration::from_secs_f64(((ax - bx).hypot(ay - by) + ah + bh) / 1_000.0)
+        };
+        let node = |it: usize| NodeId::from_bytes([it as u8 + 1; 32]);
+        let mut all: Vec<Coordinate> = (0..NODES).map(|it| Coordinate::new(&node(it))).collect();
+        let neighbours: Vec<Vec<usize>> =
+            (0..NODES).map(|_| (0..6).map(|_| rng.below(NODES)).collect()).collect();
+        for _ in 0..60 {
+            for me in 0..NODES {
+                for &other in neighbours[me].iter().filter(|it| **it != me) {
+                    let place = all[other].place();
+                    all[me].measured(&place, latency(me, other));
+                }
+            }
+        }
+        let mut wrong: Vec<f64> = Vec::new();
+        for (a, coordinate) in all.iter().enumerate() {
+            for b in (0..NODES).filter(|b| *b != a) {
+                let (is, guess) = (latency(a, b).as_secs_f64(), coordinate.to(&all[b].place()).as_secs_f64());
+                wrong.push((guess - is).abs() / is);
+            }
+        }
+        wrong.sort_by(f64::total_cmp);
+        let median = wrong[wrong.len() / 2];
+        assert!(median < 0.2, "half of all distances are off by more than {median:.3}");
+    }
+
+    #[test]
+    fn no_claim_breaks_them() {
+        let mut coordinate = Coordinate::new(&NodeId::from_bytes([3; 32]));
+        let wild = Place { x: i32::MAX, y: i32::MIN, z: 0, height: u32::MAX, error: 0 };
+        for _ in 0..100 {
+            coordinate.measured(&wild, Duration::ZERO);
+            coordinate.measured(&wild, Duration::from_secs(3_600));
+            coordinate.measured(&coordinate.place(), Duration::from_millis(1));
+        }
+        let far = coordinate.to(&wild);
+        assert!(far < Duration::from_secs(60) && coordinate.at.iter().all(|it| it.is_finite()), "{far:?}");
+    }
+}

@@ -1,0 +1,158 @@
+//! Rounds of looking for a better parent than any neighbour is.
+
+use std::time::Duration;
+
+use super::ctx::Ctx;
+use super::route::tree::{Offer, Sight, is_great};
+use super::{Group, Phase};
+use crate::coordinate::Place;
+use crate::id::{Address, NodeId};
+use crate::io::MemberState;
+use crate::wire::frame::{Candidate, Candidates, Crown, Frame};
+
+/// Candidates told in one exchange: the best for the other, and others so that all come around.
+const BEST: usize = 4;
+const OTHERS: usize = 2;
+/// A root by hearsay is sought if its way to all is that much shorter than a neighbour's. Guess.
+const MUCH_BETTER: f64 = 0.9;
+/// Addresses told of each: there are some for each transport and interface.
+const ADDRESSES: usize = 2;
+
+impl Group {
+    /// A neighbour has said where it is: this node finds its own place among all of them.
+    pub(super) fn locate(&mut self, ctx: &Ctx<'_>) {
+        for (node, place) in self.tree.places() {
+            if let Some(rtt) = ctx.links.distance(&node) {
+                self.near.measured(&place, rtt / 2);
+            }
+        }
+        self.tree.set_place(self.near.place());
+    }
+
+    pub(super) fn poll_near(&mut self, ctx: &mut Ctx<'_>) {
+        let is_root = self.tree.ideal().is_some();
+        if !self.near.is_due(ctx.now, ctx.rng, is_root) || matches!(self.phase, Phase::Going(_)) {
+            return;
+        }
+        if self.are_all_neighbours() {
+            return;
+        }
+        let active = self.views.active();
+        // The near know the near; others know others.
+        let close: Vec<_> = self.tree.edges();
+        let from = if close.is_empty() || ctx.rng.below(2) == 0 { &active } else { &close };
+        if let Some(partner) = ctx.rng.pick(from).copied() {
+            let frame = self.candidates_for(ctx, &partner, None);
+            ctx.send(&partner, &frame);
+        }
+        self.try_nearer(ctx);
+        self.maybe_hand_over(ctx);
+    }
+
+    /// Nobody is left to be heard of.
+    fn are_all_neighbours(&self) -> bool {
+        !self.roster.is_full() && self.roster.online().iter().all(|it| self.views.is_active(it))
+    }
+
+    /// Makes a neighbour of the candidate that seems nearest to the root from here, if it is nearer
+    /// than the parent.
+    fn try_nearer(&mut self, ctx: &mut Ctx<'_>) {
+        let sight = Sight { now: ctx.now, links: ctx.links, config: ctx.config };
+        let Some(parent) = self.tree.parent() else { return };
+        let Some(current) = self.tree.current_cost(&sight) else { return };
+        let gain = sight.gain(current) + ctx.links.jitter(&parent);
+        let views = &self.views;
+        let is_worth_it = |cost: Duration, offer: &Offer| {
+            let nearer = if offer.free > 0 {
+                cost + gain < current
+            } else {
+                is_great(&sight, (current, &parent), (cost, &offer.node))
+            };
+            nearer && !views.is_active(&offer.node)
+        };
+        if let Some(node) = self.near.try_best(ctx.now, is_worth_it) {
+            self.meet(ctx, node);
+        }
+    }
+
+    /// What a neighbour should hear of, that looks `towards` somewhere: those from which the way from
+    /// the root to there is shortest.
+    fn candidates_for(&mut self, ctx: &mut Ctx<'_>, node: &NodeId, towards: Option<Place>) -> Frame {
+        let sight = Sight { now: ctx.now, links: ctx.links, config: ctx.config };
+        let exchange = towards.is_none();
+        let towards = towards.or_else(|| self.tree.place_of(node)).unwrap_or_else(|| self.near.place());
+        let first_hand = self.tree.own_offer(&sight).into_iter().chain(self.tree.offers(&sight));
+        let first_hand = first_hand.filter_map(|offer| {
+            let addresses = self.record_of(&offer.node)?.addresses.iter().take(ADDRESSES).cloned().collect();
+            Some((offer, addresses, 0))
+        });
+        let known = self.near.known().map(|it| {
+            let age = ctx.now.since(it.at).as_secs() as u32;
+            (it.offer, it.addresses.clone(), age)
+        });
+        let mut pool: Vec<(Offer, Vec<Address>, u32)> =
+            first_hand.chain(known).filter(|(offer, ..)| offer.node != *node).collect();
+        pool.sort_by_key(|(offer, ..)| (offer.delay + towards.to(&offer.place), offer.node));
+        let mut others = pool.split_off(BEST.min(pool.len()));
+        ctx.rng.shuffle(&mut others);
+        pool.extend(others.into_iter().take(OTHERS));
+        let candidates = pool.into_iter().map(|(offer, addresses, age_s)| {
+            let Offer { node, delay, free, place } = offer;
+            Candidate { node, addresses, delay_us: delay.as_micros() as u64, free, place, age_s }
+        });
+        let (root, epoch) = self.tree.claim();
+        let towards = self.tree.ideal().unwrap_or_else(|| self.near.place());
+        let candidates = candidates.collect();
+        Frame::Candidates(Candidates { root, epoch, towards, exchange, candidates })
+    }
+
+    pub(super) fn handle_candidates(&mut self, ctx: &mut Ctx<'_>, from: NodeId, told: &Candidates) {
+        if told.exchange {
+            let answer = self.candidates_for(ctx, &from, Some(told.towards));
+            ctx.send(&from, &answer);
+        }
+        if self.tree.claim() != (told.root, told.epoch) {
+            return;
+        }
+        for it in told.candidates.iter().take(BEST + OTHERS) {
+            let running = self.roster.get(&it.node).is_none_or(|it| it.state() == MemberState::Online);
+            let wanted = it.node != ctx.me()
+                && running
+                && !self.views.is_active(&it.node)
+                && self.descriptor.admits(&it.node)
+                && it.delay_us < u64::from(u32::MAX);
+            if wanted {
+                let delay = Duration::from_micros(it.delay_us);
+                let offer = Offer { node: it.node, delay, free: it.free, place: it.place };
+                let addresses = it.addresses.iter().take(ADDRESSES).cloned().collect();
+                let age = Duration::from_secs(it.age_s.into());
+                self.near.hear(ctx.now, ctx.config, offer, addresses, age);
+            }
+        }
+    }
+
+    /// As root: who is clearly nearer to all members follows. One that is known by hearsay becomes
+    /// a neighbour first.
+    pub(super) fn maybe_hand_over(&mut self, ctx: &mut Ctx<'_>) {
+        let sight = Sight { now: ctx.now, links: ctx.links, config: ctx.config };
+        let known = self.near.known().map(|it| it.offer).filter(|it| !self.near.is_barren(&it.node));
+        let [here, known] = self.tree.better_roots(&sight, &self.near.place(), known);
+        match (here, known) {
+            (here, Some((way, node))) if here.is_none_or(|here| way < here.0.mul_f64(MUCH_BETTER)) => {
+                if self.near.try_this(ctx.now, node) {
+                    self.bridge = Some(node);
+                    self.meet(ctx, node);
+                } else if let Some((_, node)) = here.filter(|it| self.near.is_tried(&it.1)) {
+                    self.crown(ctx, &node);
+                }
+            }
+            (Some((_, node)), _) => self.crown(ctx, &node),
+            (None, _) => {}
+        }
+    }
+
+    fn crown(&mut self, ctx: &mut Ctx<'_>, heir: &NodeId) {
+        let (root, epoch) = self.tree.claim();
+        ctx.send(heir, &Frame::Crown(Crown { root, epoch: epoch + 1 }));
+    }
+}

@@ -1,0 +1,194 @@
+//! Who might be a better parent than any neighbour: candidates by hearsay, and the one that is
+//! being tried.
+//!
+//! Members tell each other of those who would suit the other best, by path latency and network
+//! coordinate (T-Man; Jelasity, Montresor, Babaoglu 2009): within a dozen rounds each hears of the
+//! best for itself. What they tell is hearsay and coordinates err, so the best is made a neighbour
+//! for a while, measured, and taken for a parent only by what it says and shows itself. Rounds that
+//! change nothing come ever more seldom.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::tree::Offer;
+use crate::config::Config;
+use crate::coordinate::{Coordinate, Place};
+use crate::id::{Address, NodeId};
+use crate::rng::Rng;
+use crate::time::Time;
+
+/// Between rounds: at first and after each move, and at most. Guess.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// The root's, at most: it is one, and all suffer from where it is.
+const ROOTS_PAUSE: Duration = Duration::from_secs(2);
+/// By so much each pause is longer than the one before.
+const PATIENCE: f64 = 1.3;
+/// What was heard so long ago is no longer true.
+const STALE: Duration = Duration::from_secs(90);
+/// How long a candidate has to become a neighbour, be measured, and be taken.
+const TRIAL: Duration = Duration::from_secs(5);
+/// One that was tried in vain is left alone for so long.
+const BARREN: Duration = Duration::from_secs(60);
+
+/// What is known of a candidate.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) offer: Offer,
+    pub(crate) addresses: Vec<Address>,
+    /// When it said so itself.
+    pub(crate) at: Time,
+}
+
+#[derive(Debug)]
+struct Trial {
+    node: NodeId,
+    until: Time,
+}
+
+/// Candidates that are no neighbours.
+#[derive(Debug)]
+pub(crate) struct Near {
+    coordinate: Coordinate,
+    known: BTreeMap<NodeId, Known>,
+    trial: Option<Trial>,
+    /// Tried in vain, until then.
+    barren: BTreeMap<NodeId, Time>,
+    pause: Duration,
+    next_round: Time,
+}
+
+impl Near {
+    pub(crate) fn new(now: Time, me: &NodeId) -> Self {
+        Self {
+            coordinate: Coordinate::new(me),
+            known: BTreeMap::new(),
+            trial: None,
+            barren: BTreeMap::new(),
+            pause: PAUSE.0,
+            next_round: now + PAUSE.0,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Where this node is.
+    pub(crate) fn place(&self) -> Place {
+        self.coordinate.place()
+    }
+
+    /// A neighbour at this place is so far away.
+    pub(crate) fn measured(&mut self, place: &Place, half_rtt: Duration) {
+        self.coordinate.measured(place, half_rtt);
+    }
+
+    /// Whether it is time for a round; the next is set.
+    pub(crate) fn is_due(&mut self, now: Time, rng: &mut Rng, is_root: bool) -> bool {
+        let due = self.next_round <= now;
+        if due {
+            self.next_round = now + rng.jitter(self.pause);
+            let most = if is_root { ROOTS_PAUSE } else { PAUSE.1 };
+            self.pause = self.pause.mul_f64(PATIENCE).min(most);
+            self.known.retain(|_, it| now.since(it.at) < STALE);
+            self.barren.retain(|_, until| now < *until);
+            if let Some(trial) = self.trial.take_if(|it| it.until <= now) {
+                self.barren.insert(trial.node, now + BARREN);
+            }
+        }
+        due
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        Some(self.next_round)
+    }
+
+    /// There is another parent: what was best before need not be now.
+    pub(crate) fn on_moved(&mut self, now: Time, to: Option<&NodeId>) {
+        self.trial.take_if(|it| Some(&it.node) == to);
+        self.pause = PAUSE.0;
+        self.next_round = self.next_round.min(now + PAUSE.0);
+    }
+
+    /// Whether this one is being tried.
+    pub(crate) fn is_tried(&self, node: &NodeId) -> bool {
+        self.trial.as_ref().is_some_and(|it| it.node == *node)
+    }
+
+    /// Whether it was tried in vain of late.
+    pub(crate) fn is_barren(&self, node: &NodeId) -> bool {
+        self.barren.contains_key(node)
+    }
+
+    /// It does not want us.
+    pub(crate) fn refused(&mut self, now: Time, node: &NodeId) {
+        if self.trial.take_if(|it| it.node == *node).is_some() {
+            self.barren.insert(*node, now + BARREN);
+        }
+    }
+
+    pub(crate) fn forget(&mut self, node: &NodeId) {
+        self.known.remove(node);
+    }
+
+    pub(crate) fn addresses(&self, node: &NodeId) -> Vec<Address> {
+        self.known.get(node).map(|it| it.addresses.clone()).unwrap_or_default()
+    }
+
+    /// Somebody told of a candidate.
+    pub(crate) fn hear(
+        &mut self,
+        now: Time,
+        config: &Config,
+        offer: Offer,
+        addresses: Vec<Address>,
+        age: Duration,
+    ) {
+        let at = now - age;
+        let newer = |known: &Known| known.at >= at;
+        if age >= STALE || self.known.get(&offer.node).is_some_and(newer) {
+            return;
+        }
+        self.known.insert(offer.node, Known { offer, addresses, at });
+        if self.known.len() > config.near_candidates {
+            // The farthest goes.
+            let last = self.known.iter().max_by_key(|(node, it)| (self.cost(it), **node));
+            let last = last.map(|(node, _)| *node);
+            last.map(|node| self.known.remove(&node));
+        }
+    }
+
+    /// All that are known.
+    pub(crate) fn known(&self) -> impl Iterator<Item = &Known> {
+        self.known.values()
+    }
+
+    fn cost(&self, known: &Known) -> Duration {
+        known.offer.delay + self.coordinate.to(&known.offer.place)
+    }
+
+    /// Tries this one, unless another is being tried or it was tried in vain.
+    pub(crate) fn try_this(&mut self, now: Time, node: NodeId) -> bool {
+        let may = self.trial.is_none() && !self.is_barren(&node);
+        if may {
+            self.trial = Some(Trial { node, until: now + TRIAL });
+        }
+        may
+    }
+
+    /// Tries the one that should be nearest to the root for us, of those that are worth it at their
+    /// distance.
+    pub(crate) fn try_best(
+        &mut self,
+        now: Time,
+        is_worth_it: impl Fn(Duration, &Offer) -> bool,
+    ) -> Option<NodeId> {
+        if self.trial.is_some() {
+            return None;
+        }
+        let all = self.known().map(|it| (self.cost(it), it.offer));
+        let worth = all.filter(|(cost, offer)| !self.is_barren(&offer.node) && is_worth_it(*cost, offer));
+        let node = worth.map(|(cost, offer)| (cost, offer.node)).min()?.1;
+        self.try_this(now, node).then_some(node)
+    }
+}
