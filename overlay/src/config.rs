@@ -79,6 +79,13 @@ pub struct Config {
     pub suspicion_ttl: Duration,
     /// Children in one tree, at most. Guess until capacities are known.
     pub max_children: usize,
+    /// Cores of a group, its root among them; by its size if not given.
+    pub cores: Option<usize>,
+    /// Cores by the size of the group, at most, and as many again for busy sources. Guess: a core
+    /// feeds all others.
+    pub max_cores: usize,
+    /// Members for each core of a large group. Guess: simulated groups gain little from more cores.
+    pub members_a_core: usize,
     /// Backup parents kept, ranked.
     pub backups: usize,
     /// Between a root's adverts; also how stale the others' may get.
@@ -157,6 +164,9 @@ impl Config {
             probe_timeout: Duration::from_millis(1_500),
             suspicion_ttl: Duration::from_secs(20),
             max_children: 8,
+            cores: None,
+            max_cores: 16,
+            members_a_core: 25,
             backups: 3,
             advert_every: Duration::from_secs(1),
             root_timeout: Duration::from_millis(3_500),
@@ -206,6 +216,9 @@ impl Config {
             ("active_view", self.active_view),
             ("passive_view", self.passive_view),
             ("max_children", self.max_children),
+            ("cores", self.cores.unwrap_or(1)),
+            ("max_cores", self.max_cores),
+            ("members_a_core", self.members_a_core),
             ("max_candidates", self.max_candidates),
         ];
         if let Some((name, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {

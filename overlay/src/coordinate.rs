@@ -13,6 +13,10 @@ const TIMESTEP: f64 = 0.25;
 const ERROR_WEIGHT: f64 = 0.25;
 /// Of what is told; half a millisecond is less than coordinates are off anyway.
 const UNITS_A_MS: f64 = 2.0;
+/// Below this an error counts as at this distance, in milliseconds: of two that are half a
+/// millisecond apart nobody needs to know whether it is one. Deviation from §3.4, where such pairs
+/// make good coordinates look bad.
+const NEAR: f64 = 5.0;
 /// What a peer may claim, in milliseconds: nothing on Earth is farther.
 const FARTHEST: f64 = 2_000.0;
 
@@ -32,6 +36,16 @@ impl Place {
     /// Whether its node has an idea where it is.
     pub(crate) fn is_located(&self) -> bool {
         self.error <= 50
+    }
+
+    /// Whether more measurements would not change it much. Guess.
+    pub(crate) fn is_precise(&self) -> bool {
+        self.error <= 12
+    }
+
+    /// How far apart two places are, in milliseconds, without the ways to the network of either.
+    pub(crate) fn flat(&self, other: &Self) -> f64 {
+        Coordinate::told(self).flat(&Coordinate::told(other))
     }
 
     /// Half a round trip between two places.
@@ -91,7 +105,7 @@ impl Coordinate {
         let measured = (half_rtt.as_secs_f64() * 1_000.0).clamp(0.01, FARTHEST);
         let guess = self.distance(&peer);
         let weight = self.error / (self.error + peer.error).max(f64::EPSILON);
-        let wrong = (guess - measured).abs() / measured;
+        let wrong = (guess - measured).abs() / measured.max(NEAR);
         let moment = ERROR_WEIGHT * weight;
         self.error = (wrong * moment + self.error * (1.0 - moment)).clamp(0.01, 1.0);
         let force = TIMESTEP * weight * (measured - guess);

@@ -27,10 +27,10 @@ pub(crate) struct SimFlags {
     /// The group's order: unordered, fifo or causal. Default: causal.
     #[arg(long, value_name = "ORDER")]
     pub(crate) order: Option<Order>,
-    /// How messages travel: tree:shared or tree:auto. Default: tree:auto.
+    /// How messages travel: tree:shared, tree:source or tree:auto. Default: tree:auto.
     #[arg(long, value_name = "ROUTE")]
     pub(crate) route: Option<Route>,
-    /// Cores, each the root of a shared tree. So far: 1.
+    /// Cores, each the root of a shared tree. Default: by the size of the group.
     #[arg(long, value_name = "C")]
     pub(crate) cores: Option<usize>,
     /// Children of one member in one tree, at most. Default: 8.
@@ -128,6 +128,10 @@ impl SimFlags {
         if let Some(fanout) = self.fanout {
             experiment.config.max_children = fanout;
         }
+        if let Some(cores) = self.cores {
+            experiment.config.cores = Some(cores);
+            experiment.config.max_cores = experiment.config.max_cores.max(cores);
+        }
         experiment.check().map_err(refused)?;
         let seeds = self.seeds.unwrap_or(1);
         if seeds == 0 || experiment.seed.checked_add(seeds - 1).is_none() {
@@ -140,8 +144,8 @@ impl SimFlags {
         if self.committee.is_some() {
             return Err(bad("committee", "This version has no total order yet, and so no committee."));
         }
-        if self.cores.is_some_and(|cores| cores != 1) {
-            return Err(bad("cores", "This version builds one shared tree, with one core."));
+        if self.cores == Some(0) {
+            return Err(bad("cores", "A group has a core at the least."));
         }
         if self.fanout == Some(0) {
             return Err(bad("fanout", "A tree without children is no tree."));
@@ -254,7 +258,7 @@ mod tests {
         for (flags, flag) in [
             (SimFlags { order: Some(Order::Total), ..flags() }, "--order"),
             (SimFlags { committee: Some(3), ..flags() }, "--committee"),
-            (SimFlags { cores: Some(4), ..flags() }, "--cores"),
+            (SimFlags { cores: Some(0), ..flags() }, "--cores"),
             (SimFlags { route: Some(Route::GossipPush), ..flags() }, "--route"),
             (SimFlags { churn: Some(90.0), ..flags() }, "--churn"),
             (SimFlags { noise: Some(-1.0), ..flags() }, "--noise"),

@@ -15,7 +15,8 @@ use crate::out::Out;
 use crate::time::Time;
 use crate::wire::batch::{Batch, Header, Opening};
 use crate::wire::frame::{
-    self, AckRequest, Channels, Empty, ForwardJoin, Frame, Graft, Join, Neighbour, NeighbourReply,
+    self, AckRequest, Appoint, Channels, Cores, Empty, ForwardJoin, Frame, Graft, Join, Mesh, Neighbour,
+    NeighbourReply,
 };
 use crate::wire::frame::{Acks, Fork, Probe, Pull, Records, RosterDigest, Summary, Welcome};
 use crate::wire::frontier::{Definition, Entry, Frontier};
@@ -217,8 +218,13 @@ fn whatever_a_stranger_sends_is_not_heard() {
             root: eve,
             epoch: u64::MAX,
             size: 1,
-            centre: crate::coordinate::Place::default(),
+            core: true,
+            meshed: true,
+            clusters: Vec::new(),
         }),
+        Frame::Appoint(Appoint { root: eve, epoch: 1, tag: eve.tag(), addresses: Vec::new() }),
+        Frame::Cores(Cores { root: eve, epoch: 1, cores: vec![(eve, Vec::new())] }),
+        Frame::Mesh(Mesh { on: true }),
         Frame::Probe(Probe { target: bob, nonce: 1, alive: false }),
         Frame::AckRequest(AckRequest { source: eve, life: LIFE, next: 1, round: 1 }),
         Frame::Acks(Acks { acks: vec![ack] }),

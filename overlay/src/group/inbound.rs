@@ -72,6 +72,15 @@ impl Group {
             Frame::Crown(crown) => {
                 self.with_tree(ctx, |tree, sight, acts| tree.handle_crown(sight, &from, &crown, acts));
             }
+            Frame::Appoint(appoint) => {
+                self.with_tree(ctx, |tree, sight, acts| tree.handle_appoint(sight, &from, appoint, acts));
+            }
+            Frame::Cores(told) => {
+                self.with_tree(ctx, |tree, sight, acts| tree.handle_cores(sight, &from, &told, acts));
+            }
+            Frame::Mesh(mesh) => {
+                self.with_tree(ctx, |tree, sight, acts| tree.handle_mesh(sight, from, mesh.on, acts));
+            }
             Frame::Graft(graft) => {
                 self.with_tree(ctx, |tree, sight, acts| tree.handle_graft(sight, from, &graft, acts));
             }
@@ -97,6 +106,9 @@ fn is_for_neighbours(frame: &Frame) -> bool {
             | Frame::GraftReply(_)
             | Frame::Candidates(_)
             | Frame::Crown(_)
+            | Frame::Appoint(_)
+            | Frame::Cores(_)
+            | Frame::Mesh(_)
             | Frame::Frontier(_)
             | Frame::Flow(_)
             | Frame::Summary(_)

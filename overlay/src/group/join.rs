@@ -10,7 +10,7 @@ use super::membership::roster::Merged;
 use super::membership::views::Request;
 use super::order::close_before;
 use super::{Group, Phase};
-use crate::id::{Life, NodeId, Seq};
+use crate::id::{Address, Life, NodeId, Seq};
 use crate::io::MemberState;
 use crate::wire::frame::{
     Empty, ForwardJoin, Frame, Join, Neighbour, NeighbourReply, Records, RosterDigest, Welcome,
@@ -39,7 +39,8 @@ impl Group {
         }
         self.on_reached(ctx, &node);
         self.repair.on_linked(ctx.now);
-        let wanted = self.wants_more(ctx.config) || self.bridge == Some(node) || self.near.is_tried(&node);
+        let sought = self.bridge == Some(node) || self.near.is_tried(&node) || self.tree.wants(&node);
+        let wanted = sought || self.wants_more(ctx.config);
         if !self.views.is_active(&node) && wanted {
             self.approach(ctx, node);
         }
@@ -69,7 +70,7 @@ impl Group {
                 Frame::Join(Join { record, fresh, age_ms })
             }
             Request::Neighbour => {
-                let high = alone || self.bridge.take_if(|it| *it == node).is_some();
+                let high = alone || self.bridge.take_if(|it| *it == node).is_some() || self.tree.wants(&node);
                 let near = !high && self.near.is_tried(&node);
                 Frame::Neighbour(Neighbour { record, high, near })
             }
@@ -78,7 +79,7 @@ impl Group {
     }
 
     /// Somebody that would be a good neighbour: ask it if there is a link, else dial.
-    pub(super) fn meet(&mut self, ctx: &mut Ctx<'_>, node: NodeId) {
+    pub(super) fn meet(&mut self, ctx: &mut Ctx<'_>, node: NodeId, at: &[Address]) {
         if node == ctx.me() || self.views.is_active(&node) || !self.descriptor.admits(&node) {
             return;
         }
@@ -87,6 +88,7 @@ impl Group {
         } else {
             let mut addresses = self.roster.addresses(&node);
             addresses.extend(self.near.addresses(&node));
+            addresses.extend_from_slice(at);
             ctx.dial(node, &addresses);
         }
     }
@@ -224,8 +226,8 @@ impl Group {
 
     pub(super) fn handle_neighbour(&mut self, ctx: &mut Ctx<'_>, from: NodeId, ask: &Neighbour) {
         let fresh = matches!(self.phase, Phase::Fresh);
-        let edges = self.tree.edges_len();
-        let near = ask.near && self.views.has_room_near(ctx.now, &self.tree.edges(), ctx.config);
+        let edges = self.tree.bonds().len();
+        let near = ask.near && self.views.has_room_near(ctx.now, &self.tree.bonds(), ctx.config);
         let room = ask.high || near || self.views.has_room(edges, ctx.config) || self.views.is_active(&from);
         let accepted = self.takes(ctx, &from, &ask.record) && room && !fresh;
         let record = self.roster.own().bytes.clone();
@@ -273,7 +275,7 @@ impl Group {
                 let walk = ForwardJoin { record: walk.record.clone(), ttl: ttl - 1 };
                 ctx.send(&next, &Frame::ForwardJoin(walk));
             }
-            None if self.views.has_room(self.tree.edges_len(), ctx.config) => {
+            None if self.views.has_room(self.tree.bonds().len(), ctx.config) => {
                 ctx.dial(joiner, &addresses);
             }
             None => {}
@@ -295,7 +297,7 @@ impl Group {
         if ctx.me() < node {
             ctx.send(&node, &Frame::Summary(self.summary()));
         }
-        let edges = self.tree.edges();
+        let edges = self.tree.bonds();
         if let Some(surplus) = self.views.surplus(ctx.rng, ctx.config, &node, &edges) {
             ctx.send(&surplus, &Frame::Disconnect(Empty::default()));
             self.neighbour_down(ctx, &surplus);
@@ -334,7 +336,7 @@ impl Group {
 
     /// Whether neighbours are wanted beside those in the tree.
     pub(super) fn wants_more(&self, config: &crate::config::Config) -> bool {
-        self.views.missing(self.tree.edges_len(), config) > 0
+        self.views.missing(self.tree.bonds().len(), config) > 0
     }
 
     /// The record of a neighbour, or of another that is known to all.
@@ -360,7 +362,7 @@ impl Group {
     }
 
     fn fill(&mut self, ctx: &mut Ctx<'_>) {
-        let missing = self.views.missing(self.tree.edges_len(), ctx.config);
+        let missing = self.views.missing(self.tree.bonds().len(), ctx.config);
         let mut room = missing.saturating_sub(self.views.requests_len(ctx.now));
         let mut candidates = self.candidates();
         ctx.rng.shuffle(&mut candidates);
@@ -369,7 +371,7 @@ impl Group {
                 return;
             }
             if ctx.links.shares(&node, &self.id) || !ctx.links.connected(&node) {
-                self.meet(ctx, node);
+                self.meet(ctx, node, &[]);
                 room -= 1;
             }
         }
@@ -401,7 +403,7 @@ impl Group {
             self.roster.iter().filter(|(_, it)| it.state() == MemberState::Failed).map(|(node, _)| *node);
         let failed: Vec<_> = failed.collect();
         if let Some(node) = ctx.rng.pick(&failed).copied() {
-            self.meet(ctx, node);
+            self.meet(ctx, node, &[]);
         }
         if ctx.rng.below(BRIDGE_EVERY) == 0 {
             self.build_bridge(ctx);
@@ -417,7 +419,7 @@ impl Group {
         if let Some(node) = ctx.rng.pick(&self.candidates()).copied() {
             self.bridge = Some(node);
             if self.roster.get(&node).is_none() || ctx.links.shares(&node, &self.id) {
-                self.meet(ctx, node);
+                self.meet(ctx, node, &[]);
             } else {
                 // It may be known by hearsay only: all who saw it die are gone themselves.
                 self.look_for(ctx, node);

@@ -5,6 +5,7 @@
 //! a frame ([`inbound`]), a neighbour that comes or goes ([`join`], [`watch`]), a batch
 //! ([`spread`]), or time ([`Group::poll`]).
 
+mod cores;
 pub(crate) mod ctx;
 mod farewell;
 mod flow;
@@ -39,9 +40,10 @@ use crate::id::{Address, BatchId, GroupId, Life, NodeId, PublishId, Seq};
 use crate::io::{Event, MemberState, PublishError};
 use crate::time::{Time, soonest};
 use crate::wire::batch::LifeEnd;
-use crate::wire::frame::{Channel, Frame, Records, Summary};
+use crate::wire::frame::{Channel, Frame, Mesh, Records, Summary};
 use crate::wire::record::{MemberRecord, Standing};
 
+use cores::Pace;
 use ctx::Ctx;
 use farewell::Farewell;
 use flow::Flow;
@@ -82,6 +84,7 @@ pub(crate) struct Group {
     detector: Detector,
     tree: Tree,
     near: Near,
+    pace: Pace,
     sources: Sources,
     proofs: Proofs,
     store: Store,
@@ -143,6 +146,7 @@ impl Group {
             detector: Detector::default(),
             tree: Tree::new(now, ctx.me()),
             near: Near::new(now, &ctx.me()),
+            pace: Pace::default(),
             sources: Sources::default(),
             proofs: Proofs::default(),
             store: Store::default(),
@@ -189,10 +193,6 @@ impl Group {
         self.views.active_len()
     }
 
-    pub(crate) fn is_neighbour(&self, node: &NodeId) -> bool {
-        self.views.is_active(node)
-    }
-
     pub(crate) fn is_member(&self, node: &NodeId) -> bool {
         self.roster.get(node).is_some_and(|it| it.state() != MemberState::Left)
     }
@@ -216,6 +216,7 @@ impl Group {
         match error {
             Some(error) => ctx.event(Event::Rejected { group: self.id, id, error }),
             None => {
+                self.pace.published(ctx.now);
                 self.publisher.push(ctx.now, id, payload);
                 self.maybe_make_batch(ctx);
             }
@@ -288,7 +289,12 @@ impl Group {
                 let tree = self.tree_id();
                 ctx.event(Event::ParentChanged { group: self.id, tree, from, to, reason });
             }
-            Act::Meet(node) => self.meet(ctx, node),
+            Act::LookAround => self.near.look_around(ctx.now),
+            Act::Meet(node) => self.meet(ctx, node, &[]),
+            Act::MeetAt(node, addresses) => self.meet(ctx, node, &addresses),
+            Act::Appoint(node, appoint) => self.appoint(ctx, &node, appoint),
+            Act::Cores(to, cores) => self.tell_cores(ctx, &to, &cores),
+            Act::Mesh(node, on) => ctx.send(&node, &Frame::Mesh(Mesh { on })),
         }
     }
 
@@ -301,6 +307,7 @@ impl Group {
 
     /// What is due by now.
     pub(crate) fn poll(&mut self, ctx: &mut Ctx<'_>) {
+        self.poll_pace(ctx);
         self.poll_views(ctx);
         self.poll_detector(ctx);
         self.with_tree(ctx, |tree, sight, acts| tree.poll(sight, acts));
@@ -319,7 +326,7 @@ impl Group {
     pub(crate) fn deadline(&self, config: &crate::config::Config) -> Option<Time> {
         let going = matches!(self.phase, Phase::Going(_));
         soonest([
-            self.views.deadline(self.tree.edges_len(), config).filter(|_| !going),
+            self.views.deadline(self.tree.bonds().len(), config).filter(|_| !going),
             self.near.deadline().filter(|_| !going),
             self.detector.deadline(),
             self.tree.deadline(),

@@ -16,7 +16,7 @@ const OTHERS: usize = 2;
 /// A root by hearsay is sought if its way to all is that much shorter than a neighbour's. Guess.
 const MUCH_BETTER: f64 = 0.9;
 /// Addresses told of each: there are some for each transport and interface.
-const ADDRESSES: usize = 2;
+pub(super) const ADDRESSES: usize = 2;
 
 impl Group {
     /// A neighbour has said where it is: this node finds its own place among all of them.
@@ -71,7 +71,7 @@ impl Group {
             nearer && !views.is_active(&offer.node)
         };
         if let Some(node) = self.near.try_best(ctx.now, is_worth_it) {
-            self.meet(ctx, node);
+            self.meet(ctx, node, &[]);
         }
     }
 
@@ -134,6 +134,10 @@ impl Group {
     /// As root: who is clearly nearer to all members follows. One that is known by hearsay becomes
     /// a neighbour first.
     pub(super) fn maybe_hand_over(&mut self, ctx: &mut Ctx<'_>) {
+        if self.tree.has_cores(ctx.config) {
+            // Where it is matters less then.
+            return;
+        }
         let sight = Sight { now: ctx.now, links: ctx.links, config: ctx.config };
         let known = self.near.known().map(|it| it.offer).filter(|it| !self.near.is_barren(&it.node));
         let [here, known] = self.tree.better_roots(&sight, &self.near.place(), known);
@@ -141,7 +145,7 @@ impl Group {
             (here, Some((way, node))) if here.is_none_or(|here| way < here.0.mul_f64(MUCH_BETTER)) => {
                 if self.near.try_this(ctx.now, node) {
                     self.bridge = Some(node);
-                    self.meet(ctx, node);
+                    self.meet(ctx, node, &[]);
                 } else if let Some((_, node)) = here.filter(|it| self.near.is_tried(&it.1)) {
                     self.crown(ctx, &node);
                 }

@@ -212,13 +212,8 @@ impl Group {
         // What had to be pulled goes down only: the parent has ways of its own, and by when it
         // comes from there the lag is learned.
         let pulled = from.is_some_and(|from| !self.tree.is_edge(&from));
-        let parent = self.tree.parent().filter(|_| pulled);
-        for node in self.tree.edges() {
-            if Some(node) == from
-                || Some(node) == parent
-                || node == id.source
-                || self.repair.has(&node, life, id.seq)
-            {
+        for node in self.tree.onward(from.as_ref(), pulled) {
+            if node == id.source || self.repair.has(&node, life, id.seq) {
                 continue;
             }
             if self.flow.can_push(&node, ctx.links, ctx.config) {

@@ -1,8 +1,7 @@
 //! What a group shows of itself.
 
 use super::membership::views::Views;
-use super::route::tree::LEAVING_AT_ONCE;
-use super::{Group, Sight};
+use super::{Group, Sight, Tree};
 use crate::config::Config;
 use crate::id::GroupId;
 use crate::io::{CollectionView, GroupView, MemberView, TrafficView, TreeId, TreeView};
@@ -72,7 +71,7 @@ impl Group {
                 config.publish_queue_bytes + crate::wire::MAX_FRAME,
             ),
             cap("fork_proof_bytes", self.proofs.len(), self.proofs.bytes(), config.fork_proof_bytes),
-            cap("max_children", self.tree.children_len(), 0, config.max_children + LEAVING_AT_ONCE),
+            cap("max_children", self.tree.children_len(), 0, Tree::most_children(config)),
             cap("adverts", self.tree.heard_len(), 0, Views::most(config)),
             cap("wants", self.repair.open(), 0, config.max_sources * config.max_lives),
             cap("flows", self.flow.len(), 0, Views::most(config)),

@@ -141,6 +141,8 @@ cbor_array! {
         pub(crate) heir: Option<NodeId>,
         /// Nodes in the tree, as the root counts them.
         pub(crate) size: u32,
+        /// Counts the root's changes to the cores.
+        pub(crate) plan: u32,
         /// Where the sender is, by its network coordinate.
         pub(crate) place: Place,
     }
@@ -179,6 +181,22 @@ cbor_array! {
 }
 
 cbor_array! {
+    /// Some members that are near each other.
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct Cluster {
+        /// The middle of their places.
+        pub(crate) centre: Place,
+        /// How many they are.
+        pub(crate) members: u32,
+        /// Tag of the one that would be the best core of these, and where it is.
+        pub(crate) best: u64,
+        pub(crate) place: Place,
+        /// This one publishes so much that it is to be a core itself.
+        pub(crate) source: bool,
+    }
+}
+
+cbor_array! {
     /// Asks to be, or to stay, a child in the tree of this root.
     #[derive(Debug, Clone, PartialEq)]
     pub(crate) struct Graft {
@@ -186,8 +204,42 @@ cbor_array! {
         pub(crate) epoch: u64,
         /// Nodes in the sender's subtree, itself among them.
         pub(crate) size: u32,
-        /// The middle of their places.
-        pub(crate) centre: Place,
+        /// The sender is a core, or was asked to be one.
+        pub(crate) core: bool,
+        /// It feeds the other cores itself.
+        pub(crate) meshed: bool,
+        /// Where they are; empty if that is as told before.
+        pub(crate) clusters: Vec<Cluster>,
+    }
+}
+
+cbor_array! {
+    /// The root asks a member to be a core; passed down the tree to whoever has this tag.
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct Appoint {
+        pub(crate) root: NodeId,
+        pub(crate) epoch: u64,
+        pub(crate) tag: u64,
+        /// Where the root may be reached.
+        pub(crate) addresses: Vec<Address>,
+    }
+}
+
+cbor_array! {
+    /// The root tells the cores who all of them are, itself among them.
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct Cores {
+        pub(crate) root: NodeId,
+        pub(crate) epoch: u64,
+        pub(crate) cores: Vec<(NodeId, Vec<Address>)>,
+    }
+}
+
+cbor_array! {
+    /// From core to core: feed me (or, no longer), and I feed you.
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct Mesh {
+        pub(crate) on: bool,
     }
 }
 
@@ -310,6 +362,9 @@ pub(crate) enum Frame {
     Prune(Empty),
     Candidates(Candidates),
     Crown(Crown),
+    Appoint(Appoint),
+    Cores(Cores),
+    Mesh(Mesh),
     Batch(Bytes),
     Frontier(Frontier),
     Pull(Pull),
@@ -354,6 +409,7 @@ kinds! {
     10 => Join, 11 => Welcome, 12 => Neighbour, 13 => NeighbourReply, 14 => Disconnect, 15 => ForwardJoin,
     16 => Shuffle, 17 => ShuffleReply, 18 => Records, 19 => RosterDigest, 20 => Probe, 21 => ProbeReply,
     30 => Advert, 31 => Graft, 32 => GraftReply, 33 => Prune, 34 => Candidates, 35 => Crown,
+    36 => Appoint, 37 => Cores, 38 => Mesh,
     41 => Frontier, 42 => Pull, 43 => PullEnd, 44 => Flow, 45 => Summary, 46 => AckRequest, 47 => Acks, 48 => Fork,
 }
 

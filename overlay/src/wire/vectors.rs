@@ -175,10 +175,13 @@ impl World {
             free: 8,
             heir: Some(root),
             size: 12,
+            plan: 3,
             place,
         };
         add("Advert", 1, Frame::Advert(advert));
-        add("Graft", 1, Frame::Graft(Graft { root, epoch: 1, size: 3, centre: place }));
+        let cluster = Cluster { centre: place, members: 2, best: root.tag(), place, source: true };
+        let graft = Graft { root, epoch: 1, size: 3, core: true, meshed: false, clusters: vec![cluster] };
+        add("Graft", 1, Frame::Graft(graft));
         let reply = GraftReply { accepted: false, candidates: vec![root] };
         add("GraftReply", 1, Frame::GraftReply(reply));
         let addresses = self.member().addresses;
@@ -187,6 +190,11 @@ impl World {
         let told = Candidates { root, epoch: 1, towards: place, exchange: true, candidates };
         add("Candidates", 1, Frame::Candidates(told));
         add("Crown", 1, Frame::Crown(Crown { root, epoch: 2 }));
+        let addresses = self.member().addresses;
+        let appoint = Appoint { root, epoch: 1, tag: root.tag(), addresses: addresses.clone() };
+        add("Appoint", 1, Frame::Appoint(appoint));
+        add("Cores", 1, Frame::Cores(Cores { root, epoch: 1, cores: vec![(root, addresses)] }));
+        add("Mesh", 1, Frame::Mesh(Mesh { on: true }));
         add("Prune", 1, Frame::Prune(Empty::default()));
     }
 
@@ -324,7 +332,7 @@ fn what_the_page_prints_reads_back() {
 fn every_frame_of_the_page_is_known() {
     let page = printed();
     let frames: Vec<_> = page.iter().filter(|(name, _)| name.starts_with("frame ")).collect();
-    assert_eq!(frames.len(), 31, "one of each kind");
+    assert_eq!(frames.len(), 34, "one of each kind");
     for (name, text) in frames {
         let (channel, frame) = frame::decode(&Bytes::from(unhex(text))).expect("decodes");
         let kind = format!("{frame:?}");

@@ -82,7 +82,7 @@ impl Views {
     /// Neighbours, at most, of a node with so many tree neighbours.
     pub(crate) fn most(config: &Config) -> usize {
         // A parent, one that is to follow it, and one that is being let in.
-        config.active_view_max + config.near_view + config.max_children + 5
+        config.active_view_max + config.near_view + config.max_children + config.max_cores * 2 + 5
     }
 
     /// How many more neighbours are wanted beside those in the tree.

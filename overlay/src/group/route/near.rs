@@ -106,6 +106,11 @@ impl Near {
     /// There is another parent: what was best before need not be now.
     pub(crate) fn on_moved(&mut self, now: Time, to: Option<&NodeId>) {
         self.trial.take_if(|it| Some(&it.node) == to);
+        self.look_around(now);
+    }
+
+    /// Rounds begin anew.
+    pub(crate) fn look_around(&mut self, now: Time) {
         self.pause = PAUSE.0;
         self.next_round = self.next_round.min(now + PAUSE.0);
     }

@@ -103,8 +103,7 @@ impl Experiment {
             return Err(refuse("order", "This version has no total order yet."));
         }
         match self.route {
-            Route::TreeShared | Route::TreeAuto => Ok(()),
-            Route::TreeSource => Err(refuse("route", "This version builds one shared tree, none a source.")),
+            Route::TreeShared | Route::TreeAuto | Route::TreeSource => Ok(()),
             _ => Err(refuse("route", "This version passes messages along trees only.")),
         }
     }
@@ -315,7 +314,6 @@ mod tests {
             ("join", Experiment { join: "0@1".parse().ok(), ..base() }),
             ("order", Experiment { order: Order::Total, ..base() }),
             ("route", Experiment { route: Route::GossipPush, ..base() }),
-            ("route", Experiment { route: Route::TreeSource, ..base() }),
         ];
         for (option, experiment) in wrong {
             assert_eq!(experiment.check().map_err(|it| it.option), Err(option), "{experiment:?}");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{GREAT_GAIN, MAX_PATH, Offer, SHORTLY, Sight, TO_ALL_EVERY, Tree};
+use super::{GREAT_GAIN, MAX_PATH, Offer, SHORTLY, Sight, TO_ALL_EVERY, Tree, sketch};
 use crate::coordinate::Place;
 use crate::id::NodeId;
 use crate::links::Links;
@@ -159,7 +159,7 @@ impl Tree {
         let Some(gain) = self.root.least_gain(&self.me, sight.now) else { return [None; 2] };
         // To all members, by the middles of the children's subtrees.
         let mean_way = |from: &Place| {
-            let each = self.children.values().map(|child| from.to(&child.centre) * child.size);
+            let each = self.children.values().map(|child| sketch::way(&child.clusters, from));
             each.sum::<Duration>() / (self.size() - 1).max(1)
         };
         let current = mean_way(own);

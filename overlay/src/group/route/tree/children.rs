@@ -1,10 +1,30 @@
 //! Who is below: how many, where, and who may come.
 
-use super::{Act, Child, MAX_SIZE, Sight, Tree};
+use std::time::Duration;
+
+use super::{Act, Child, LEAVING_AT_ONCE, MAX_SIZE, Sight, Tree, sketch};
 use crate::config::Config;
 use crate::coordinate::{Place, middle};
 use crate::id::NodeId;
-use crate::wire::frame::{Graft, GraftReply};
+use crate::time::Time;
+use crate::wire::frame::{Cluster, Graft, GraftReply};
+
+/// Where those below are is told anew this often, or once they are so much more or fewer…
+const TOLD_EVERY: Duration = Duration::from_secs(15);
+/// …and with every graft at first: all coordinates drift together while they settle.
+const DRIFTING_FOR: Duration = Duration::from_secs(60);
+const MORE: f64 = 1.2;
+/// …but not more often than this.
+const TOLD_GAP: Duration = Duration::from_millis(250);
+
+/// What the parent was told of those below.
+#[derive(Debug, Default)]
+pub(super) struct TellClusters {
+    to: Option<NodeId>,
+    at: Time,
+    size: u32,
+    sources: Vec<u64>,
+}
 
 impl Tree {
     /// Nodes in our subtree, ourselves among them.
@@ -14,14 +34,62 @@ impl Tree {
 
     /// The middle of our subtree.
     pub(super) fn centre(&self) -> Place {
-        let below = self.children.values().map(|child| (child.centre, child.size));
-        middle(below.chain([(self.place, 1)]))
+        let below = self.children.values().flat_map(|child| &child.clusters);
+        middle(below.map(|it| (it.centre, it.members)).chain([(self.place, 1)]))
+    }
+
+    /// Where everybody in our subtree is, as we were told.
+    pub(super) fn clusters_below(&self) -> Vec<Cluster> {
+        let own = Cluster {
+            centre: self.place,
+            members: 1,
+            best: self.tag,
+            place: self.place,
+            source: self.cores.is_source,
+        };
+        let below = self.children.values().flat_map(|child| child.clusters.iter().cloned());
+        [own].into_iter().chain(below).collect()
+    }
+
+    fn sources_below(&self) -> Vec<u64> {
+        let below = self.children.values().flat_map(|child| &child.clusters);
+        let below = below.filter(|it| it.source).map(|it| it.best);
+        below.chain(self.cores.is_source.then_some(self.tag)).collect()
+    }
+
+    /// Whether the parent should hear at once of what is below us.
+    pub(super) fn has_news_of_below(&self, now: Time) -> bool {
+        let told = &self.told_clusters;
+        let (size, before) = (f64::from(self.size()), f64::from(told.size));
+        let differs = size > before * MORE || before > size * MORE || self.sources_below() != told.sources;
+        differs && self.parent.is_some() && now.since(told.at) >= TOLD_GAP
+    }
+
+    /// To ask in, or to stay.
+    pub(super) fn graft_frame(&mut self, now: Time, to: &NodeId) -> Graft {
+        let (root, epoch) = self.root.claim();
+        let size = self.size();
+        let stale = self.told_clusters.to.as_ref() != Some(to)
+            || now.since(self.told_clusters.at) >= TOLD_EVERY
+            || now.since(self.began) < DRIFTING_FOR
+            || self.has_news_of_below(now);
+        let mut clusters = Vec::new();
+        if stale {
+            clusters = sketch::merge(self.clusters_below().into_iter());
+            self.told_clusters = TellClusters { to: Some(*to), at: now, size, sources: self.sources_below() };
+        }
+        Graft { root, epoch, size, core: self.is_core_of(to), meshed: self.is_meshed(), clusters }
     }
 
     /// Children that we would still take.
     pub(super) fn free(&self, config: &Config) -> usize {
-        let staying = self.children.values().filter(|child| !child.leaving).count();
+        let staying = self.children.values().filter(|child| !child.leaving && !child.core).count();
         config.max_children.saturating_sub(staying)
+    }
+
+    /// Children at most, as a root with cores, some of which are leaving.
+    pub(crate) fn most_children(config: &Config) -> usize {
+        config.max_children + LEAVING_AT_ONCE + config.max_cores * 3
     }
 
     /// Whether there is room for another child.
@@ -31,11 +99,13 @@ impl Tree {
 
     /// Tree neighbours, and how many nodes lie behind each, as they say.
     pub(crate) fn weights(&self) -> Vec<(NodeId, u32)> {
-        let above = self.parent.map(|parent| {
-            let all = self.heard.get(&parent).map_or(0, |heard| heard.advert.size);
-            (parent, all.min(MAX_SIZE).saturating_sub(self.size()).max(1))
-        });
-        above.into_iter().chain(self.children.iter().map(|(node, child)| (*node, child.size))).collect()
+        let around: Vec<_> = self.parent.into_iter().chain(self.mesh()).collect();
+        let all = self.parent.and_then(|it| self.heard.get(&it)).map_or(0, |heard| heard.advert.size);
+        let elsewhere = all.min(MAX_SIZE).saturating_sub(self.size());
+        // Other cores have about the same share of the group.
+        let each = (elsewhere / around.len().max(1) as u32).max(1);
+        let around = around.into_iter().map(|node| (node, each));
+        around.chain(self.children.iter().map(|(node, child)| (*node, child.size))).collect()
     }
 
     pub(crate) fn children_len(&self) -> usize {
@@ -52,14 +122,17 @@ impl Tree {
         let known = self.children.get(&from).is_some_and(|child| !child.leaving);
         let crossing = self.grafting.as_ref().is_some_and(|it| it.to == from);
         let above = self.parent == Some(from) || self.path_has(&from);
-        let full = !known && !self.has_free(sight.config);
+        let core = graft.core && self.takes_core(sight, &from);
+        let full = !known && !core && !self.has_free(sight.config);
         let stranger = !self.root.matches(&graft.root, graft.epoch) && !known;
         let refused = above || stranger || (crossing && self.me > from);
         let gives_way = if full && !refused { self.gives_way(sight, &from, graft) } else { None };
         if let Some(child) = gives_way {
             self.send_down(sight.now, &child, from, acts);
-        } else if full || refused {
-            self.children.remove(&from);
+        } else if full || refused || (graft.core && !core) {
+            if self.children.remove(&from).is_some_and(|child| child.core) {
+                self.on_cores_changed();
+            }
             let candidates = if full { self.children.keys().copied().take(3).collect() } else { Vec::new() };
             acts.push(Act::GraftReply(from, GraftReply { accepted: false, candidates }));
             return;
@@ -67,15 +140,26 @@ impl Tree {
         if crossing {
             self.grafting = None;
         }
-        self.children.insert(
-            from,
-            Child {
-                heard: sight.now,
-                size: graft.size.clamp(1, MAX_SIZE),
-                centre: graft.centre,
-                leaving: false,
-            },
-        );
+        let before = self.children.get(&from);
+        let was_core = before.is_some_and(|child| child.core);
+        let clusters = if graft.clusters.is_empty() {
+            before.map(|child| child.clusters.clone()).unwrap_or_default()
+        } else {
+            sketch::merge(graft.clusters.iter().cloned())
+        };
+        let size = graft.size.clamp(1, MAX_SIZE);
+        let meshed = core && graft.meshed;
+        let child = Child { heard: sight.now, size, clusters, core, meshed, leaving: false };
+        self.children.insert(from, child);
+        if core && !was_core {
+            self.cores.asked.remove(&from.tag());
+        }
+        if core != was_core {
+            self.on_cores_changed();
+        }
+        if self.has_news_of_below(sight.now) {
+            self.renew_now(sight.now);
+        }
         acts.push(Act::GraftReply(from, GraftReply { accepted: true, candidates: Vec::new() }));
         if !known {
             self.root.on_child(sight.now, from);

@@ -9,9 +9,12 @@
 mod advertise;
 mod candidate;
 mod children;
+mod cores;
 mod optimiser;
+mod plan;
 mod root;
 mod seek;
+mod sketch;
 mod swap;
 
 use std::collections::BTreeMap;
@@ -19,17 +22,19 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::coordinate::Place;
-use crate::id::NodeId;
+use crate::id::{Address, NodeId};
 use crate::io::{ParentReason, TreeId, TreeView};
 use crate::links::Links;
 use crate::time::{Time, soonest};
-use crate::wire::frame::{Advert, Crown, Graft, GraftReply};
+use crate::wire::frame::{Advert, Appoint, Cluster, Crown, Graft, GraftReply};
 
 use candidate::Heard;
 pub(crate) use candidate::is_great;
+use children::TellClusters;
+use cores::Cores;
 use optimiser::Optimiser;
 use root::Root;
-pub(crate) use swap::LEAVING_AT_ONCE;
+use swap::LEAVING_AT_ONCE;
 
 /// Hops from the root, at most (DESIGN.md §4).
 pub(crate) const MAX_PATH: usize = 32;
@@ -60,7 +65,7 @@ const REFUSED_FULL_FOR: Duration = Duration::from_secs(30);
 const REFUSED_ORPHAN_FOR: Duration = Duration::from_millis(100);
 
 /// Round trips on one machine or LAN do not differ by so much. Guess.
-const GREAT_GAIN: Duration = Duration::from_millis(3);
+const GREAT_GAIN: Duration = Duration::from_millis(1);
 
 /// Subtrees count for so much at most, whatever their roots say.
 const MAX_SIZE: u32 = 1 << 20;
@@ -81,8 +86,17 @@ pub(crate) enum Act {
         to: Option<NodeId>,
         reason: ParentReason,
     },
+    /// There are other cores: look for a nearer parent anew.
+    LookAround,
     /// A redirect named this node: make it a neighbour.
     Meet(NodeId),
+    /// Likewise, and it may be reached there.
+    MeetAt(NodeId, Vec<Address>),
+    /// Down to this child; the addresses are the root's, and ours if there are none.
+    Appoint(NodeId, Appoint),
+    /// To these: who the cores are.
+    Cores(Vec<NodeId>, Vec<NodeId>),
+    Mesh(NodeId, bool),
 }
 
 /// What of the group's world the tree may look at.
@@ -124,8 +138,12 @@ pub(super) struct Child {
     heard: Time,
     /// Nodes in its subtree, itself among them, as it says.
     size: u32,
-    /// The middle of their places.
-    centre: Place,
+    /// Where they are.
+    clusters: Vec<Cluster>,
+    /// It roots a tree of its own…
+    core: bool,
+    /// …and feeds the other cores itself.
+    meshed: bool,
     /// It was asked to go, for another that gains more, and is fed for a moment more.
     leaving: bool,
 }
@@ -134,6 +152,7 @@ pub(super) struct Child {
 #[derive(Debug)]
 pub(crate) struct Tree {
     me: NodeId,
+    began: Time,
     /// Ours: a hash, and looked for in every path that is heard.
     tag: u64,
     root: Root,
@@ -161,6 +180,10 @@ pub(crate) struct Tree {
     poisoned: bool,
     /// Where this node is, as adverts tell it.
     place: Place,
+    cores: Cores,
+    /// Cores that are to hear that they are none any more.
+    dismissed: Vec<NodeId>,
+    told_clusters: TellClusters,
 }
 
 impl Tree {
@@ -168,6 +191,7 @@ impl Tree {
     pub(crate) fn new(now: Time, me: NodeId) -> Self {
         Self {
             me,
+            began: now,
             tag: me.tag(),
             root: Root::alone(now, me),
             parent: None,
@@ -189,6 +213,9 @@ impl Tree {
             changed: false,
             poisoned: false,
             place: Place::default(),
+            cores: Cores::default(),
+            dismissed: Vec::new(),
+            told_clusters: TellClusters::default(),
         }
     }
 
@@ -199,15 +226,11 @@ impl Tree {
 
     /// Tree neighbours: whom batches are forwarded to.
     pub(crate) fn edges(&self) -> Vec<NodeId> {
-        self.parent.into_iter().chain(self.children.keys().copied()).collect()
-    }
-
-    pub(crate) fn edges_len(&self) -> usize {
-        usize::from(self.parent.is_some()) + self.children.len()
+        self.parent.into_iter().chain(self.children.keys().copied()).chain(self.mesh()).collect()
     }
 
     pub(crate) fn is_edge(&self, node: &NodeId) -> bool {
-        self.parent.as_ref() == Some(node) || self.children.contains_key(node)
+        self.parent.as_ref() == Some(node) || self.children.contains_key(node) || self.is_in_mesh(node)
     }
 
     /// As root: where the root should be.
@@ -242,6 +265,7 @@ impl Tree {
         if let Some(advert) = self.advert(sight) {
             acts.push(Act::AdvertiseTo(vec![node], advert));
         }
+        self.greet_core(node, acts);
     }
 
     /// A neighbour is none any more; `gone` if it does not run, as far as we know.
@@ -254,7 +278,11 @@ impl Tree {
     ) {
         self.heard.remove(node);
         self.refused.remove(node);
-        self.children.remove(node);
+        self.forget_core(node);
+        let core = self.children.remove(node).is_some_and(|child| child.core);
+        if core {
+            self.on_cores_changed();
+        }
         if gone {
             self.mark_gone(sight, node);
         }
@@ -298,11 +326,17 @@ impl Tree {
         {
             return;
         }
+        if self.parent == Some(from) && !self.root.is(&self.me) && advert.plan != self.cores.plan {
+            self.cores.plan = advert.plan;
+            acts.push(Act::LookAround);
+        }
         match self.heard.get_mut(&from) {
             Some(heard) => {
-                if self.parent == Some(from) && advert.number > heard.advert.number {
+                let moved = advert.path != heard.advert.path;
+                if self.parent == Some(from) && (advert.number > heard.advert.number || moved) {
                     // The root's number goes down at once: if each hop waited for its turn, who
-                    // moves to a deeper place would miss the root for seconds.
+                    // moves to a deeper place would miss the root for seconds. And so does a path: who
+                    // is on it himself is to know.
                     self.next_advert = self.next_advert.min(self.last_advert + ADVERT_GAP);
                 }
                 heard.update(sight.now, advert);
@@ -351,6 +385,9 @@ impl Tree {
             return;
         }
         self.refuse(sight.now, from);
+        if self.root.is(&from) {
+            self.resign(acts);
+        }
         if self.heard.get(&from).is_some_and(|it| it.advert.free == 0) {
             // It would have made room if that gained anything.
             self.refused.insert(from, sight.now + REFUSED_FULL_FOR);
@@ -368,7 +405,10 @@ impl Tree {
 
     /// A neighbour no longer takes part in our edge.
     pub(crate) fn handle_prune(&mut self, sight: &Sight<'_>, from: &NodeId, acts: &mut Vec<Act>) {
-        self.children.remove(from);
+        self.forget_core(from);
+        if self.children.remove(from).is_some_and(|child| child.core) {
+            self.on_cores_changed();
+        }
         if self.parent.as_ref() == Some(from) {
             self.refused.insert(*from, sight.now + REFUSED_FOR);
             self.orphan(sight.now, ParentReason::Released);
@@ -387,6 +427,7 @@ impl Tree {
 
     /// We go: hand children over to our parent and let go of both.
     pub(crate) fn on_goodbye(&mut self, acts: &mut Vec<Act>) {
+        self.resign(acts);
         let candidates: Vec<_> = self.parent.into_iter().collect();
         for child in std::mem::take(&mut self.children).into_keys() {
             acts.push(Act::GraftReply(child, GraftReply { accepted: false, candidates: candidates.clone() }));
@@ -412,9 +453,11 @@ impl Tree {
             self.changed |= self.root.poll(now, &self.children, sight);
         }
         self.reconsider(sight, acts);
+        self.poll_cores(sight, acts);
         if let Some(parent) = self.parent.filter(|_| self.next_renewal <= now) {
             self.next_renewal = now + GRAFT_RENEWAL;
-            acts.push(Act::Graft(parent, self.root.graft(self.size(), self.centre())));
+            let graft = self.graft_frame(now, &parent);
+            acts.push(Act::Graft(parent, graft));
         }
         self.advertise(sight, acts);
     }
@@ -432,6 +475,7 @@ impl Tree {
             self.sent_down,
             Some(self.next_renewal),
             self.root.deadline(),
+            self.cores.deadline(self.root.is(&self.me)),
         ])
     }
 
@@ -493,6 +537,7 @@ impl Tree {
     fn on_root_changed(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) {
         self.changed = true;
         self.refused.clear();
+        self.on_root_of_cores_changed(sight.now, acts);
         if self.root.is(&self.me) {
             self.grafting = None;
             self.orphan_since = None;

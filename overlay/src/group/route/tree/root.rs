@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::coordinate::Place;
 use crate::id::NodeId;
 use crate::time::{Time, soonest};
-use crate::wire::frame::{Advert, Graft};
+use crate::wire::frame::Advert;
 
 /// How long a root of epoch 0 must have had a child before it claims 1.
 const SETTLED_AFTER: Duration = Duration::from_secs(3);
@@ -82,20 +82,26 @@ impl Root {
         advert.epoch <= self.epoch.saturating_add(MAX_EPOCH_JUMP)
     }
 
-    pub(super) fn graft(&self, size: u32, centre: Place) -> Graft {
-        Graft { root: self.node, epoch: self.epoch, size, centre }
-    }
-
     /// Claims this term, the root before having asked for it.
     pub(super) fn crown(&mut self, now: Time, me: NodeId, epoch: u64) {
         *self = Self { epoch, crowned: Some(now), ..Self::alone(now, me) };
     }
 
+    /// As root: whether it has been for long enough to arrange others.
+    pub(super) fn is_settled(&self, me: &NodeId, now: Time) -> bool {
+        self.is_settled_for(me, now, Duration::ZERO)
+    }
+
+    /// Likewise, and for so long more.
+    pub(super) fn is_settled_for(&self, me: &NodeId, now: Time, more: Duration) -> bool {
+        let settled = self.had_child_since.is_some_and(|since| now.since(since) >= SETTLED_AFTER + more);
+        self.is(me) && self.epoch > 0 && settled
+    }
+
     /// As root: what share of the members' mean distance another must save to be crowned. One that
     /// was crowned itself of late asks for more: coordinates err, and each crowning moves everybody.
     pub(super) fn least_gain(&self, me: &NodeId, now: Time) -> Option<f64> {
-        let settled = self.had_child_since.is_some_and(|since| now.since(since) >= SETTLED_AFTER);
-        if !self.is(me) || self.epoch == 0 || !settled {
+        if !self.is_settled(me, now) {
             return None;
         }
         let since = self.crowned.map_or(CROWN_HOLDS, |at| now.since(at));
@@ -105,7 +111,7 @@ impl Root {
 
     pub(super) fn advert(&self, path: Vec<u64>, delay_us: u64, free: u32, size: u32, place: Place) -> Advert {
         let Self { node, epoch, number, heir, .. } = *self;
-        Advert { root: node, epoch, number, delay_us, path, free, heir, size, place }
+        Advert { root: node, epoch, number, delay_us, path, free, heir, size, plan: 0, place }
     }
 
     /// Our advert under a parent: its word on the root, our place. The heir concerns the
@@ -118,8 +124,8 @@ impl Root {
         free: u32,
         place: Place,
     ) -> Advert {
-        let Advert { root, epoch, number, size, .. } = *parent;
-        Advert { root, epoch, number, delay_us, path, free, heir: None, size, place }
+        let Advert { root, epoch, number, size, plan, .. } = *parent;
+        Advert { root, epoch, number, delay_us, path, free, heir: None, size, plan, place }
     }
 
     /// Takes the best root heard of; whether it is another than before.
@@ -192,7 +198,8 @@ impl Root {
         self.number += 1;
         let mut new_heir = false;
         if self.heir.is_none_or(|heir| !children.contains_key(&heir)) {
-            self.heir = children.keys().copied().min_by_key(|it| (sight.links.distance(it), *it));
+            let rank = |(node, child): &(&NodeId, &Child)| (!child.core, sight.links.distance(node), **node);
+            self.heir = children.iter().min_by_key(rank).map(|(node, _)| *node);
             new_heir = self.heir.is_some();
         }
         if children.is_empty() {

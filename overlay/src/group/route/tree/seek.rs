@@ -10,6 +10,9 @@ use crate::time::Time;
 
 impl Tree {
     pub(super) fn look_for_parent(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) {
+        if self.seek_as_core(sight, acts) {
+            return;
+        }
         if let Some(parent) = self.parent.filter(|it| self.is_lost(sight, it)) {
             acts.push(Act::Prune(parent));
             self.orphan(sight.now, ParentReason::RootLost);
@@ -73,7 +76,8 @@ impl Tree {
     pub(super) fn graft(&mut self, sight: &Sight<'_>, to: NodeId, reason: ParentReason, acts: &mut Vec<Act>) {
         let patience = GRAFT_TIMEOUT.max(sight.links.rtt(&to).unwrap_or_default() * 3);
         self.grafting = Some(Grafting { to, until: sight.now + patience, reason });
-        acts.push(Act::Graft(to, self.root.graft(self.size(), self.centre())));
+        let graft = self.graft_frame(sight.now, &to);
+        acts.push(Act::Graft(to, graft));
     }
 
     /// Make before break: the new parent has accepted, the old one is let go.
@@ -109,7 +113,8 @@ impl Tree {
 
     /// The parent did not bring what `other` has had for long.
     pub(crate) fn on_parent_silent(&mut self, sight: &Sight<'_>, other: NodeId, acts: &mut Vec<Act>) {
-        if self.grafting.is_some() || self.parent.is_none_or(|it| it == other) {
+        // A core hears from each of the others itself.
+        if self.is_core() || self.grafting.is_some() || self.parent.is_none_or(|it| it == other) {
             return;
         }
         // Those behind the same parent hear nothing through it, either.

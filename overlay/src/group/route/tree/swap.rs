@@ -10,7 +10,7 @@ use crate::wire::frame::{Graft, GraftReply};
 
 /// What a swap must gain for each node below the asker, and of what the asker gains. Guess:
 /// coordinates err, and who is sent down may do better elsewhere.
-const LEAST_GAIN: Duration = Duration::from_millis(3);
+const LEAST_GAIN: Duration = Duration::from_millis(1);
 const LEAST_SHARE: f64 = 0.2;
 
 /// Children that are fed although they were sent down, at most.
@@ -37,7 +37,7 @@ impl Tree {
             let longer = way + seconds(heard.advert.place.to(&place)) - seconds(half_rtt(sight.links, child));
             Some(longer * f64::from(size))
         };
-        let staying = self.children.iter().filter(|(_, child)| !child.leaving);
+        let staying = self.children.iter().filter(|(_, child)| !child.leaving && !child.core);
         let losses = staying.filter_map(|(node, child)| Some((loss(node, child.size)?, *node)));
         let (loss, child) = losses.min_by(|a, b| a.0.total_cmp(&b.0))?;
         let net = gain - loss;

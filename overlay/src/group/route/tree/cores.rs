@@ -1,0 +1,327 @@
+//! Cores: members that root a tree of their own each, and feed each other directly.
+//!
+//! A batch goes up to the core of its source, from there to all other cores, and down their trees:
+//! three short ways instead of one by a single root. The root of the group is a core and says who
+//! the others are (see [`plan`](super::plan)); they are its children, and count latency from
+//! themselves on. Being a core is soft state: it ends with the root's word, or without its link.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Act, CHILD_TTL, GRAFT_RENEWAL, POISON_AFTER, Sight, Tree};
+use crate::coordinate::Place;
+use crate::id::{Address, NodeId};
+use crate::io::ParentReason;
+use crate::time::{Time, soonest};
+use crate::wire::frame::{Appoint, Cores as Told};
+
+/// Who was asked to be a core and has not come by then does not.
+pub(super) const CALL_TTL: Duration = Duration::from_secs(4);
+/// A new core that has not reached all others by then goes on without them.
+const MESH_TIMEOUT: Duration = Duration::from_secs(4);
+/// The list of cores is repeated this often.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
+
+/// This node's part among the cores.
+#[derive(Debug, Default)]
+pub(super) struct Cores {
+    /// By the root's word, this node is one.
+    is_core: bool,
+    /// The root wants us to be one, until then.
+    called: Option<Time>,
+    /// All of them, by the root's word, and where they may be reached.
+    all: BTreeMap<NodeId, Vec<Address>>,
+    /// Those that feed us, until when.
+    mesh: BTreeMap<NodeId, Time>,
+    /// We feed them ourselves: until then, the root does.
+    meshed: bool,
+    /// They are fed by us from then on, complete or not.
+    mesh_by: Time,
+    next_hello: Time,
+    /// As root: who was asked to come, where it is, and until when.
+    pub(super) asked: BTreeMap<u64, (Place, Time)>,
+    /// Counts the root's changes to them.
+    pub(super) plan: u32,
+    /// As root: cores that are in no plan any more, since when.
+    pub(super) leaving: BTreeMap<NodeId, Time>,
+    /// When cores were moved last, and how often.
+    pub(super) moved: Time,
+    pub(super) moves: u32,
+    pub(super) next_plan: Time,
+    pub(super) plan_pause: Duration,
+    /// As root: when all are told next.
+    next_told: Time,
+    /// This node publishes so much that it should be one.
+    pub(super) is_source: bool,
+}
+
+impl Cores {
+    pub(super) fn deadline(&self, is_root: bool) -> Option<Time> {
+        let hello = (self.is_core && !is_root).then_some(self.next_hello);
+        let root = is_root.then(|| self.next_plan.min(self.next_told));
+        soonest([hello, root, self.called])
+    }
+}
+
+impl Tree {
+    /// Whether this node roots a tree: the root of all does, too.
+    pub(super) fn is_core(&self) -> bool {
+        self.cores.is_core || self.root.is(&self.me)
+    }
+
+    /// Whether we ask that one in as a core.
+    pub(super) fn is_core_of(&self, to: &NodeId) -> bool {
+        self.root.is(to) && (self.cores.is_core || self.cores.called.is_some())
+    }
+
+    /// Whether this node feeds other cores itself.
+    pub(super) fn is_meshed(&self) -> bool {
+        self.cores.is_core && self.cores.meshed
+    }
+
+    pub(super) fn is_in_mesh(&self, node: &NodeId) -> bool {
+        self.cores.is_core && self.cores.mesh.contains_key(node)
+    }
+
+    /// Whether that is a core that feeds the others itself: what it sends is for our own tree.
+    fn is_peer(&self, node: &NodeId) -> bool {
+        let above = self.cores.is_core && self.parent.as_ref() == Some(node);
+        above || self.is_in_mesh(node) || self.children.get(node).is_some_and(|child| child.meshed)
+    }
+
+    /// Other cores that are fed by this one.
+    pub(super) fn mesh(&self) -> impl Iterator<Item = NodeId> + '_ {
+        let mesh = self.cores.mesh.keys().copied();
+        mesh.filter(|it| self.is_meshed() && !self.children.contains_key(it))
+    }
+
+    /// Whom a batch goes to that came from there; by the tree unless `pulled`.
+    pub(crate) fn onward(&self, from: Option<&NodeId>, pulled: bool) -> Vec<NodeId> {
+        let by_core = from.is_some_and(|it| self.is_peer(it));
+        let below = self.children.iter().filter(|(_, child)| !(by_core && child.meshed));
+        let around = self.parent.into_iter().chain(self.mesh()).filter(|_| !by_core && !pulled);
+        around.chain(below.map(|(node, _)| *node)).filter(|it| Some(it) != from).collect()
+    }
+
+    /// Whether this one is to be a neighbour, to be a core together.
+    pub(crate) fn wants(&self, node: &NodeId) -> bool {
+        let root = self.root.is(node) && (self.cores.called.is_some() || self.cores.is_core);
+        let core = self.cores.is_core && self.cores.all.contains_key(node);
+        root || core || (self.root.is(&self.me) && self.cores.asked.contains_key(&node.tag()))
+    }
+
+    /// Tree neighbours, and those that are to be: links to keep.
+    pub(crate) fn bonds(&self) -> Vec<NodeId> {
+        let mut bonds = self.edges();
+        let wanted = self.heard.keys().filter(|it| self.wants(it) && !bonds.contains(it)).copied();
+        let wanted: Vec<_> = wanted.collect();
+        bonds.extend(wanted);
+        bonds
+    }
+
+    /// This node publishes so much that it should be a core, or no longer.
+    pub(crate) fn set_source(&mut self, is_source: bool) {
+        if self.cores.is_source != is_source {
+            self.cores.is_source = is_source;
+            self.renew_now(Time::ZERO);
+            self.cores.next_plan = Time::ZERO;
+        }
+    }
+
+    /// The root wants somebody to be a core: us, or one below.
+    pub(crate) fn handle_appoint(
+        &mut self,
+        sight: &Sight<'_>,
+        from: &NodeId,
+        appoint: Appoint,
+        acts: &mut Vec<Act>,
+    ) {
+        if self.parent.as_ref() != Some(from) || !self.root.matches(&appoint.root, appoint.epoch) {
+            return;
+        }
+        if appoint.tag == self.tag {
+            self.cores.called = Some(sight.now + CALL_TTL);
+            acts.push(Act::MeetAt(appoint.root, appoint.addresses));
+            self.reconsider(sight, acts);
+            return;
+        }
+        let has =
+            |tag: u64| self.children.iter().find(|(_, child)| child.clusters.iter().any(|it| it.best == tag));
+        if let Some((child, _)) = has(appoint.tag) {
+            acts.push(Act::Appoint(*child, appoint));
+        }
+    }
+
+    /// The root says who the cores are.
+    pub(crate) fn handle_cores(
+        &mut self,
+        sight: &Sight<'_>,
+        from: &NodeId,
+        told: &Told,
+        acts: &mut Vec<Act>,
+    ) {
+        if !self.root.is(from) || !self.root.matches(&told.root, told.epoch) {
+            return;
+        }
+        let most = sight.config.max_cores * 2;
+        self.cores.all = told.cores.iter().take(most).cloned().collect();
+        if self.cores.all.remove(&self.me).is_none() {
+            self.resign(acts);
+            return;
+        }
+        if !self.cores.is_core {
+            (self.cores.is_core, self.cores.meshed) = (true, false);
+            self.cores.mesh_by = sight.now + MESH_TIMEOUT;
+            self.changed = true;
+        }
+        self.cores.called = None;
+        self.cores.next_hello = sight.now;
+        self.reconsider(sight, acts);
+        self.poll_cores(sight, acts);
+    }
+
+    /// A core that has become a neighbour is asked to feed us.
+    pub(super) fn greet_core(&self, node: NodeId, acts: &mut Vec<Act>) {
+        let awaited = self.cores.is_core && self.cores.all.contains_key(&node);
+        if awaited && self.parent != Some(node) {
+            acts.push(Act::Mesh(node, true));
+        }
+    }
+
+    pub(crate) fn handle_mesh(&mut self, sight: &Sight<'_>, from: NodeId, on: bool, acts: &mut Vec<Act>) {
+        if !on {
+            self.cores.mesh.remove(&from);
+        } else if self.cores.is_core && self.cores.all.contains_key(&from) && self.parent != Some(from) {
+            let new = self.cores.mesh.insert(from, sight.now + CHILD_TTL).is_none();
+            if new {
+                acts.push(Act::Mesh(from, true));
+                acts.push(Act::Edge(from));
+                self.maybe_meshed(sight.now);
+            }
+        }
+    }
+
+    /// From now on we feed the other cores ourselves, if all are there: the root is told.
+    fn maybe_meshed(&mut self, now: Time) {
+        let others = self.cores.all.keys().filter(|it| self.parent.as_ref() != Some(*it));
+        let complete = others.clone().all(|it| self.cores.mesh.contains_key(it));
+        if self.cores.is_core && !self.cores.meshed && (complete || self.cores.mesh_by <= now) {
+            self.cores.meshed = true;
+            self.renew_now(now);
+        }
+    }
+
+    /// The parent hears of us at once.
+    pub(super) fn renew_now(&mut self, now: Time) {
+        if self.parent.is_some() {
+            self.next_renewal = self.next_renewal.min(now);
+        }
+    }
+
+    /// Is a member like others from now on.
+    pub(super) fn resign(&mut self, acts: &mut Vec<Act>) {
+        self.cores.called = None;
+        if std::mem::take(&mut self.cores.is_core) {
+            self.changed = true;
+            let mesh = std::mem::take(&mut self.cores.mesh);
+            acts.extend(mesh.into_keys().map(|node| Act::Mesh(node, false)));
+        }
+    }
+
+    /// Another root: those that were cores together stay so, if it is one of them.
+    pub(super) fn on_root_of_cores_changed(&mut self, now: Time, acts: &mut Vec<Act>) {
+        self.cores.called = None;
+        self.cores.asked.clear();
+        self.cores.leaving.clear();
+        self.cores.plan_pause = Duration::ZERO;
+        if self.root.is(&self.me) {
+            let others = self.cores.all.keys().filter(|_| self.cores.is_core);
+            self.cores.asked = others.map(|it| (it.tag(), (Place::default(), now + CALL_TTL))).collect();
+            self.resign(acts);
+        } else if !self.cores.all.contains_key(&self.root.node()) {
+            self.resign(acts);
+        }
+    }
+
+    pub(super) fn forget_core(&mut self, node: &NodeId) {
+        self.cores.mesh.remove(node);
+    }
+
+    /// What a core, or who is to be one, does about its parent; `false` if it is like others.
+    pub(super) fn seek_as_core(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) -> bool {
+        if !self.cores.is_core && self.cores.called.is_none() {
+            return false;
+        }
+        let root = self.root.node();
+        let is_near = self.heard.contains_key(&root) && sight.links.connected(&root);
+        if self.parent == Some(root) && self.cores.is_core && is_near {
+            return true;
+        }
+        if is_near && !self.refused.contains_key(&root) {
+            if self.grafting.is_none() {
+                self.graft(sight, root, ParentReason::NewRoot, acts);
+            }
+            return true;
+        }
+        if !self.cores.is_core {
+            return false;
+        }
+        if self.parent.is_some() {
+            self.orphan(sight.now, ParentReason::LinkClosed);
+        }
+        let patient = self.orphan_since.is_some_and(|at| sight.now.since(at) < POISON_AFTER);
+        if !patient {
+            self.resign(acts);
+        }
+        patient
+    }
+
+    /// Whether this one may be a core under us.
+    pub(super) fn takes_core(&self, sight: &Sight<'_>, node: &NodeId) -> bool {
+        self.root.is(&self.me)
+            && (self.cores.asked.contains_key(&node.tag())
+                || self.children.get(node).is_some_and(|child| child.core))
+            && self.core_children().count() < sight.config.max_cores * 2
+    }
+
+    pub(super) fn core_children(&self) -> impl Iterator<Item = NodeId> {
+        self.children.iter().filter(|(_, child)| child.core).map(|(node, _)| *node)
+    }
+
+    /// As root: the cores are others than before.
+    pub(super) fn on_cores_changed(&mut self) {
+        self.cores.plan = self.cores.plan.wrapping_add(1);
+        self.changed = true;
+        self.cores.next_told = Time::ZERO;
+    }
+
+    pub(super) fn poll_cores(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) {
+        let now = sight.now;
+        self.cores.called.take_if(|until| *until <= now);
+        self.cores.mesh.retain(|_, until| now < *until);
+        if self.root.is(&self.me) {
+            self.cores.asked.retain(|_, (_, until)| now < *until);
+            if self.cores.next_plan <= now {
+                self.plan_cores(sight, acts);
+            }
+            if self.cores.next_told <= now {
+                self.cores.next_told = now + TOLD_EVERY;
+                let cores: Vec<_> = self.core_children().collect();
+                let to: Vec<_> = cores.iter().copied().chain(self.dismissed.drain(..)).collect();
+                if !to.is_empty() {
+                    acts.push(Act::Cores(to, [self.me].into_iter().chain(cores).collect()));
+                }
+            }
+        } else if self.cores.is_core && self.cores.next_hello <= now {
+            self.cores.next_hello = now + GRAFT_RENEWAL;
+            self.maybe_meshed(now);
+            for (node, addresses) in self.cores.all.iter().filter(|it| self.parent.as_ref() != Some(it.0)) {
+                if self.heard.contains_key(node) {
+                    acts.push(Act::Mesh(*node, true));
+                } else if self.me < *node || !self.cores.meshed {
+                    acts.push(Act::MeetAt(*node, addresses.clone()));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! As root: where the cores should be.
+//!
+//! The way between two members is the way to a core, to another and on; it is short if everybody
+//! has a core near. So cores are medians of the members' places (the k-median problem; one of them
+//! added or swapped at a time until nothing is gained, as in Arya et al. 2004), by the clusters that
+//! grafts tell. Whoever publishes much is one, too: then no core is on a detour.
+
+use std::time::Duration;
+
+use super::cores::CALL_TTL;
+use super::{Act, Sight, Tree};
+use crate::config::Config;
+use crate::coordinate::Place;
+use crate::id::NodeId;
+use crate::time::Time;
+use crate::wire::frame::{Appoint, Cluster};
+
+/// Between plans: at first, and longer by this factor each time that nothing changed, up to this.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+const PATIENCE: f64 = 1.5;
+/// What share of all ways must be saved by other places for the cores. Guess: coordinates err, and
+/// a change moves a part of the group. More after each change, by this factor, up to this.
+const MOVE_GAIN: (f64, f64, f64) = (0.08, 1.4, 0.3);
+/// What share a core must save to be worth it. Guess.
+const CORE_GAIN: f64 = 0.01;
+/// What each member must gain in the mean. Guess: less than that, coordinates do not tell.
+const LEAST_GAIN: Duration = Duration::from_micros(250);
+/// A core in whose place others have come goes after so long: those below have looked around. Guess.
+const MOVES_FOR: Duration = Duration::from_secs(8);
+/// The first plan waits for so long after the group has a root: coordinates settle meanwhile. Guess.
+const FIRST_AFTER: Duration = Duration::from_secs(5);
+/// Below this many members one shared tree is all. DESIGN.md §4: about 100.
+const MANY: u32 = 100;
+
+/// How many cores a group of so many members has, its root among them.
+fn wanted(members: u32, config: &Config) -> usize {
+    if let Some(cores) = config.cores {
+        return cores.min(config.max_cores);
+    }
+    let few = members as usize / config.members_a_core.max(1);
+    if members < MANY { 1 } else { few.clamp(1, config.max_cores) }
+}
+
+/// A core, or one that could be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Site {
+    tag: u64,
+    place: Place,
+}
+
+impl Tree {
+    /// Whether this group has, or should have, several cores.
+    pub(crate) fn has_cores(&self, config: &Config) -> bool {
+        self.core_children().next().is_some() || wanted(self.size(), config) > 1
+    }
+
+    pub(super) fn plan_cores(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) {
+        let may = self.root.is_settled_for(&self.me, sight.now, FIRST_AFTER);
+        let changed = may && self.replan(sight, acts);
+        let longer = self.cores.plan_pause.mul_f64(PATIENCE).clamp(PAUSE.0, PAUSE.1);
+        self.cores.plan_pause = if changed || !may { PAUSE.0 } else { longer };
+        self.cores.next_plan = sight.now + self.cores.plan_pause;
+    }
+
+    /// Asks those to come that should be cores, and lets those go that need not be any more;
+    /// whether there was anything to do.
+    fn replan(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) -> bool {
+        let clusters: Vec<Cluster> = self.clusters_below();
+        let sources = clusters.iter().filter(|it| it.source).take(sight.config.max_cores);
+        let sources: Vec<u64> = sources.map(|it| it.best).collect();
+        let is_source = |site: &Site| sources.contains(&site.tag) && site.tag != self.tag;
+        let mut now: Vec<Site> = self.sites();
+        now.extend(self.cores.asked.iter().map(|(tag, (place, _))| Site { tag: *tag, place: *place }));
+        let map = Map::new(&clusters, &now);
+        let mut best = Plan { fixed: 1, sites: vec![0] };
+        best.sites.extend(map.all().filter(|it| *it > 0 && is_source(&map.sites[*it])));
+        best.fixed = best.sites.len();
+        let most = best.fixed - 1 + wanted(self.size(), sight.config);
+        let kept = (1..now.len()).filter(|it| !is_source(&now[*it]));
+        best.sites.extend(kept);
+        map.shrink(&mut best, most);
+        map.grow(&mut best, most);
+        let rests = self.cores.asked.is_empty() && sight.now.since(self.cores.moved) >= MOVES_FOR;
+        let is_worth = |it: &Plan| map.is_worth(map.way(it), map.way(&best), self.cores.moves);
+        let moved = Some(map.moved(&best)).filter(|it| rests && is_worth(it));
+        if moved.is_some() {
+            self.cores.moved = sight.now;
+            self.cores.moves += 1;
+        }
+        let plan = moved.unwrap_or(best);
+        let plan: Vec<Site> = plan.sites.iter().map(|it| map.sites[*it]).collect();
+        let is_new = |site: &&Site| !now.iter().any(|it| it.tag == site.tag);
+        let new: Vec<Site> = plan.iter().filter(is_new).copied().collect();
+        for site in &new {
+            self.appoint(sight, *site, acts);
+        }
+        self.dismiss_unless(sight.now, &plan, acts) || !new.is_empty()
+    }
+
+    /// The cores, this node first.
+    fn sites(&self) -> Vec<Site> {
+        let own = Site { tag: self.tag, place: self.place };
+        let others = self.core_children().map(|node| {
+            let place = self.place_of(&node).unwrap_or_default();
+            Site { tag: node.tag(), place }
+        });
+        [own].into_iter().chain(others).collect()
+    }
+
+    fn appoint(&mut self, sight: &Sight<'_>, site: Site, acts: &mut Vec<Act>) {
+        let has = |clusters: &[Cluster]| clusters.iter().any(|it| it.best == site.tag);
+        let Some(via) = self.children.iter().find(|(_, child)| has(&child.clusters)) else { return };
+        let (root, epoch) = self.root.claim();
+        self.cores.asked.insert(site.tag, (site.place, sight.now + CALL_TTL));
+        acts.push(Act::Appoint(*via.0, Appoint { root, epoch, tag: site.tag, addresses: Vec::new() }));
+    }
+
+    /// Lets cores go that have not been in any plan for a while; whether there was one.
+    fn dismiss_unless(&mut self, now: Time, plan: &[Site], acts: &mut Vec<Act>) -> bool {
+        let superfluous: Vec<NodeId> =
+            self.core_children().filter(|node| !plan.iter().any(|site| site.tag == node.tag())).collect();
+        self.cores.leaving.retain(|node, _| superfluous.contains(node));
+        // Others must have come first.
+        let came = |it: &&Site| it.tag == self.tag || self.core_children().any(|core| core.tag() == it.tag);
+        let complete = plan.iter().filter(came).count() * 4 >= plan.len() * 3;
+        let mut any = false;
+        for node in superfluous {
+            let since = *self.cores.leaving.entry(node).or_insert(now);
+            if complete && now.since(since) >= MOVES_FOR {
+                any = true;
+                self.dismiss(now, node, plan, acts);
+            }
+        }
+        if any {
+            self.on_cores_changed();
+        }
+        any
+    }
+
+    /// Makes a core a member like others, below another core.
+    fn dismiss(&mut self, now: Time, node: NodeId, plan: &[Site], acts: &mut Vec<Act>) {
+        self.cores.leaving.remove(&node);
+        self.dismissed.push(node);
+        let place = self.place_of(&node).unwrap_or_default();
+        let others = self.core_children().filter(|it| plan.iter().any(|site| site.tag == it.tag()));
+        let nearest = others.min_by_key(|it| (self.place_of(it).map(|at| at.to(&place)), *it));
+        if let Some(child) = self.children.get_mut(&node) {
+            (child.core, child.meshed) = (false, false);
+        }
+        if let Some(nearest) = nearest {
+            self.send_down(now, &node, nearest, acts);
+        }
+    }
+}
+
+/// Some sites, by their number; the first ones stay.
+#[derive(Debug, Clone)]
+struct Plan {
+    fixed: usize,
+    sites: Vec<usize>,
+}
+
+/// Members, and where cores are or could be.
+struct Map {
+    sites: Vec<Site>,
+    members: Vec<f64>,
+    /// From each site to each cluster, in seconds.
+    ways: Vec<Vec<f64>>,
+}
+
+impl Map {
+    /// Cores that there are come first.
+    fn new(clusters: &[Cluster], cores: &[Site]) -> Self {
+        let mut sites = cores.to_vec();
+        for it in clusters.iter().filter(|it| it.place.is_located()) {
+            if !cores.iter().any(|core| core.tag == it.best) {
+                sites.push(Site { tag: it.best, place: it.place });
+            }
+        }
+        let way = |site: &Site, to: &Cluster| {
+            // A core that does not know where it is counts for nobody.
+            if site.place.is_located() { site.place.to(&to.centre).as_secs_f64() } else { FAR }
+        };
+        let ways = sites.iter().map(|site| clusters.iter().map(|it| way(site, it)).collect()).collect();
+        Self { sites, members: clusters.iter().map(|it| f64::from(it.members)).collect(), ways }
+    }
+
+    fn all(&self) -> std::ops::Range<usize> {
+        0..self.sites.len()
+    }
+
+    /// From each cluster to the nearest of these.
+    fn nearest(&self, sites: impl Iterator<Item = usize>) -> Vec<f64> {
+        let mut nearest = vec![FAR; self.members.len()];
+        for site in sites {
+            for (nearest, way) in nearest.iter_mut().zip(&self.ways[site]) {
+                *nearest = nearest.min(*way);
+            }
+        }
+        nearest
+    }
+
+    /// All members' ways together, in seconds.
+    fn way(&self, plan: &Plan) -> f64 {
+        let nearest = self.nearest(plan.sites.iter().copied());
+        nearest.iter().zip(&self.members).map(|(way, members)| way * members).sum()
+    }
+
+    /// The site that shortens all ways most beside these, and how long they are then.
+    fn best_beside(&self, nearest: &[f64]) -> Option<(f64, usize)> {
+        let with = |site: usize| -> f64 {
+            let each = nearest.iter().zip(&self.ways[site]).zip(&self.members);
+            each.map(|((nearest, way), members)| nearest.min(*way) * members).sum()
+        };
+        self.all().map(|site| (with(site), site)).min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)))
+    }
+
+    /// Leaves out whoever is missed least until there are so many.
+    fn shrink(&self, plan: &mut Plan, most: usize) {
+        while plan.sites.len() > most.max(plan.fixed) {
+            let without = |out: usize| {
+                let mut rest = plan.clone();
+                rest.sites.remove(out);
+                self.way(&rest)
+            };
+            let least = (plan.fixed..plan.sites.len()).min_by(|a, b| without(*a).total_cmp(&without(*b)));
+            least.map(|out| plan.sites.remove(out));
+        }
+    }
+
+    /// Adds sites as long as that is worth it and there are not so many.
+    fn grow(&self, plan: &mut Plan, most: usize) {
+        for _ in plan.sites.len()..most {
+            let nearest = self.nearest(plan.sites.iter().copied());
+            let best = self.best_beside(&nearest);
+            let now = self.way(plan);
+            let Some((_, site)) = best.filter(|it| it.0 + self.least() < now * (1.0 - CORE_GAIN)) else {
+                return;
+            };
+            plan.sites.push(site);
+        }
+    }
+
+    /// One swapped for another as long as that gains.
+    fn moved(&self, plan: &Plan) -> Plan {
+        let mut plan = plan.clone();
+        // Each swap shortens the ways by some share: there are not many.
+        for _ in 0..plan.sites.len() * 2 {
+            let now = self.way(&plan);
+            let swaps = (plan.fixed..plan.sites.len()).filter_map(|out| {
+                let rest = plan.sites.iter().enumerate().filter(|(at, _)| *at != out).map(|(_, site)| *site);
+                let (way, site) = self.best_beside(&self.nearest(rest))?;
+                Some((way, out, site))
+            });
+            let best = swaps.min_by(|a, b| a.0.total_cmp(&b.0));
+            let Some((_, out, site)) = best.filter(|it| it.0 < now * (1.0 - CORE_GAIN)) else { break };
+            plan.sites[out] = site;
+        }
+        plan
+    }
+
+    /// Whether this is so much shorter that many should move.
+    fn is_worth(&self, way: f64, now: f64, moves: u32) -> bool {
+        let (first, factor, most) = MOVE_GAIN;
+        let gain = (first * factor.powi(moves.min(16) as i32)).min(most);
+        way + self.least() < now * (1.0 - gain)
+    }
+
+    fn least(&self) -> f64 {
+        self.members.iter().sum::<f64>() * LEAST_GAIN.as_secs_f64()
+    }
+}
+
+/// A way that is longer than any, in seconds.
+const FAR: f64 = 10.0;
