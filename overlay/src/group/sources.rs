@@ -174,7 +174,7 @@ impl Sources {
     /// The first life after this one that has begun, and what its opening says of the one before.
     pub(crate) fn begun_after(&self, (source, life): LifeId) -> Option<(Life, Option<LifeEnd>)> {
         let mut later = self.map.get(&source)?.lives.range((Bound::Excluded(life), Bound::Unbounded));
-        let (life, state) = later.find(|(_, it)| it.is_real())?;
+        let (life, state) = later.find(|(_, it)| it.has_begun())?;
         Some((*life, state.opening.as_ref().and_then(|it| it.previous)))
     }
 
@@ -304,6 +304,12 @@ impl Source {
 }
 
 impl LifeState {
+    /// Whether its first batch was here, was given up, or was before our time: it is known now, if
+    /// ever, where the life before it ended.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.held.next() > 0
+    }
+
     /// Whether a signed batch of it was here, or it is where we began.
     pub(crate) fn is_real(&self) -> bool {
         self.held.end() > 0

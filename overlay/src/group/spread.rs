@@ -123,7 +123,7 @@ impl Group {
             Ok(state) => state,
             Err(cap) => return self.overload(ctx, cap),
         };
-        let begins = !state.is_real() || id.seq == 0;
+        let begins = id.seq == 0;
         (state.only_named, state.moved) = (false, ctx.now);
         state.heard = state.heard.max(id.seq + 1);
         state.held.insert(id.seq);
@@ -441,6 +441,10 @@ impl Group {
             ctx.event(Event::Gap { group, source, life, from, to, lost: true });
             if dropped {
                 ctx.event(Event::Lagged { group, missed: to - from });
+            }
+            if from == 0 {
+                // With its opening, where the life before it ended.
+                self.close_lives_before(ctx, id, None);
             }
         }
         self.deliver(ctx, id.0);
