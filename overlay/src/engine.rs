@@ -496,7 +496,10 @@ impl Engine {
             let Some(state) = self.links.get_mut(link) else { continue };
             let node = state.node;
             let calm = if shared { 1 } else { UNSHARED_CALM };
-            let quiet = now.since(state.last_heard) >= self.config.ping_every * calm || state.is_unmeasured();
+            let every = self.config.ping_every * calm;
+            // One end pings in time, and the other has heard of it by when it would.
+            let patience = if self.identity.node() < node { every } else { every.mul_f64(1.5) };
+            let quiet = now.since(state.last_heard) >= patience || state.is_unmeasured();
             let quiet = quiet || state.questioned;
             // The next ping may have been put off when no group shared the link yet.
             let overdue = now.since(state.last_heard) >= self.config.ping_every * calm * 2;

@@ -33,6 +33,7 @@ impl Group {
                 self.flow.on_flow(ctx.now, from, flow.paused);
                 self.on_drained(ctx, &from);
             }
+            Frame::Listen(listen) => self.handle_listen(ctx, from, &listen),
             Frame::Summary(summary) => self.handle_summary(ctx, from, &summary),
             Frame::AckRequest(request) => self.handle_ack_request(ctx, from, &request),
             Frame::Acks(acks) => self.handle_acks(ctx, from, &acks),
@@ -69,6 +70,9 @@ impl Group {
                     self.maybe_hand_over(ctx);
                 }
             }
+            Frame::Pulse(pulse) => {
+                self.with_tree(ctx, |tree, sight, acts| tree.handle_pulse(sight, from, pulse.number, acts));
+            }
             Frame::Crown(crown) => {
                 self.with_tree(ctx, |tree, sight, acts| tree.handle_crown(sight, &from, &crown, acts));
             }
@@ -102,6 +106,7 @@ fn is_for_neighbours(frame: &Frame) -> bool {
     matches!(
         frame,
         Frame::Advert(_)
+            | Frame::Pulse(_)
             | Frame::Graft(_)
             | Frame::GraftReply(_)
             | Frame::Candidates(_)
@@ -111,6 +116,7 @@ fn is_for_neighbours(frame: &Frame) -> bool {
             | Frame::Mesh(_)
             | Frame::Frontier(_)
             | Frame::Flow(_)
+            | Frame::Listen(_)
             | Frame::Summary(_)
             | Frame::AckRequest(_)
             | Frame::Shuffle(_)

@@ -22,6 +22,10 @@ use crate::wire::record::{MemberRecord, Standing};
 /// 30 s a node; in a group of 20 that was cut in halves, one is built within seconds.
 const BRIDGE_EVERY: usize = 3;
 
+/// One in so many is Cyclon's exchange: the passive view is a reserve, and need not change faster.
+/// Guess.
+const EXCHANGE_EVERY: usize = 3;
+
 /// Stands in a baseline for "first": nothing of this life, or of those before it, is owed.
 const NOTHING: Seq = Seq::MAX;
 
@@ -287,6 +291,8 @@ impl Group {
         self.on_reached(ctx, &node);
         let new = self.views.add(ctx.now, node, near);
         self.near.forget(&node);
+        self.told.forget(&node);
+        self.lazy.on_change(ctx.now);
         if !new {
             // The other side began anew: what it was told before is void there.
             self.forget_neighbour(ctx, &node, true);
@@ -323,6 +329,9 @@ impl Group {
     fn forget_neighbour(&mut self, ctx: &mut Ctx<'_>, node: &NodeId, gone: bool) {
         self.repair.forget(node);
         self.flow.forget(node);
+        self.lazy.forget(node);
+        self.told.forget(node);
+        self.lazy.on_change(ctx.now);
         self.proofs.forget(node);
         self.references.remove(node);
         self.with_tree(ctx, |tree, sight, acts| tree.on_neighbour_lost(sight, node, gone, acts));
@@ -395,7 +404,8 @@ impl Group {
     /// that halves that were cut off find each other.
     fn shuffle(&mut self, ctx: &mut Ctx<'_>) {
         let active = self.views.active();
-        if let Some(partner) = ctx.rng.pick(&active).copied().filter(|_| self.roster.is_full()) {
+        let exchange = self.roster.is_full() && ctx.rng.below(EXCHANGE_EVERY) == 0;
+        if let Some(partner) = ctx.rng.pick(&active).copied().filter(|_| exchange) {
             let members = self.sample(ctx, &partner);
             ctx.send(&partner, &Frame::Shuffle(Records { members, suspicions: Vec::new() }));
         }

@@ -5,6 +5,7 @@
 //! a frame ([`inbound`]), a neighbour that comes or goes ([`join`], [`watch`]), a batch
 //! ([`spread`]), or time ([`Group::poll`]).
 
+mod adverts;
 mod cores;
 pub(crate) mod ctx;
 mod farewell;
@@ -12,6 +13,7 @@ mod flow;
 mod fork;
 mod inbound;
 mod join;
+mod lazy;
 mod membership;
 mod nearer;
 mod order;
@@ -43,11 +45,13 @@ use crate::wire::batch::LifeEnd;
 use crate::wire::frame::{Channel, Frame, Mesh, Records, Summary};
 use crate::wire::record::{MemberRecord, Standing};
 
+use adverts::Told;
 use cores::Pace;
 use ctx::Ctx;
 use farewell::Farewell;
 use flow::Flow;
 use fork::Proofs;
+use lazy::Lazy;
 use membership::detector::Detector;
 use membership::roster::Roster;
 use membership::views::Views;
@@ -94,6 +98,8 @@ pub(crate) struct Group {
     publisher: Publisher,
     receipts: Receipts,
     flow: Flow,
+    lazy: Lazy,
+    told: Told,
     /// A member that is to be a neighbour although the view is full.
     bridge: Option<NodeId>,
     /// A neighbour of which one link closed, while another is still open, and when.
@@ -156,6 +162,8 @@ impl Group {
             publisher: Publisher::new(last_life),
             receipts: Receipts::default(),
             flow: Flow::default(),
+            lazy: Lazy::default(),
+            told: Told::default(),
             bridge: None,
             half_gone: None,
             references: BTreeMap::new(),
@@ -273,18 +281,20 @@ impl Group {
 
     fn act(&mut self, ctx: &mut Ctx<'_>, act: Act) {
         match act {
-            Act::Advertise(advert) => ctx.send_all(&self.views.active(), &Frame::Advert(advert)),
-            Act::AdvertiseTo(nodes, advert) => ctx.send_all(&nodes, &Frame::Advert(advert)),
+            Act::Advertise(advert) => self.advertise(ctx, &self.views.active(), advert),
+            Act::AdvertiseTo(nodes, advert) => self.advertise(ctx, &nodes, advert),
             Act::Graft(node, graft) => ctx.send(&node, &Frame::Graft(graft)),
             Act::GraftReply(node, reply) => ctx.send(&node, &Frame::GraftReply(reply)),
             Act::Prune(node) => ctx.send(&node, &Frame::Prune(crate::wire::frame::Empty::default())),
             Act::Edge(node) => {
+                self.lazy.on_change(ctx.now);
                 self.tell_all(ctx, &node, crate::wire::frontier::Purpose::Tell);
                 self.maybe_ready(ctx);
                 self.maybe_make_batch(ctx);
             }
             Act::ParentChanged { from, to, reason } => {
                 self.near.on_moved(ctx.now, to.as_ref());
+                self.lazy.on_change(ctx.now);
                 self.repair.on_parent_speaks();
                 let tree = self.tree_id();
                 ctx.event(Event::ParentChanged { group: self.id, tree, from, to, reason });
@@ -313,6 +323,7 @@ impl Group {
         self.with_tree(ctx, |tree, sight, acts| tree.poll(sight, acts));
         self.maybe_ready(ctx);
         self.poll_near(ctx);
+        self.poll_lazy(ctx);
         self.poll_repair(ctx);
         self.poll_anti_entropy(ctx);
         self.poll_flow(ctx);
@@ -333,6 +344,7 @@ impl Group {
             self.repair.deadline(),
             Some(self.next_anti_entropy),
             self.flow.deadline(),
+            Some(self.lazy.deadline()),
             self.publisher.has_waiting().then_some(self.next_try),
             self.receipts.deadline(),
             (!self.news.is_empty()).then_some(self.next_news),

@@ -12,7 +12,7 @@ use crate::wire::frame::{Candidate, Candidates, Crown, Frame};
 
 /// Candidates told in one exchange: the best for the other, and others so that all come around.
 const BEST: usize = 4;
-const OTHERS: usize = 2;
+const OTHERS: usize = 1;
 /// A root by hearsay is sought if its way to all is that much shorter than a neighbour's. Guess.
 const MUCH_BETTER: f64 = 0.9;
 /// Addresses told of each: there are some for each transport and interface.
@@ -93,7 +93,12 @@ impl Group {
         let mut pool: Vec<(Offer, Vec<Address>, u32)> =
             first_hand.chain(known).filter(|(offer, ..)| offer.node != *node).collect();
         pool.sort_by_key(|(offer, ..)| (offer.delay + towards.to(&offer.place), offer.node));
-        let mut others = pool.split_off(BEST.min(pool.len()));
+        // Whoever is no nearer to the root than the other is already would be told in vain. A root
+        // looks for something else.
+        let placed = self.tree.delay_of(node).filter(|delay| !delay.is_zero());
+        let is_nearer = |offer: &Offer| placed.is_none_or(|it| offer.delay + towards.to(&offer.place) < it);
+        let nearer = pool.iter().take(BEST).take_while(|(offer, ..)| is_nearer(offer)).count();
+        let mut others = pool.split_off(nearer);
         ctx.rng.shuffle(&mut others);
         pool.extend(others.into_iter().take(OTHERS));
         let candidates = pool.into_iter().map(|(offer, addresses, age_s)| {

@@ -62,7 +62,8 @@ impl Group {
         let undefined: Vec<_> = std::mem::take(&mut self.undefined).into_iter().collect();
         let sources: BTreeSet<_> = news.iter().map(|id| id.0).collect();
         let mut to = self.views.active();
-        to.retain(|node| !undefined.is_empty() || !self.tree.is_edge(node) || sources.contains(node));
+        let wants = |node: &NodeId| self.lazy.has_listener(node) && !self.tree.is_edge(node);
+        to.retain(|node| !undefined.is_empty() || wants(node) || sources.contains(node));
         for chunk in news.chunks(MAX_ENTRIES) {
             let frame = self.frontier(chunk, &undefined, Purpose::News, false);
             ctx.send_all(&to, &frame);

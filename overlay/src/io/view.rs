@@ -61,7 +61,8 @@ pub struct TreeView {
     pub children: Vec<NodeId>,
     /// Hops from the root, as the parent reports them; 0 at the root.
     pub depth: usize,
-    /// Path latency from the root: the parent's report plus half our round trip to it.
+    /// Path latency from the core that this node hangs below, which is the root where there is one
+    /// core: the parent's report plus half our round trip to it; 0 at a core.
     pub delay: Duration,
     /// How old the parent's report is.
     pub age: Duration,

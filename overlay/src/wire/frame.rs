@@ -149,6 +149,14 @@ cbor_array! {
 }
 
 cbor_array! {
+    /// The sender's place is as it told last, but for the root's running number.
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct Pulse {
+        pub(crate) number: u64,
+    }
+}
+
+cbor_array! {
     /// Somebody who would take a child, as one member tells another.
     #[derive(Debug, Clone, PartialEq)]
     pub(crate) struct Candidate {
@@ -293,6 +301,14 @@ cbor_array! {
 }
 
 cbor_array! {
+    /// Asks for news of what the receiver holds, or for no more of them.
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct Listen {
+        pub(crate) on: bool,
+    }
+}
+
+cbor_array! {
     /// Anti-entropy: a hash over all frontiers, and one over the roster.
     #[derive(Debug, Clone, PartialEq)]
     pub(crate) struct Summary {
@@ -365,6 +381,7 @@ pub(crate) enum Frame {
     Appoint(Appoint),
     Cores(Cores),
     Mesh(Mesh),
+    Pulse(Pulse),
     Batch(Bytes),
     Frontier(Frontier),
     Pull(Pull),
@@ -374,6 +391,7 @@ pub(crate) enum Frame {
     AckRequest(AckRequest),
     Acks(Acks),
     Fork(Fork),
+    Listen(Listen),
     /// Of a later version.
     Unknown,
 }
@@ -409,8 +427,8 @@ kinds! {
     10 => Join, 11 => Welcome, 12 => Neighbour, 13 => NeighbourReply, 14 => Disconnect, 15 => ForwardJoin,
     16 => Shuffle, 17 => ShuffleReply, 18 => Records, 19 => RosterDigest, 20 => Probe, 21 => ProbeReply,
     30 => Advert, 31 => Graft, 32 => GraftReply, 33 => Prune, 34 => Candidates, 35 => Crown,
-    36 => Appoint, 37 => Cores, 38 => Mesh,
-    41 => Frontier, 42 => Pull, 43 => PullEnd, 44 => Flow, 45 => Summary, 46 => AckRequest, 47 => Acks, 48 => Fork,
+    36 => Appoint, 37 => Cores, 38 => Mesh, 39 => Pulse,
+    41 => Frontier, 42 => Pull, 43 => PullEnd, 44 => Flow, 45 => Summary, 46 => AckRequest, 47 => Acks, 48 => Fork, 49 => Listen,
 }
 
 /// A batch goes into its frame with a few bytes before it.

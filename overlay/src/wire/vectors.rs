@@ -195,6 +195,7 @@ impl World {
         add("Appoint", 1, Frame::Appoint(appoint));
         add("Cores", 1, Frame::Cores(Cores { root, epoch: 1, cores: vec![(root, addresses)] }));
         add("Mesh", 1, Frame::Mesh(Mesh { on: true }));
+        add("Pulse", 1, Frame::Pulse(Pulse { number: 43 }));
         add("Prune", 1, Frame::Prune(Empty::default()));
     }
 
@@ -221,6 +222,7 @@ impl World {
         add("AckRequest", 1, Frame::AckRequest(AckRequest { source, life: LIFE, next: 2, round: 1 }));
         add("Acks", 1, Frame::Acks(Acks { acks: vec![ack] }));
         add("Fork", 1, Frame::Fork(fork));
+        add("Listen", 1, Frame::Listen(Listen { on: true }));
     }
 
     /// Every vector by name, as it is printed.
@@ -332,7 +334,7 @@ fn what_the_page_prints_reads_back() {
 fn every_frame_of_the_page_is_known() {
     let page = printed();
     let frames: Vec<_> = page.iter().filter(|(name, _)| name.starts_with("frame ")).collect();
-    assert_eq!(frames.len(), 34, "one of each kind");
+    assert_eq!(frames.len(), 36, "one of each kind");
     for (name, text) in frames {
         let (channel, frame) = frame::decode(&Bytes::from(unhex(text))).expect("decodes");
         let kind = format!("{frame:?}");

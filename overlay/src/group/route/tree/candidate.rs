@@ -124,7 +124,7 @@ impl Tree {
     }
 
     /// Ranked backups whose paths avoid the parent.
-    pub(super) fn backups(&self, sight: &Sight<'_>) -> Vec<NodeId> {
+    pub(crate) fn backups(&self, sight: &Sight<'_>) -> Vec<NodeId> {
         let avoid = self.parent.map(|it| it.tag());
         let avoids = |node: &NodeId| {
             let path = self.heard.get(node).map(|it| &it.advert.path);
@@ -179,6 +179,12 @@ impl Tree {
     /// Where neighbours said they are.
     pub(crate) fn places(&self) -> impl Iterator<Item = (NodeId, Place)> {
         self.heard.iter().map(|(node, heard)| (*node, heard.advert.place))
+    }
+
+    /// How far from its root a neighbour said it is, if it leads to one.
+    pub(crate) fn delay_of(&self, node: &NodeId) -> Option<Duration> {
+        let advert = &self.heard.get(node)?.advert;
+        (advert.delay_us != u64::MAX).then(|| Duration::from_micros(advert.delay_us))
     }
 
     /// Where a neighbour said it is.

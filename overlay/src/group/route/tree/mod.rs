@@ -349,6 +349,14 @@ impl Tree {
         self.reconsider(sight, acts);
     }
 
+    /// A neighbour's place is as it told last, and the root counts on.
+    pub(crate) fn handle_pulse(&mut self, sight: &Sight<'_>, from: NodeId, number: u64, acts: &mut Vec<Act>) {
+        if let Some(heard) = self.heard.get(&from) {
+            let advert = Advert { number, ..heard.advert.clone() };
+            self.handle_advert(sight, from, advert, acts);
+        }
+    }
+
     /// The root wants us in its place.
     pub(crate) fn handle_crown(
         &mut self,
