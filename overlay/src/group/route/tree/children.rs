@@ -140,14 +140,14 @@ impl Tree {
         if crossing {
             self.grafting = None;
         }
+        let size = graft.size.clamp(1, MAX_SIZE);
         let before = self.children.get(&from);
         let was_core = before.is_some_and(|child| child.core);
         let clusters = if graft.clusters.is_empty() {
             before.map(|child| child.clusters.clone()).unwrap_or_default()
         } else {
-            sketch::merge(graft.clusters.iter().cloned())
+            sketch::believe(&graft.clusters, size)
         };
-        let size = graft.size.clamp(1, MAX_SIZE);
         let meshed = core && graft.meshed;
         let child = Child { heard: sight.now, size, clusters, core, meshed, leaving: false };
         self.children.insert(from, child);

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::{Act, CHILD_TTL, GRAFT_RENEWAL, POISON_AFTER, Sight, Tree};
 use crate::coordinate::Place;
+use crate::group::nearer::ADDRESSES;
 use crate::id::{Address, NodeId};
 use crate::io::ParentReason;
 use crate::time::{Time, soonest};
@@ -141,7 +142,8 @@ impl Tree {
         }
         if appoint.tag == self.tag {
             self.cores.called = Some(sight.now + CALL_TTL);
-            acts.push(Act::MeetAt(appoint.root, appoint.addresses));
+            let addresses = appoint.addresses.into_iter().take(ADDRESSES).collect();
+            acts.push(Act::MeetAt(appoint.root, addresses));
             self.reconsider(sight, acts);
             return;
         }
@@ -164,7 +166,8 @@ impl Tree {
             return;
         }
         let most = sight.config.max_cores * 2;
-        self.cores.all = told.cores.iter().take(most).cloned().collect();
+        let few = |(node, at): &(NodeId, Vec<Address>)| (*node, at.iter().take(ADDRESSES).cloned().collect());
+        self.cores.all = told.cores.iter().take(most).map(few).collect();
         if self.cores.all.remove(&self.me).is_none() {
             self.resign(acts);
             return;

@@ -26,6 +26,12 @@ pub(super) fn merge(all: impl Iterator<Item = Cluster>) -> Vec<Cluster> {
     few
 }
 
+/// What a child told, as far as it can be: so many members in all, in so many clusters.
+pub(super) fn believe(told: &[Cluster], members: u32) -> Vec<Cluster> {
+    let some = told.iter().take(MAX_CLUSTERS).cloned();
+    merge(some.map(|it| Cluster { members: it.members.clamp(1, members), ..it }))
+}
+
 /// Makes one of the two that are the least loss: near each other, and one of them small.
 fn merge_nearest(clusters: &mut Vec<Cluster>) {
     let loss = |a: &Cluster, b: &Cluster| a.centre.flat(&b.centre) * f64::from(a.members.min(b.members));
@@ -85,6 +91,13 @@ mod tests {
         let mut lost = at(10, 1);
         lost.place.error = 90;
         assert_eq!(merged(&lost, &at(14, 2)).best, 2);
+    }
+
+    #[test]
+    fn no_child_tells_of_more_than_can_be() {
+        let told: Vec<_> = (0..5_000).map(|it| Cluster { members: u32::MAX, ..at(it, it as u64) }).collect();
+        let few = believe(&told, 7);
+        assert!(few.len() <= MAX_CLUSTERS && few.iter().all(|it| (1..=7).contains(&it.members)));
     }
 
     #[test]
