@@ -60,7 +60,8 @@ pub struct Config {
     pub passive_view: usize,
     /// Hops of a join's random walk. HyParView's ARWL = 6.
     pub walk_length: u8,
-    /// Between Cyclon shuffles. Guess; jittered by 20 %.
+    /// Between looks at others than the neighbours: a third are Cyclon shuffles, a third build a
+    /// bridge. Guess; jittered by 20 %.
     pub shuffle_every: Duration,
     /// Entries offered in a shuffle. HyParView: k_a = 3 active + k_p = 4 passive, and itself.
     pub shuffle_size: usize,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Group;
 use super::ctx::Ctx;
-use super::nearer::ADDRESSES;
+use super::route::ADDRESSES;
 use super::route::tree::Sight;
 use crate::descriptor::Route;
 use crate::id::NodeId;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::ctx::Ctx;
+use super::route::ADDRESSES;
 use super::route::tree::{Offer, Sight, is_great};
 use super::{Group, Phase};
 use crate::coordinate::Place;
@@ -15,8 +16,6 @@ const BEST: usize = 4;
 const OTHERS: usize = 1;
 /// A root by hearsay is sought if its way to all is that much shorter than a neighbour's. Guess.
 const MUCH_BETTER: f64 = 0.9;
-/// Addresses told of each: there are some for each transport and interface.
-pub(super) const ADDRESSES: usize = 2;
 
 impl Group {
     /// A neighbour has said where it is: this node finds its own place among all of them.

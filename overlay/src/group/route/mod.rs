@@ -2,3 +2,6 @@
 
 pub(crate) mod near;
 pub(crate) mod tree;
+
+/// Addresses told of a node: there are some for each transport and interface.
+pub(crate) const ADDRESSES: usize = 2;

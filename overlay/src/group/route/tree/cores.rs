@@ -8,9 +8,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::super::ADDRESSES;
 use super::{Act, CHILD_TTL, GRAFT_RENEWAL, POISON_AFTER, Sight, Tree};
 use crate::coordinate::Place;
-use crate::group::nearer::ADDRESSES;
 use crate::id::{Address, NodeId};
 use crate::io::ParentReason;
 use crate::time::{Time, soonest};
@@ -93,7 +93,8 @@ impl Tree {
     /// Other cores that are fed by this one.
     pub(super) fn mesh(&self) -> impl Iterator<Item = NodeId> + '_ {
         let mesh = self.cores.mesh.keys().copied();
-        mesh.filter(|it| self.is_meshed() && !self.children.contains_key(it))
+        // Neither above nor below: those are fed as such.
+        mesh.filter(|it| self.is_meshed() && self.parent != Some(*it) && !self.children.contains_key(it))
     }
 
     /// Whom a batch goes to that came from there; by the tree unless `pulled`.
@@ -165,13 +166,16 @@ impl Tree {
         if !self.root.is(from) || !self.root.matches(&told.root, told.epoch) {
             return;
         }
-        let most = sight.config.max_cores * 2;
+        // The root is on the list, too.
+        let most = sight.config.max_cores * 2 + 1;
         let few = |(node, at): &(NodeId, Vec<Address>)| (*node, at.iter().take(ADDRESSES).cloned().collect());
         self.cores.all = told.cores.iter().take(most).map(few).collect();
         if self.cores.all.remove(&self.me).is_none() {
             self.resign(acts);
             return;
         }
+        let all = &self.cores.all;
+        self.cores.mesh.retain(|node, _| all.contains_key(node));
         if !self.cores.is_core {
             (self.cores.is_core, self.cores.meshed) = (true, false);
             self.cores.mesh_by = sight.now + MESH_TIMEOUT;
@@ -281,10 +285,10 @@ impl Tree {
 
     /// Whether this one may be a core under us.
     pub(super) fn takes_core(&self, sight: &Sight<'_>, node: &NodeId) -> bool {
-        self.root.is(&self.me)
-            && (self.cores.asked.contains_key(&node.tag())
-                || self.children.get(node).is_some_and(|child| child.core))
-            && self.core_children().count() < sight.config.max_cores * 2
+        let is_core = self.children.get(node).is_some_and(|child| child.core);
+        let asked = self.cores.asked.contains_key(&node.tag());
+        let room = self.core_children().count() < sight.config.max_cores * 2;
+        self.root.is(&self.me) && (is_core || (asked && room))
     }
 
     pub(super) fn core_children(&self) -> impl Iterator<Item = NodeId> {

@@ -82,7 +82,7 @@ impl Tree {
         map.grow(&mut best, most);
         let rests = self.cores.asked.is_empty() && sight.now.since(self.cores.moved) >= MOVES_FOR;
         let is_worth = |it: &Plan| map.is_worth(map.way(it), map.way(&best), self.cores.moves);
-        let moved = Some(map.moved(&best)).filter(|it| rests && is_worth(it));
+        let moved = rests.then(|| map.moved(&best)).filter(is_worth);
         if moved.is_some() {
             self.cores.moved = sight.now;
             self.cores.moves += 1;
