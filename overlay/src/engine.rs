@@ -16,6 +16,7 @@ use crate::identity::Identity;
 use crate::io::{
     CloseReason, CollectionView, Event, GroupView, Input, Lane, Output, PublishError, TrafficView, TreeView,
 };
+use crate::joined::Joined;
 use crate::links::{Links, tag};
 use crate::out::Out;
 use crate::rng::Rng;
@@ -99,7 +100,7 @@ pub struct Engine {
     /// Nodes whose links stay although no group needs them.
     kept: BTreeSet<NodeId>,
     dialer: Dialer,
-    groups: BTreeMap<GroupId, Box<(Group, TrafficView)>>,
+    groups: BTreeMap<GroupId, Box<Joined>>,
     next_channel: Channel,
     next_token: u64,
     tokens: BTreeMap<Token, GroupId>,
@@ -208,7 +209,7 @@ impl Engine {
 
     /// When to call [`Engine::handle`] with [`Input::Tick`] if nothing else happens.
     pub fn deadline(&self) -> Option<Time> {
-        let groups = self.groups.values().map(|it| it.0.deadline(&self.config));
+        let groups = self.groups.values().map(|it| it.deadline(&self.config));
         let housekeeping =
             (self.links.len() > 0 || !self.groups.is_empty()).then_some(self.next_housekeeping);
         soonest(groups.chain([housekeeping]))
@@ -216,7 +217,7 @@ impl Engine {
 
     /// How many more payload bytes the group takes before [`Input::Publish`] is refused.
     pub fn publish_room(&self, group: GroupId) -> usize {
-        self.groups.get(&group).map_or(0, |it| it.0.publish_room(&self.config))
+        self.groups.get(&group).map_or(0, |it| it.group.publish_room(&self.config))
     }
 
     /// The groups this node is in.
@@ -226,13 +227,13 @@ impl Engine {
 
     /// One group, as this node sees it.
     pub fn group(&self, now: Time, group: GroupId) -> Option<GroupView> {
-        let (group, traffic) = &**self.groups.get(&group)?;
-        Some(group.view(now, &self.links, &self.config, *traffic))
+        let joined = self.groups.get(&group)?;
+        Some(joined.group.view(now, &self.links, &self.config, joined.traffic))
     }
 
     /// This node's places in the group's trees.
     pub fn trees(&self, now: Time, group: GroupId) -> Vec<TreeView> {
-        self.groups.get(&group).map(|it| it.0.trees(now, &self.links, &self.config)).unwrap_or_default()
+        self.groups.get(&group).map(|it| it.group.trees(now, &self.links, &self.config)).unwrap_or_default()
     }
 
     /// Round trip to a linked node, measured by pings.
@@ -242,12 +243,12 @@ impl Engine {
 
     /// How many neighbours this node has in a group it is in.
     pub fn neighbours(&self, group: GroupId) -> Option<usize> {
-        self.groups.get(&group).map(|it| it.0.neighbours())
+        self.groups.get(&group).map(|it| it.group.neighbours())
     }
 
     /// Whether a node is known to be in a group with us, in touch or not.
     pub fn is_member(&self, group: GroupId, node: NodeId) -> bool {
-        self.groups.get(&group).is_some_and(|it| it.0.is_member(&node))
+        self.groups.get(&group).is_some_and(|it| it.group.is_member(&node))
     }
 
     /// How full every bounded collection is.
@@ -260,7 +261,7 @@ impl Engine {
             own("engine/kept", self.kept.len(), self.config.max_links),
             own("engine/max_candidates", self.dialer.len(), self.config.max_candidates),
         ];
-        all.extend(self.groups.values().flat_map(|it| it.0.collections(&self.config)));
+        all.extend(self.groups.values().flat_map(|it| it.group.collections(&self.config)));
         all
     }
 
@@ -333,7 +334,7 @@ impl Engine {
     /// Finds a group among what peers told, and brings it its new neighbours.
     fn recognise(&mut self, now: Time, group: GroupId, out: &mut Out) {
         let Some(joined) = self.groups.get(&group) else { return };
-        let admits = |node: &NodeId| joined.0.admits(node);
+        let admits = |node: &NodeId| joined.group.admits(node);
         for node in self.links.recognise(&self.identity.node(), &group, admits) {
             self.links.touch(now, &node);
             self.with_group(now, group, out, |group, ctx| group.on_shared(ctx, node));
@@ -352,8 +353,8 @@ impl Engine {
         self.links.question_siblings(now, &node, link);
         self.next_housekeeping = self.next_housekeeping.min(now);
         self.send_on(now, link, &Frame::Hello(Hello { version: VERSION }), out);
-        let open = self.groups.iter().filter(|(_, it)| it.0.admits(&node));
-        let open: Vec<_> = open.map(|(id, it)| (it.0.channel(), *id)).collect();
+        let open = self.groups.iter().filter(|(_, it)| it.group.admits(&node));
+        let open: Vec<_> = open.map(|(id, it)| (it.group.channel(), *id)).collect();
         self.send_channels(now, link, node, &open, out);
     }
 
@@ -378,8 +379,12 @@ impl Engine {
 
     fn handle_drained(&mut self, now: Time, link: LinkId, lane: Lane, bytes: usize, out: &mut Out) {
         let Some(node) = self.links.drained(now, link, lane, bytes) else { return };
-        if self.links.to(&node) == Some(link) {
-            self.each_group(now, out, |group, ctx| group.on_drained(ctx, &node));
+        if self.links.to(&node) != Some(link) {
+            return;
+        }
+        let awaiting = self.groups.iter().filter(|(_, it)| it.group.awaits_drain()).map(|(id, _)| *id);
+        for id in awaiting.collect::<Vec<_>>() {
+            self.with_group(now, id, out, |group, ctx| group.on_drained(ctx, &node));
         }
     }
 
@@ -388,7 +393,7 @@ impl Engine {
             return;
         }
         self.dialer.discovered(node, addresses, &self.config);
-        if self.groups.values().any(|it| it.0.wants_contacts(&self.config)) {
+        if self.groups.values().any(|it| it.group.wants_contacts(&self.config)) {
             self.dialer.dial_found(now, &self.config, &self.links, out);
         }
     }
@@ -414,10 +419,10 @@ impl Engine {
         let entry = Entry { descriptor, channel, nick, addresses, last_life };
         let mut traffic = TrafficView::default();
         let group = Group::new(&mut self.lend(now, id, channel, &mut traffic, out), entry);
-        self.groups.insert(id, Box::new((group, traffic)));
+        self.groups.insert(id, Box::new(Joined::new(group, traffic)));
         for link in self.links.ids() {
             let node = self.links.get(link).expect("listed").node;
-            if self.groups.get(&id).is_some_and(|it| it.0.admits(&node)) {
+            if self.groups.get(&id).is_some_and(|it| it.group.admits(&node)) {
                 self.send_channels(now, link, node, &[(channel, id)], out);
             }
         }
@@ -456,8 +461,8 @@ impl Engine {
 
     /// What is due by now, in all groups and for all links.
     fn poll(&mut self, now: Time, out: &mut Out) {
-        let due = |group: &Group| group.deadline(&self.config).is_some_and(|at| at <= now);
-        let due: Vec<_> = self.groups.iter().filter(|(_, it)| due(&it.0)).map(|(id, _)| *id).collect();
+        let due = |joined: &Joined| joined.deadline(&self.config).is_some_and(|at| at <= now);
+        let due: Vec<_> = self.groups.iter().filter(|(_, it)| due(it)).map(|(id, _)| *id).collect();
         for id in due {
             self.with_group(now, id, out, |group, ctx| group.poll(ctx));
         }
@@ -466,7 +471,7 @@ impl Engine {
             self.next_housekeeping = now + HOUSEKEEPING;
             self.keep_links(now, out);
             self.dialer.dial_lost(now, &self.config, &self.links, out);
-            if self.groups.values().any(|it| it.0.wants_contacts(&self.config)) {
+            if self.groups.values().any(|it| it.group.wants_contacts(&self.config)) {
                 self.dialer.dial_found(now, &self.config, &self.links, out);
             }
         }
@@ -474,11 +479,11 @@ impl Engine {
 
     /// Takes out groups that have said goodbye.
     fn reap(&mut self, now: Time, out: &mut Out) {
-        let gone: Vec<_> = self.groups.iter().filter(|(_, it)| it.0.is_gone()).map(|(id, _)| *id).collect();
+        let gone: Vec<_> = self.groups.iter().filter(|(_, it)| it.group.is_gone()).map(|(id, _)| *id).collect();
         for id in &gone {
             let gone = self.groups.remove(id).expect("listed");
             self.links.forget_group(id);
-            let frame = Frame::Channels(Channels { open: Vec::new(), close: vec![gone.0.channel()] });
+            let frame = Frame::Channels(Channels { open: Vec::new(), close: vec![gone.group.channel()] });
             for link in self.links.ids() {
                 self.send_on(now, link, &frame, out);
             }
@@ -572,9 +577,9 @@ impl Engine {
     ) -> Option<R> {
         // Taken out while it works, so that it can be lent all the rest.
         let mut joined = self.groups.remove(&id)?;
-        let (group, traffic) = &mut *joined;
-        let channel = group.channel();
-        let result = ask(group, &mut self.lend(now, id, channel, traffic, out));
+        joined.touch();
+        let channel = joined.group.channel();
+        let result = ask(&mut joined.group, &mut self.lend(now, id, channel, &mut joined.traffic, out));
         self.groups.insert(id, joined);
         Some(result)
     }

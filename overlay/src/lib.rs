@@ -17,6 +17,7 @@ mod group;
 mod id;
 mod identity;
 pub mod io;
+mod joined;
 mod links;
 mod out;
 mod rng;

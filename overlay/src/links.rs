@@ -47,8 +47,10 @@ pub(crate) struct Link {
     awaited: BTreeSet<Time>,
     /// Smoothed round trip (RFC 6298 §2: 7/8 old, 1/8 new): for timeouts.
     rtt: Option<Duration>,
-    /// The latest round trips and when they were measured: for distances.
+    /// The latest round trips and when they were measured…
     samples: VecDeque<(Time, Duration)>,
+    /// …and what follows from them.
+    measured: Measured,
     /// When any group last needed it.
     pub(crate) last_needed: Time,
     queued: [usize; 2],
@@ -65,9 +67,30 @@ impl Link {
     }
 }
 
+/// What round trips of late say.
+#[derive(Debug, Clone, Copy, Default)]
+struct Measured {
+    /// The shortest.
+    distance: Option<Duration>,
+    /// Mean deviation.
+    jitter: Duration,
+}
+
+impl Measured {
+    fn of(samples: &VecDeque<(Time, Duration)>) -> Self {
+        let Some(distance) = samples.iter().map(|it| it.1).min() else { return Self::default() };
+        let count = u32::try_from(samples.len()).expect("few");
+        let mean = samples.iter().map(|it| it.1).sum::<Duration>() / count;
+        let jitter = samples.iter().map(|it| it.1.abs_diff(mean)).sum::<Duration>() / count;
+        Self { distance: Some(distance), jitter }
+    }
+}
+
 /// All links, by number and by node.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
+    /// Bytes waiting in the driver on all of them.
+    queued: usize,
     by_id: BTreeMap<LinkId, Link>,
     by_node: BTreeMap<NodeId, Vec<LinkId>>,
 }
@@ -88,6 +111,7 @@ impl Links {
             awaited: BTreeSet::new(),
             rtt: self.rtt(&node),
             samples: self.used(&node).map(|it| it.samples.clone()).unwrap_or_default(),
+            measured: self.used(&node).map(|it| it.measured).unwrap_or_default(),
             last_needed: now,
             queued: [0; 2],
             moved: now,
@@ -100,7 +124,9 @@ impl Links {
 
     /// Forgets a link and names its node.
     pub(crate) fn remove(&mut self, link: LinkId) -> Option<NodeId> {
-        let node = self.by_id.remove(&link)?.node;
+        let gone = self.by_id.remove(&link)?;
+        self.queued -= gone.queued.iter().sum::<usize>();
+        let node = gone.node;
         let siblings = self.by_node.get_mut(&node).expect("every link is listed by node");
         siblings.retain(|it| *it != link);
         if siblings.is_empty() {
@@ -163,22 +189,19 @@ impl Links {
         while link.samples.len() > SAMPLES || link.samples.front().is_some_and(old) {
             link.samples.pop_front();
         }
+        link.measured = Measured::of(&link.samples);
         link.awaited.remove(&(now - sample))
     }
 
     /// How far a node is: the shortest round trip of late. What is longer waited somewhere, in a
     /// queue or for a processor (cf. BBR's RTprop, Cardwell et al. 2016).
     pub(crate) fn distance(&self, node: &NodeId) -> Option<Duration> {
-        self.used(node)?.samples.iter().map(|it| it.1).min()
+        self.used(node)?.measured.distance
     }
 
     /// How much round trips to a node differ: mean deviation of late.
     pub(crate) fn jitter(&self, node: &NodeId) -> Duration {
-        let samples = self.used(node).map(|it| &it.samples);
-        let Some(samples) = samples.filter(|it| !it.is_empty()) else { return Duration::ZERO };
-        let count = u32::try_from(samples.len()).expect("few");
-        let mean = samples.iter().map(|it| it.1).sum::<Duration>() / count;
-        samples.iter().map(|it| it.1.abs_diff(mean)).sum::<Duration>() / count
+        self.used(node).map_or(Duration::ZERO, |it| it.measured.jitter)
     }
 
     /// Whether this link is dead, as it seems: it did not answer for `patience`, and the node
@@ -238,17 +261,25 @@ impl Links {
             state.moved = now;
         }
         state.queued[lane as usize] += frame.len();
+        self.queued += frame.len();
         out.push(Output::Send { link, lane, frame });
         true
     }
 
-    /// Takes note that bytes have left; names the node if its link was full before.
+    /// Takes note that bytes have left; names the node.
     pub(crate) fn drained(&mut self, now: Time, link: LinkId, lane: Lane, bytes: usize) -> Option<NodeId> {
         let state = self.by_id.get_mut(&link)?;
         let queued = &mut state.queued[lane as usize];
-        *queued = queued.saturating_sub(bytes);
+        let left = bytes.min(*queued);
+        *queued -= left;
+        self.queued -= left;
         state.moved = now;
         Some(state.node)
+    }
+
+    /// Bytes waiting in the driver for all nodes.
+    pub(crate) fn queued_in_all(&self) -> usize {
+        self.queued
     }
 
     /// Bytes waiting in the driver for this node.
@@ -286,6 +317,9 @@ impl Links {
     ) -> Vec<NodeId> {
         let mut found = Vec::new();
         for link in self.by_id.values_mut().filter(|link| admits(&link.node)) {
+            if link.channels.values().all(|(_, known)| known.is_some()) {
+                continue;
+            }
             let wanted = tag(group, &link.node, me);
             for (told, known) in link.channels.values_mut() {
                 if known.is_none() && *told == wanted {

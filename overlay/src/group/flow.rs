@@ -58,6 +58,17 @@ impl Flow {
         self.peers.remove(node);
     }
 
+    /// Nobody lags, and nobody was asked to pause or asked us.
+    pub(crate) fn is_calm(&self) -> bool {
+        let calm = |it: &Peer| {
+            it.skipped.is_empty()
+                && it.behind.is_empty()
+                && it.paused_until.is_none()
+                && it.told_pause.is_none()
+        };
+        self.peers.values().all(calm)
+    }
+
     /// Whether a batch may be pushed to this neighbour now.
     pub(crate) fn can_push(&self, node: &NodeId, links: &Links, config: &Config) -> bool {
         let free = links.queued(node, Lane::Live) < config.link_high_water;

@@ -230,7 +230,7 @@ impl Group {
 
     pub(super) fn handle_neighbour(&mut self, ctx: &mut Ctx<'_>, from: NodeId, ask: &Neighbour) {
         let fresh = matches!(self.phase, Phase::Fresh);
-        let edges = self.tree.bonds().len();
+        let edges = self.tree.bonds_len();
         let near = ask.near && self.views.has_room_near(ctx.now, &self.tree.bonds(), ctx.config);
         let room = ask.high || near || self.views.has_room(edges, ctx.config) || self.views.is_active(&from);
         let accepted = self.takes(ctx, &from, &ask.record) && room && !fresh;
@@ -279,7 +279,7 @@ impl Group {
                 let walk = ForwardJoin { record: walk.record.clone(), ttl: ttl - 1 };
                 ctx.send(&next, &Frame::ForwardJoin(walk));
             }
-            None if self.views.has_room(self.tree.bonds().len(), ctx.config) => {
+            None if self.views.has_room(self.tree.bonds_len(), ctx.config) => {
                 ctx.dial(joiner, &addresses);
             }
             None => {}
@@ -345,7 +345,7 @@ impl Group {
 
     /// Whether neighbours are wanted beside those in the tree.
     pub(super) fn wants_more(&self, config: &crate::config::Config) -> bool {
-        self.views.missing(self.tree.bonds().len(), config) > 0
+        self.views.missing(self.tree.bonds_len(), config) > 0
     }
 
     /// The record of a neighbour, or of another that is known to all.
@@ -371,7 +371,7 @@ impl Group {
     }
 
     fn fill(&mut self, ctx: &mut Ctx<'_>) {
-        let missing = self.views.missing(self.tree.bonds().len(), ctx.config);
+        let missing = self.views.missing(self.tree.bonds_len(), ctx.config);
         let mut room = missing.saturating_sub(self.views.requests_len(ctx.now));
         let mut candidates = self.candidates();
         ctx.rng.shuffle(&mut candidates);

@@ -337,7 +337,7 @@ impl Group {
     pub(crate) fn deadline(&self, config: &crate::config::Config) -> Option<Time> {
         let going = matches!(self.phase, Phase::Going(_));
         soonest([
-            self.views.deadline(self.tree.bonds().len(), config).filter(|_| !going),
+            self.views.deadline(self.tree.bonds_len(), config).filter(|_| !going),
             self.near.deadline().filter(|_| !going),
             self.detector.deadline(),
             self.tree.deadline(),

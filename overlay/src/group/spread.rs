@@ -512,7 +512,15 @@ impl Group {
         self.ask_for_pauses(ctx);
     }
 
+    /// Whether it matters here that a queue is shorter.
+    pub(crate) fn awaits_drain(&self) -> bool {
+        !self.flow.is_calm() || self.publisher.has_waiting()
+    }
+
     fn ask_for_pauses(&mut self, ctx: &mut Ctx<'_>) {
+        if self.flow.is_calm() && ctx.links.queued_in_all() < ctx.config.link_low_water {
+            return;
+        }
         let edges = self.tree.weights();
         for (node, paused) in self.flow.poll(ctx.now, &edges, ctx.links, ctx.config) {
             ctx.send(&node, &Frame::Flow(crate::wire::frame::Flow { paused }));

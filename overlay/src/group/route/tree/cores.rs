@@ -114,11 +114,24 @@ impl Tree {
 
     /// Tree neighbours, and those that are to be: links to keep.
     pub(crate) fn bonds(&self) -> Vec<NodeId> {
-        let mut bonds = self.edges();
-        let wanted = self.heard.keys().filter(|it| self.wants(it) && !bonds.contains(it)).copied();
-        let wanted: Vec<_> = wanted.collect();
-        bonds.extend(wanted);
-        bonds
+        self.edges().into_iter().chain(self.wanted()).collect()
+    }
+
+    /// How many there are of them.
+    pub(crate) fn bonds_len(&self) -> usize {
+        let edges = usize::from(self.parent.is_some()) + self.children.len() + self.mesh().count();
+        edges + self.wanted().count()
+    }
+
+    /// Neighbours that are to be tree neighbours.
+    fn wanted(&self) -> impl Iterator<Item = NodeId> + '_ {
+        let involved = self.is_core() || self.cores.called.is_some();
+        let is_edge = |node: &NodeId| {
+            let fed = self.is_meshed() && self.is_in_mesh(node);
+            fed || self.parent.as_ref() == Some(node) || self.children.contains_key(node)
+        };
+        let others = self.heard.keys().filter(move |it| involved && !is_edge(it));
+        others.filter(|it| self.wants(it)).copied()
     }
 
     /// This node publishes so much that it should be a core, or no longer.
