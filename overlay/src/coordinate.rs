@@ -20,6 +20,9 @@ const NEAR: f64 = 5.0;
 /// What a peer may claim, in milliseconds: nothing on Earth is farther.
 const FARTHEST: f64 = 2_000.0;
 
+/// What is no news of a place: half milliseconds on each axis, and percent of its error.
+const SMALL_STEP: u32 = 4;
+
 cbor_array! {
     /// A coordinate as it is told: half milliseconds, the error in percent.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,6 +36,9 @@ cbor_array! {
 }
 
 impl Place {
+    /// Of a node of which nothing is known.
+    pub(crate) const UNKNOWN: Self = Self { x: 0, y: 0, z: 0, height: 2, error: 100 };
+
     /// Whether its node has an idea where it is.
     pub(crate) fn is_located(&self) -> bool {
         self.error <= 50
@@ -41,6 +47,14 @@ impl Place {
     /// Whether more measurements would not change it much. Guess.
     pub(crate) fn is_precise(&self) -> bool {
         self.error <= 12
+    }
+
+    /// Whether the other says nothing new.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        let axes = [(self.x, other.x), (self.y, other.y), (self.z, other.z)];
+        axes.iter().all(|(a, b)| a.abs_diff(*b) <= SMALL_STEP)
+            && self.height.abs_diff(other.height) <= SMALL_STEP
+            && self.error.abs_diff(other.error) <= SMALL_STEP
     }
 
     /// How far apart two places are, in milliseconds, without the ways to the network of either.

@@ -11,8 +11,10 @@ use crate::out::Out;
 use crate::rng::Rng;
 use crate::time::Time;
 
-/// Dials under way at once that nobody asked for by name.
+/// Dials under way at once that nobody asked for by name, and links that are so new that it has not
+/// shown what they are good for.
 const MAX_SPECULATIVE: usize = 16;
+const NEW_FOR: Duration = Duration::from_secs(2);
 /// Longest pause between dials to one node.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 /// A dial of which nothing was heard for so long is forgotten.
@@ -115,15 +117,17 @@ impl Dialer {
 
     /// Dials nodes that were found and are not linked, for groups that want contacts.
     pub(crate) fn dial_found(&mut self, now: Time, config: &Config, links: &Links, out: &mut Out) {
-        let under_way = self.candidates.values().filter(|it| it.dialing.is_some()).count();
-        let wanted: Vec<_> = self
+        let dialing = self.candidates.values().filter(|it| it.dialing.is_some()).count();
+        let under_way = dialing + links.newer_than(now, NEW_FOR);
+        let mut wanted: Vec<_> = self
             .candidates
             .iter()
             .filter(|(node, it)| it.dialing.is_none() && it.not_before <= now && !links.connected(node))
             .map(|(node, _)| *node)
-            .take(MAX_SPECULATIVE.saturating_sub(under_way))
             .collect();
-        for node in wanted {
+        // If all began with the same ones, those would be full.
+        self.rng.shuffle(&mut wanted);
+        for node in wanted.into_iter().take(MAX_SPECULATIVE.saturating_sub(under_way)) {
             self.dial(now, node, &[], config, links, out);
         }
     }

@@ -18,6 +18,7 @@ use crate::io::{
 };
 use crate::joined::Joined;
 use crate::links::{Links, tag};
+use crate::locator::Locator;
 use crate::out::Out;
 use crate::rng::Rng;
 use crate::time::{Time, soonest};
@@ -97,6 +98,7 @@ pub struct Engine {
     nick: String,
     addresses: Vec<Address>,
     links: Links,
+    locator: Locator,
     /// Nodes whose links stay although no group needs them.
     kept: BTreeSet<NodeId>,
     dialer: Dialer,
@@ -128,6 +130,7 @@ impl Engine {
 
     fn with_identity(start: Start, identity: Identity) -> Result<Self, ConfigError> {
         start.config.check()?;
+        let locator = Locator::new(&identity.node());
         Ok(Self {
             config: start.config,
             identity,
@@ -142,6 +145,7 @@ impl Engine {
             nick: String::new(),
             addresses: Vec::new(),
             links: Links::default(),
+            locator,
             kept: BTreeSet::new(),
             dialer: Dialer::new(Rng::new(!start.seed)),
             groups: BTreeMap::new(),
@@ -212,7 +216,7 @@ impl Engine {
         let groups = self.groups.values().map(|it| it.deadline(&self.config));
         let housekeeping =
             (self.links.len() > 0 || !self.groups.is_empty()).then_some(self.next_housekeeping);
-        soonest(groups.chain([housekeeping]))
+        soonest(groups.chain([housekeeping, self.locator.deadline()]))
     }
 
     /// How many more payload bytes the group takes before [`Input::Publish`] is refused.
@@ -289,7 +293,9 @@ impl Engine {
     fn handle_link_frame(&mut self, now: Time, link: LinkId, node: NodeId, frame: Frame, out: &mut Out) {
         match frame {
             Frame::Ping(ping) => {
-                self.send_on(now, link, &Frame::Pong(ping), out);
+                self.links.on_place(link, ping.place);
+                let place = self.links.tell_place(link);
+                self.send_on(now, link, &Frame::Pong(Ping { nonce: ping.nonce, place }), out);
             }
             Frame::Pong(pong) => self.handle_pong(now, link, &pong, out),
             Frame::Channels(channels) => self.handle_channels(now, link, node, channels, out),
@@ -299,8 +305,13 @@ impl Engine {
 
     fn handle_ping(&mut self, now: Time, node: &NodeId, out: &mut Out) {
         if let Some(link) = self.links.await_round_trip(now, node) {
-            self.send_on(now, link, &Frame::Ping(Ping { nonce: now.as_micros() }), out);
+            self.ping(now, link, out);
         }
+    }
+
+    fn ping(&mut self, now: Time, link: LinkId, out: &mut Out) {
+        let place = self.links.tell_place(link);
+        self.send_on(now, link, &Frame::Ping(Ping { nonce: now.as_micros(), place }), out);
     }
 
     fn handle_pong(&mut self, now: Time, link: LinkId, pong: &Ping, out: &mut Out) {
@@ -308,9 +319,15 @@ impl Engine {
         let Some(state) = self.links.get(link) else { return };
         let (node, rtt) = (state.node, now.since(sent));
         let possible = state.up_since <= sent && sent <= now;
-        if possible && self.links.on_round_trip(now, link, rtt) {
+        self.links.on_place(link, pong.place);
+        if !possible {
+            return;
+        }
+        if self.links.on_round_trip(now, link, rtt) {
             out.event(Event::RoundTrip { node, rtt });
         }
+        self.locator.on_round_trip(&self.links, link, &mut self.rng);
+        self.links.set_here(self.locator.place());
     }
 
     fn handle_channels(&mut self, now: Time, link: LinkId, node: NodeId, channels: Channels, out: &mut Out) {
@@ -350,6 +367,7 @@ impl Engine {
         if !self.links.insert(now, link, node) {
             return;
         }
+        self.locator.on_link(now);
         self.links.question_siblings(now, &node, link);
         self.next_housekeeping = self.next_housekeeping.min(now);
         self.send_on(now, link, &Frame::Hello(Hello { version: VERSION }), out);
@@ -467,8 +485,19 @@ impl Engine {
             self.with_group(now, id, out, |group, ctx| group.poll(ctx));
         }
         self.reap(now, out);
+        if self.locator.is_due(now) {
+            for link in
+                self.links.ids().into_iter().filter(|it| self.links.shares_any(*it)).collect::<Vec<_>>()
+            {
+                self.ping(now, link, out);
+            }
+        }
         if self.next_housekeeping <= now {
             self.next_housekeeping = now + HOUSEKEEPING;
+            let strangers = self.locator.missing(now, &self.links);
+            if strangers > 0 {
+                self.each_group(now, out, |group, ctx| group.meet_strangers(ctx, strangers));
+            }
             self.keep_links(now, out);
             self.dialer.dial_lost(now, &self.config, &self.links, out);
             if self.groups.values().any(|it| it.group.wants_contacts(&self.config)) {
@@ -479,7 +508,8 @@ impl Engine {
 
     /// Takes out groups that have said goodbye.
     fn reap(&mut self, now: Time, out: &mut Out) {
-        let gone: Vec<_> = self.groups.iter().filter(|(_, it)| it.group.is_gone()).map(|(id, _)| *id).collect();
+        let gone: Vec<_> =
+            self.groups.iter().filter(|(_, it)| it.group.is_gone()).map(|(id, _)| *id).collect();
         for id in &gone {
             let gone = self.groups.remove(id).expect("listed");
             self.links.forget_group(id);
@@ -528,7 +558,7 @@ impl Engine {
                     state.asked.get_or_insert(now);
                     state.questioned = false;
                 }
-                self.send_on(now, link, &Frame::Ping(Ping { nonce: now.as_micros() }), out);
+                self.ping(now, link, out);
             }
         }
     }

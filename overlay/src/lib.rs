@@ -19,6 +19,7 @@ mod identity;
 pub mod io;
 mod joined;
 mod links;
+mod locator;
 mod out;
 mod rng;
 mod time;

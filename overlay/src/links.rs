@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::config::Config;
+use crate::coordinate::Place;
 use crate::id::{GroupId, LinkId, NodeId};
 use crate::io::{Lane, Output};
 use crate::out::Out;
@@ -47,6 +48,9 @@ pub(crate) struct Link {
     awaited: BTreeSet<Time>,
     /// Smoothed round trip (RFC 6298 §2: 7/8 old, 1/8 new): for timeouts.
     rtt: Option<Duration>,
+    /// Where the node is, as it told, and where we are, as it was told.
+    place: Option<Place>,
+    told: Option<Place>,
     /// The latest round trips and when they were measured…
     samples: VecDeque<(Time, Duration)>,
     /// …and what follows from them.
@@ -91,6 +95,8 @@ impl Measured {
 pub(crate) struct Links {
     /// Bytes waiting in the driver on all of them.
     queued: usize,
+    /// Where this node is.
+    here: Place,
     by_id: BTreeMap<LinkId, Link>,
     by_node: BTreeMap<NodeId, Vec<LinkId>>,
 }
@@ -110,6 +116,8 @@ impl Links {
             asked: None,
             awaited: BTreeSet::new(),
             rtt: self.rtt(&node),
+            place: self.place(&node),
+            told: None,
             samples: self.used(&node).map(|it| it.samples.clone()).unwrap_or_default(),
             measured: self.used(&node).map(|it| it.measured).unwrap_or_default(),
             last_needed: now,
@@ -137,6 +145,11 @@ impl Links {
 
     pub(crate) fn len(&self) -> usize {
         self.by_id.len()
+    }
+
+    /// How many have come up within so long.
+    pub(crate) fn newer_than(&self, now: Time, age: Duration) -> usize {
+        self.by_id.values().filter(|it| now.since(it.up_since) < age).count()
     }
 
     pub(crate) fn ids(&self) -> Vec<LinkId> {
@@ -197,6 +210,45 @@ impl Links {
     /// queue or for a processor (cf. BBR's RTprop, Cardwell et al. 2016).
     pub(crate) fn distance(&self, node: &NodeId) -> Option<Duration> {
         self.used(node)?.measured.distance
+    }
+
+    /// Where this node is.
+    pub(crate) fn here(&self) -> Place {
+        self.here
+    }
+
+    pub(crate) fn set_here(&mut self, here: Place) {
+        self.here = here;
+    }
+
+    /// Where a node says that it is.
+    pub(crate) fn place(&self, node: &NodeId) -> Option<Place> {
+        self.used(node)?.place
+    }
+
+    /// The node at the other end says that it is there.
+    pub(crate) fn on_place(&mut self, link: LinkId, place: Option<Place>) {
+        let node = self.by_id.get(&link).map(|it| it.node);
+        let siblings = node.and_then(|node| self.by_node.get(&node)).into_iter().flatten();
+        for link in siblings.filter(|_| place.is_some()) {
+            if let Some(link) = self.by_id.get_mut(link) {
+                link.place = place;
+            }
+        }
+    }
+
+    /// Where this node is, if that is news on this link, where it is told now.
+    pub(crate) fn tell_place(&mut self, link: LinkId) -> Option<Place> {
+        let here = self.here;
+        let link = self.by_id.get_mut(&link)?;
+        let news = link.told.is_none_or(|told| !told.is_like(&here));
+        news.then(|| link.told = Some(here)).map(|()| here)
+    }
+
+    /// Links to nodes that are measured and say where they are, with both.
+    pub(crate) fn located(&self) -> impl Iterator<Item = (LinkId, Place, Duration)> + '_ {
+        let links = self.by_id.iter();
+        links.filter_map(|(id, link)| Some((*id, link.place?, link.measured.distance?)))
     }
 
     /// How much round trips to a node differ: mean deviation of late.

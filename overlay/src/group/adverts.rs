@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::Group;
 use super::ctx::Ctx;
-use crate::coordinate::Place;
 use crate::id::NodeId;
 use crate::io::Lane;
 use crate::time::Time;
@@ -15,8 +14,6 @@ use crate::wire::frame::{Advert, Frame, Pulse};
 const SMALL: Duration = Duration::from_micros(200);
 const SMALL_SHARE: f64 = 0.02;
 const SMALL_SIZE: f64 = 0.1;
-/// Likewise of places, in half milliseconds, and of their errors, in percent.
-const SMALL_STEP: u32 = 4;
 /// An advert is told whole this often in any case, so that small changes do not add up.
 const WHOLE_EVERY: Duration = Duration::from_secs(20);
 
@@ -57,7 +54,7 @@ impl Group {
 
 /// Whether two adverts say the same but for the root's number.
 fn is_like(told: &Advert, now: &Advert) -> bool {
-    let Advert { root, epoch, number: _, delay_us, path, free, heir, size, plan, place } = now;
+    let Advert { root, epoch, number: _, delay_us, path, free, heir, size, plan } = now;
     let same = told.root == *root
         && told.epoch == *epoch
         && told.path == *path
@@ -67,14 +64,7 @@ fn is_like(told: &Advert, now: &Advert) -> bool {
     let small = (told.delay_us as f64 * SMALL_SHARE).max(SMALL.as_micros() as f64);
     let near = told.delay_us.abs_diff(*delay_us) as f64 <= small;
     let differs = f64::from(told.size.abs_diff(*size)) > f64::from(told.size) * SMALL_SIZE;
-    same && near && !differs && is_near(&told.place, place)
-}
-
-fn is_near(told: &Place, now: &Place) -> bool {
-    let axes = [(told.x, now.x), (told.y, now.y), (told.z, now.z)];
-    axes.iter().all(|(a, b)| a.abs_diff(*b) <= SMALL_STEP)
-        && told.height.abs_diff(now.height) <= SMALL_STEP
-        && told.error.abs_diff(now.error) <= SMALL_STEP
+    same && near && !differs
 }
 
 #[cfg(test)]
@@ -93,7 +83,6 @@ mod tests {
             heir: None,
             size: 50,
             plan: 0,
-            place: Place::default(),
         }
     }
 

@@ -65,7 +65,6 @@ impl Group {
             Frame::Candidates(told) => self.handle_candidates(ctx, from, &told),
             Frame::Advert(advert) => {
                 self.with_tree(ctx, |tree, sight, acts| tree.handle_advert(sight, from, advert, acts));
-                self.locate(ctx);
                 if self.near.is_tried(&from) {
                     self.maybe_hand_over(ctx);
                 }

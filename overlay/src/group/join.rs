@@ -90,10 +90,27 @@ impl Group {
         if ctx.links.shares(&node, &self.id) {
             self.approach(ctx, node);
         } else {
-            let mut addresses = self.roster.addresses(&node);
-            addresses.extend(self.near.addresses(&node));
+            let mut addresses = self.addresses_of(&node);
             addresses.extend_from_slice(at);
             ctx.dial(node, &addresses);
+        }
+    }
+
+    /// Where a member may be reached, by all that is known here.
+    fn addresses_of(&self, node: &NodeId) -> Vec<Address> {
+        let mut addresses = self.roster.addresses(node);
+        addresses.extend(self.views.passive_record(node).into_iter().flat_map(|it| it.addresses.clone()));
+        addresses.extend(self.near.addresses(node));
+        addresses
+    }
+
+    /// Opens links to some members, for their round trips.
+    pub(crate) fn meet_strangers(&self, ctx: &mut Ctx<'_>, count: usize) {
+        let mut strangers = self.candidates();
+        strangers.retain(|it| !ctx.links.connected(it));
+        ctx.rng.shuffle(&mut strangers);
+        for node in strangers.into_iter().take(count) {
+            ctx.dial(node, &self.addresses_of(&node));
         }
     }
 
@@ -315,9 +332,11 @@ impl Group {
     /// A node is no neighbour any more.
     pub(super) fn neighbour_down(&mut self, ctx: &mut Ctx<'_>, node: &NodeId) {
         if self.views.remove(node) {
-            let member = self.roster.get(node).filter(|it| it.state() == MemberState::Online);
-            let record = member.map(|it| it.record.clone());
-            let gone = record.is_none() || !ctx.links.shares(node, &self.id);
+            // A full roster does not hold everybody.
+            let member = self.roster.get(node);
+            let stopped = member.is_some_and(|it| it.state() != MemberState::Online);
+            let gone = stopped || !ctx.links.shares(node, &self.id);
+            let record = self.record_of(node).filter(|_| !stopped).cloned();
             self.forget_neighbour(ctx, node, gone);
             if let Some(record) = record {
                 self.views.remember(ctx.rng, ctx.config, record);

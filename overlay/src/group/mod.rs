@@ -151,7 +151,7 @@ impl Group {
             views: Views::new(now, ctx.rng, ctx.config),
             detector: Detector::default(),
             tree: Tree::new(now, ctx.me()),
-            near: Near::new(now, &ctx.me()),
+            near: Near::new(now),
             pace: Pace::default(),
             sources: Sources::default(),
             proofs: Proofs::default(),
@@ -272,6 +272,7 @@ impl Group {
     /// Asks the tree, then does what it wants done.
     fn with_tree(&mut self, ctx: &mut Ctx<'_>, ask: impl FnOnce(&mut Tree, &Sight<'_>, &mut Vec<Act>)) {
         let mut acts = Vec::new();
+        self.tree.set_place(ctx.links.here());
         let sight = Sight { now: ctx.now, links: ctx.links, config: ctx.config };
         ask(&mut self.tree, &sight, &mut acts);
         for act in acts {

@@ -18,16 +18,6 @@ const OTHERS: usize = 1;
 const MUCH_BETTER: f64 = 0.9;
 
 impl Group {
-    /// A neighbour has said where it is: this node finds its own place among all of them.
-    pub(super) fn locate(&mut self, ctx: &Ctx<'_>) {
-        for (node, place) in self.tree.places() {
-            if let Some(rtt) = ctx.links.distance(&node) {
-                self.near.measured(&place, rtt / 2);
-            }
-        }
-        self.tree.set_place(self.near.place());
-    }
-
     pub(super) fn poll_near(&mut self, ctx: &mut Ctx<'_>) {
         let is_root = self.tree.ideal().is_some();
         if !self.near.is_due(ctx.now, ctx.rng, is_root) || matches!(self.phase, Phase::Going(_)) {
@@ -69,7 +59,7 @@ impl Group {
             };
             nearer && !views.is_active(&offer.node)
         };
-        if let Some(node) = self.near.try_best(ctx.now, is_worth_it) {
+        if let Some(node) = self.near.try_best(ctx.now, &ctx.links.here(), is_worth_it) {
             self.meet(ctx, node, &[]);
         }
     }
@@ -79,7 +69,7 @@ impl Group {
     fn candidates_for(&mut self, ctx: &mut Ctx<'_>, node: &NodeId, towards: Option<Place>) -> Frame {
         let sight = Sight { now: ctx.now, links: ctx.links, config: ctx.config };
         let exchange = towards.is_none();
-        let towards = towards.or_else(|| self.tree.place_of(node)).unwrap_or_else(|| self.near.place());
+        let towards = towards.or_else(|| ctx.links.place(node)).unwrap_or_else(|| ctx.links.here());
         let first_hand = self.tree.own_offer(&sight).into_iter().chain(self.tree.offers(&sight));
         let first_hand = first_hand.filter_map(|offer| {
             let addresses = self.record_of(&offer.node)?.addresses.iter().take(ADDRESSES).cloned().collect();
@@ -105,7 +95,7 @@ impl Group {
             Candidate { node, addresses, delay_us: delay.as_micros() as u64, free, place, age_s }
         });
         let (root, epoch) = self.tree.claim();
-        let towards = self.tree.ideal().unwrap_or_else(|| self.near.place());
+        let towards = self.tree.ideal().unwrap_or_else(|| ctx.links.here());
         let candidates = candidates.collect();
         Frame::Candidates(Candidates { root, epoch, towards, exchange, candidates })
     }
@@ -130,7 +120,7 @@ impl Group {
                 let offer = Offer { node: it.node, delay, free: it.free, place: it.place };
                 let addresses = it.addresses.iter().take(ADDRESSES).cloned().collect();
                 let age = Duration::from_secs(it.age_s.into());
-                self.near.hear(ctx.now, ctx.config, offer, addresses, age);
+                self.near.hear(ctx, offer, addresses, age);
             }
         }
     }
@@ -144,7 +134,7 @@ impl Group {
         }
         let sight = Sight { now: ctx.now, links: ctx.links, config: ctx.config };
         let known = self.near.known().map(|it| it.offer).filter(|it| !self.near.is_barren(&it.node));
-        let [here, known] = self.tree.better_roots(&sight, &self.near.place(), known);
+        let [here, known] = self.tree.better_roots(&sight, known);
         match (here, known) {
             (here, Some((way, node))) if here.is_none_or(|here| way < here.0.mul_f64(MUCH_BETTER)) => {
                 if self.near.try_this(ctx.now, node) {

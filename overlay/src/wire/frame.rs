@@ -36,6 +36,8 @@ cbor_array! {
     #[derive(Debug, Clone, PartialEq)]
     pub(crate) struct Ping {
         pub(crate) nonce: u64,
+        /// Where the sender is, by its network coordinate, unless it told that before.
+        pub(crate) place: Option<Place>,
     }
 }
 
@@ -143,8 +145,6 @@ cbor_array! {
         pub(crate) size: u32,
         /// Counts the root's changes to the cores.
         pub(crate) plan: u32,
-        /// Where the sender is, by its network coordinate.
-        pub(crate) place: Place,
     }
 }
 
@@ -525,7 +525,7 @@ mod tests {
 
     #[test]
     fn broken_frames_are_refused() {
-        let frame = Frame::Ping(Ping { nonce: 1 << 40 }).encode(0);
+        let frame = Frame::Ping(Ping { nonce: 1 << 40, place: None }).encode(0);
         for cut in 0..frame.len() {
             assert!(decode(&frame.slice(..cut)).is_err(), "cut at {cut}");
         }

@@ -27,6 +27,8 @@ const PAGE: &str = include_str!("../../../docs/wire.md");
 const LIFE: u64 = 1_735_689_600_000;
 
 /// All that the vectors are made of.
+const PLACE: Place = Place { x: -24, y: 160, z: 3, height: 9, error: 12 };
+
 struct World {
     ann: Identity,
     bob: Identity,
@@ -128,8 +130,8 @@ impl World {
         let tag = ByteBuf::from(tag(&self.group, &self.ann(), &self.bob()));
         add("Hello", 0, Frame::Hello(Hello { version: 1 }));
         add("Channels", 0, Frame::Channels(Channels { open: vec![(1, tag)], close: vec![300] }));
-        add("Ping", 0, Frame::Ping(Ping { nonce: 1_000_000 }));
-        add("Pong", 0, Frame::Pong(Ping { nonce: 1_000_000 }));
+        add("Ping", 0, Frame::Ping(Ping { nonce: 1_000_000, place: Some(PLACE) }));
+        add("Pong", 0, Frame::Pong(Ping { nonce: 1_000_000, place: None }));
         self.membership(&mut add);
         self.tree(&mut add);
         self.data(&mut add);
@@ -165,7 +167,7 @@ impl World {
 
     fn tree(&self, add: &mut impl FnMut(&'static str, u32, Frame)) {
         let root = NodeId::from_bytes([2; 32]);
-        let place = Place { x: -24, y: 160, z: 3, height: 9, error: 12 };
+        let place = PLACE;
         let advert = Advert {
             root,
             epoch: 1,
@@ -176,7 +178,6 @@ impl World {
             heir: Some(root),
             size: 12,
             plan: 3,
-            place,
         };
         add("Advert", 1, Frame::Advert(advert));
         let cluster = Cluster { centre: place, members: 2, best: root.tag(), place, source: true };

@@ -75,6 +75,10 @@ impl Views {
         self.passive.len()
     }
 
+    pub(crate) fn passive_record(&self, node: &NodeId) -> Option<&MemberRecord> {
+        self.passive.get(node)
+    }
+
     pub(crate) fn passive_records(&self) -> impl Iterator<Item = &MemberRecord> {
         self.passive.values()
     }

@@ -10,15 +10,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::super::ctx::Ctx;
 use super::tree::Offer;
-use crate::config::Config;
-use crate::coordinate::{Coordinate, Place};
+use crate::coordinate::Place;
 use crate::id::{Address, NodeId};
 use crate::rng::Rng;
 use crate::time::Time;
 
 /// Between rounds: at first and after each move, and at most. Guess.
-const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const PAUSE: (Duration, Duration) = (Duration::from_millis(400), Duration::from_secs(60));
 /// The root's, at most: it is one, and all suffer from where it is.
 const ROOTS_PAUSE: Duration = Duration::from_secs(2);
 /// By so much each pause is longer than the one before.
@@ -39,6 +39,13 @@ pub(crate) struct Known {
     pub(crate) at: Time,
 }
 
+impl Known {
+    /// How far from the root we would be below it, from here.
+    fn cost(&self, here: &Place) -> Duration {
+        self.offer.delay + here.to(&self.offer.place)
+    }
+}
+
 #[derive(Debug)]
 struct Trial {
     node: NodeId,
@@ -48,7 +55,6 @@ struct Trial {
 /// Candidates that are no neighbours.
 #[derive(Debug)]
 pub(crate) struct Near {
-    coordinate: Coordinate,
     known: BTreeMap<NodeId, Known>,
     trial: Option<Trial>,
     /// Tried in vain, until then.
@@ -58,9 +64,8 @@ pub(crate) struct Near {
 }
 
 impl Near {
-    pub(crate) fn new(now: Time, me: &NodeId) -> Self {
+    pub(crate) fn new(now: Time) -> Self {
         Self {
-            coordinate: Coordinate::new(me),
             known: BTreeMap::new(),
             trial: None,
             barren: BTreeMap::new(),
@@ -71,16 +76,6 @@ impl Near {
 
     pub(crate) fn len(&self) -> usize {
         self.known.len()
-    }
-
-    /// Where this node is.
-    pub(crate) fn place(&self) -> Place {
-        self.coordinate.place()
-    }
-
-    /// A neighbour at this place is so far away.
-    pub(crate) fn measured(&mut self, place: &Place, half_rtt: Duration) {
-        self.coordinate.measured(place, half_rtt);
     }
 
     /// Whether it is time for a round; the next is set.
@@ -141,23 +136,16 @@ impl Near {
     }
 
     /// Somebody told of a candidate.
-    pub(crate) fn hear(
-        &mut self,
-        now: Time,
-        config: &Config,
-        offer: Offer,
-        addresses: Vec<Address>,
-        age: Duration,
-    ) {
-        let at = now - age;
+    pub(crate) fn hear(&mut self, ctx: &Ctx<'_>, offer: Offer, addresses: Vec<Address>, age: Duration) {
+        let (at, here) = (ctx.now - age, ctx.links.here());
         let newer = |known: &Known| known.at >= at;
         if age >= STALE || self.known.get(&offer.node).is_some_and(newer) {
             return;
         }
         self.known.insert(offer.node, Known { offer, addresses, at });
-        if self.known.len() > config.near_candidates {
+        if self.known.len() > ctx.config.near_candidates {
             // The farthest goes.
-            let last = self.known.iter().max_by_key(|(node, it)| (self.cost(it), **node));
+            let last = self.known.iter().max_by_key(|(node, it)| (it.cost(&here), **node));
             let last = last.map(|(node, _)| *node);
             last.map(|node| self.known.remove(&node));
         }
@@ -166,10 +154,6 @@ impl Near {
     /// All that are known.
     pub(crate) fn known(&self) -> impl Iterator<Item = &Known> {
         self.known.values()
-    }
-
-    fn cost(&self, known: &Known) -> Duration {
-        known.offer.delay + self.coordinate.to(&known.offer.place)
     }
 
     /// Tries this one, unless another is being tried or it was tried in vain.
@@ -186,12 +170,13 @@ impl Near {
     pub(crate) fn try_best(
         &mut self,
         now: Time,
+        here: &Place,
         is_worth_it: impl Fn(Duration, &Offer) -> bool,
     ) -> Option<NodeId> {
         if self.trial.is_some() {
             return None;
         }
-        let all = self.known().map(|it| (self.cost(it), it.offer));
+        let all = self.known().map(|it| (it.cost(here), it.offer));
         let worth = all.filter(|(cost, offer)| !self.is_barren(&offer.node) && is_worth_it(*cost, offer));
         let node = worth.map(|(cost, offer)| (cost, offer.node)).min()?.1;
         self.try_this(now, node).then_some(node)

@@ -1,14 +1,9 @@
 //! Our place, as we tell it: to whom, how often, and what while there is none.
 
-use std::time::Duration;
-
 use super::candidate;
 use super::{ADVERT_GAP, Act, POISON_AFTER, SHORTLY, Sight, TO_ALL_EVERY, Tree};
 use crate::time::Time;
 use crate::wire::frame::Advert;
-
-/// How long a node that does not know well where it is tells everybody, and hears, more often. Guess.
-const PLACES_SETTLE: Duration = Duration::from_secs(30);
 
 impl Tree {
     /// Whether those below are to look for another way than through us.
@@ -25,12 +20,8 @@ impl Tree {
             return;
         }
         self.poisoned |= poison;
-        // Places become precise by being told.
-        let vague = !self.place.is_precise() && now.since(self.began) < PLACES_SETTLE;
-        let to_all = self.changed
-            || poison
-            || vague
-            || now.since(self.last_to_all) >= sight.config.advert_every * TO_ALL_EVERY;
+        let to_all =
+            self.changed || poison || now.since(self.last_to_all) >= sight.config.advert_every * TO_ALL_EVERY;
         self.changed = false;
         self.last_advert = now;
         let every = sight.config.advert_every;
@@ -49,17 +40,17 @@ impl Tree {
     pub(super) fn advert(&self, sight: &Sight<'_>) -> Option<Advert> {
         let free = self.free(sight.config) as u32;
         if self.root.is(&self.me) {
-            let advert = self.root.advert(vec![self.tag], 0, free, self.size(), self.place);
+            let advert = self.root.advert(vec![self.tag], 0, free, self.size());
             return Some(Advert { plan: self.cores.plan, ..advert });
         }
         let Some(heard) = self.parent.and_then(|it| self.heard.get(&it)) else {
-            return self.poisoned.then(|| self.root.advert(Vec::new(), u64::MAX, 0, 0, self.place));
+            return self.poisoned.then(|| self.root.advert(Vec::new(), u64::MAX, 0, 0));
         };
         let parent = self.parent.expect("heard of");
         let mut path = heard.advert.path.clone();
         path.push(self.tag);
         let way = || candidate::half_rtt(sight.links, &parent).as_micros() as u64;
         let delay = if self.is_core() { 0 } else { heard.advert.delay_us.saturating_add(way()) };
-        Some(self.root.relay(&heard.advert, path, delay, free, self.place))
+        Some(self.root.relay(&heard.advert, path, delay, free))
     }
 }

@@ -139,13 +139,13 @@ impl Tree {
         let ours = |heard: &Heard| self.root.matches(&heard.advert.root, heard.advert.epoch);
         let usable =
             self.heard.iter().filter(|(node, heard)| ours(heard) && self.is_usable(sight, node, heard));
-        usable.map(|(node, heard)| offer(*node, &heard.advert)).collect()
+        usable.map(|(node, heard)| offer(sight, *node, &heard.advert)).collect()
     }
 
     /// What we would be.
     pub(crate) fn own_offer(&self, sight: &Sight<'_>) -> Option<Offer> {
         let advert = self.advert(sight).filter(|it| it.delay_us != u64::MAX)?;
-        Some(offer(self.me, &advert))
+        Some(Offer { place: sight.links.here(), ..offer(sight, self.me, &advert) })
     }
 
     /// As root: who should be it, being clearly nearer to all members, of the neighbours and of
@@ -153,7 +153,6 @@ impl Tree {
     pub(crate) fn better_roots(
         &self,
         sight: &Sight<'_>,
-        own: &Place,
         known: impl Iterator<Item = Offer>,
     ) -> [Option<(Duration, NodeId)>; 2] {
         let Some(gain) = self.root.least_gain(&self.me, sight.now) else { return [None; 2] };
@@ -162,7 +161,7 @@ impl Tree {
             let each = self.children.values().map(|child| sketch::way(&child.clusters, from));
             each.sum::<Duration>() / (self.size() - 1).max(1)
         };
-        let current = mean_way(own);
+        let current = mean_way(&sight.links.here());
         let below = self.heard.iter().filter(|(_, heard)| {
             self.root.matches(&heard.advert.root, heard.advert.epoch) && heard.advert.delay_us != u64::MAX
         });
@@ -171,25 +170,15 @@ impl Tree {
             let best = located.map(|offer| (mean_way(&offer.place), offer.node)).min();
             best.filter(|(way, _)| *way + CENTRAL_GAIN.max(current.mul_f64(gain)) < current)
         };
-        let mut below = below.map(|(node, heard)| offer(*node, &heard.advert));
+        let mut below = below.map(|(node, heard)| offer(sight, *node, &heard.advert));
         let mut known = known;
         [best(&mut below), best(&mut known)]
-    }
-
-    /// Where neighbours said they are.
-    pub(crate) fn places(&self) -> impl Iterator<Item = (NodeId, Place)> {
-        self.heard.iter().map(|(node, heard)| (*node, heard.advert.place))
     }
 
     /// How far from its root a neighbour said it is, if it leads to one.
     pub(crate) fn delay_of(&self, node: &NodeId) -> Option<Duration> {
         let advert = &self.heard.get(node)?.advert;
         (advert.delay_us != u64::MAX).then(|| Duration::from_micros(advert.delay_us))
-    }
-
-    /// Where a neighbour said it is.
-    pub(crate) fn place_of(&self, node: &NodeId) -> Option<Place> {
-        self.heard.get(node).map(|it| it.advert.place)
     }
 
     /// The best root that a usable neighbour leads to.
@@ -203,9 +192,10 @@ impl Tree {
     }
 }
 
-fn offer(node: NodeId, advert: &Advert) -> Offer {
+fn offer(sight: &Sight<'_>, node: NodeId, advert: &Advert) -> Offer {
     let delay = Duration::from_micros(advert.delay_us);
-    Offer { node, delay, free: advert.free, place: advert.place }
+    let place = sight.links.place(&node).unwrap_or(Place::UNKNOWN);
+    Offer { node, delay, free: advert.free, place }
 }
 
 /// Whether a move from one parent to another gains so much that noise cannot be the cause, and

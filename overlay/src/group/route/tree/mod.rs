@@ -178,7 +178,7 @@ pub(crate) struct Tree {
     last_to_all: Time,
     changed: bool,
     poisoned: bool,
-    /// Where this node is, as adverts tell it.
+    /// Where this node is.
     place: Place,
     cores: Cores,
     /// Cores that are to hear that they are none any more.
@@ -212,14 +212,14 @@ impl Tree {
             last_to_all: Time::ZERO,
             changed: false,
             poisoned: false,
-            place: Place::default(),
+            place: Place::UNKNOWN,
             cores: Cores::default(),
             dismissed: Vec::new(),
             told_clusters: TellClusters::default(),
         }
     }
 
-    /// This node is there now, by its network coordinate: adverts tell it when they go.
+    /// This node is there now, by its network coordinate.
     pub(crate) fn set_place(&mut self, place: Place) {
         self.place = place;
     }
@@ -310,7 +310,7 @@ impl Tree {
         self.heard.values_mut().for_each(|it| it.doubt(node));
         if self.root.is(node) {
             let farthest = self.heard.keys().filter_map(|it| sight.links.distance(it)).max();
-            self.root.on_root_link_lost(sight.now, &self.me, farthest.unwrap_or_default());
+            self.root.on_root_link_lost(sight, &self.me, farthest.unwrap_or_default());
         }
     }
 

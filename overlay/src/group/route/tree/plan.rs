@@ -12,7 +12,6 @@ use super::{Act, Sight, Tree};
 use crate::config::Config;
 use crate::coordinate::Place;
 use crate::id::NodeId;
-use crate::time::Time;
 use crate::wire::frame::{Appoint, Cluster};
 
 /// Between plans: at first, and longer by this factor each time that nothing changed, up to this.
@@ -28,7 +27,7 @@ const LEAST_GAIN: Duration = Duration::from_micros(250);
 /// A core in whose place others have come goes after so long: those below have looked around. Guess.
 const MOVES_FOR: Duration = Duration::from_secs(8);
 /// The first plan waits for so long after the group has a root: coordinates settle meanwhile. Guess.
-const FIRST_AFTER: Duration = Duration::from_secs(5);
+const FIRST_AFTER: Duration = Duration::from_secs(1);
 /// Below this many members one shared tree is all. DESIGN.md §4: about 100.
 const MANY: u32 = 100;
 
@@ -69,7 +68,7 @@ impl Tree {
         let sources = clusters.iter().filter(|it| it.source).take(sight.config.max_cores);
         let sources: Vec<u64> = sources.map(|it| it.best).collect();
         let is_source = |site: &Site| sources.contains(&site.tag) && site.tag != self.tag;
-        let mut now: Vec<Site> = self.sites();
+        let mut now: Vec<Site> = self.sites(sight);
         now.extend(self.cores.asked.iter().map(|(tag, (place, _))| Site { tag: *tag, place: *place }));
         let map = Map::new(&clusters, &now);
         let mut best = Plan { fixed: 1, sites: vec![0] };
@@ -92,31 +91,35 @@ impl Tree {
         let is_new = |site: &&Site| !now.iter().any(|it| it.tag == site.tag);
         let new: Vec<Site> = plan.iter().filter(is_new).copied().collect();
         for site in &new {
-            self.appoint(sight, *site, acts);
+            self.cores.asked.insert(site.tag, (site.place, sight.now + CALL_TTL));
         }
-        self.dismiss_unless(sight.now, &plan, acts) || !new.is_empty()
+        // Those who have not come yet may have moved while the word went down.
+        for tag in self.cores.asked.keys().copied().collect::<Vec<_>>() {
+            self.appoint(tag, acts);
+        }
+        self.dismiss_unless(sight, &plan, acts) || !new.is_empty()
     }
 
     /// The cores, this node first.
-    fn sites(&self) -> Vec<Site> {
+    fn sites(&self, sight: &Sight<'_>) -> Vec<Site> {
         let own = Site { tag: self.tag, place: self.place };
         let others = self.core_children().map(|node| {
-            let place = self.place_of(&node).unwrap_or_default();
+            let place = sight.links.place(&node).unwrap_or(Place::UNKNOWN);
             Site { tag: node.tag(), place }
         });
         [own].into_iter().chain(others).collect()
     }
 
-    fn appoint(&mut self, sight: &Sight<'_>, site: Site, acts: &mut Vec<Act>) {
-        let has = |clusters: &[Cluster]| clusters.iter().any(|it| it.best == site.tag);
+    fn appoint(&self, tag: u64, acts: &mut Vec<Act>) {
+        let has = |clusters: &[Cluster]| clusters.iter().any(|it| it.best == tag);
         let Some(via) = self.children.iter().find(|(_, child)| has(&child.clusters)) else { return };
         let (root, epoch) = self.root.claim();
-        self.cores.asked.insert(site.tag, (site.place, sight.now + CALL_TTL));
-        acts.push(Act::Appoint(*via.0, Appoint { root, epoch, tag: site.tag, addresses: Vec::new() }));
+        acts.push(Act::Appoint(*via.0, Appoint { root, epoch, tag, addresses: Vec::new() }));
     }
 
     /// Lets cores go that have not been in any plan for a while; whether there was one.
-    fn dismiss_unless(&mut self, now: Time, plan: &[Site], acts: &mut Vec<Act>) -> bool {
+    fn dismiss_unless(&mut self, sight: &Sight<'_>, plan: &[Site], acts: &mut Vec<Act>) -> bool {
+        let now = sight.now;
         let superfluous: Vec<NodeId> =
             self.core_children().filter(|node| !plan.iter().any(|site| site.tag == node.tag())).collect();
         self.cores.leaving.retain(|node, _| superfluous.contains(node));
@@ -128,7 +131,7 @@ impl Tree {
             let since = *self.cores.leaving.entry(node).or_insert(now);
             if complete && now.since(since) >= MOVES_FOR {
                 any = true;
-                self.dismiss(now, node, plan, acts);
+                self.dismiss(sight, node, plan, acts);
             }
         }
         if any {
@@ -138,17 +141,17 @@ impl Tree {
     }
 
     /// Makes a core a member like others, below another core.
-    fn dismiss(&mut self, now: Time, node: NodeId, plan: &[Site], acts: &mut Vec<Act>) {
+    fn dismiss(&mut self, sight: &Sight<'_>, node: NodeId, plan: &[Site], acts: &mut Vec<Act>) {
         self.cores.leaving.remove(&node);
         self.dismissed.push(node);
-        let place = self.place_of(&node).unwrap_or_default();
+        let place = sight.links.place(&node).unwrap_or(Place::UNKNOWN);
         let others = self.core_children().filter(|it| plan.iter().any(|site| site.tag == it.tag()));
-        let nearest = others.min_by_key(|it| (self.place_of(it).map(|at| at.to(&place)), *it));
+        let nearest = others.min_by_key(|it| (sight.links.place(it).map(|at| at.to(&place)), *it));
         if let Some(child) = self.children.get_mut(&node) {
             (child.core, child.meshed) = (false, false);
         }
         if let Some(nearest) = nearest {
-            self.send_down(now, &node, nearest, acts);
+            self.send_down(sight.now, &node, nearest, acts);
         }
     }
 }

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use super::{Child, Sight};
 use crate::config::Config;
-use crate::coordinate::Place;
 use crate::id::NodeId;
 use crate::time::{Time, soonest};
 use crate::wire::frame::Advert;
@@ -23,9 +22,10 @@ const CROWN_GAIN: (f64, f64) = (0.15, 0.5);
 const CROWN_HOLDS: Duration = Duration::from_secs(300);
 /// Epochs may grow by so much at once: no peer can use them up (a u64 of steps).
 const MAX_EPOCH_JUMP: u64 = 1 << 20;
-/// Who follows if the heir does not: a child of the lost root waits four round trips to its
-/// farthest neighbour, but at least and at most this long, and up to as long again by its id. The
-/// heir's claim takes a few hops, each a graft and a gap between adverts.
+/// Who follows if the heir does not: a child of the lost root waits until it would have heard the
+/// root's next number from others, and four round trips to its farthest neighbour, but at least and at
+/// most this long, and up to as long again by its id. The heir's claim takes a few hops, each a graft
+/// and a gap between adverts.
 const INTERREGNUM: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(400));
 
 /// The root that this node follows; itself, maybe.
@@ -109,23 +109,16 @@ impl Root {
         Some(CROWN_GAIN.1 + (CROWN_GAIN.0 - CROWN_GAIN.1) * age)
     }
 
-    pub(super) fn advert(&self, path: Vec<u64>, delay_us: u64, free: u32, size: u32, place: Place) -> Advert {
+    pub(super) fn advert(&self, path: Vec<u64>, delay_us: u64, free: u32, size: u32) -> Advert {
         let Self { node, epoch, number, heir, .. } = *self;
-        Advert { root: node, epoch, number, delay_us, path, free, heir, size, plan: 0, place }
+        Advert { root: node, epoch, number, delay_us, path, free, heir, size, plan: 0 }
     }
 
     /// Our advert under a parent: its word on the root, our place. The heir concerns the
     /// root's children only.
-    pub(super) fn relay(
-        &self,
-        parent: &Advert,
-        path: Vec<u64>,
-        delay_us: u64,
-        free: u32,
-        place: Place,
-    ) -> Advert {
+    pub(super) fn relay(&self, parent: &Advert, path: Vec<u64>, delay_us: u64, free: u32) -> Advert {
         let Advert { root, epoch, number, size, plan, .. } = *parent;
-        Advert { root, epoch, number, delay_us, path, free, heir: None, size, plan, place }
+        Advert { root, epoch, number, delay_us, path, free, heir: None, size, plan }
     }
 
     /// Takes the best root heard of; whether it is another than before.
@@ -164,12 +157,14 @@ impl Root {
         !self.is(me) && now.since(self.progress) >= config.root_timeout
     }
 
-    /// Our own link to the root is down: its heir follows now, others a little later.
-    pub(super) fn on_root_link_lost(&mut self, now: Time, me: &NodeId, farthest: Duration) {
+    /// Our own link to the root is down: its heir follows now, others if the root is not heard of
+    /// either, over whatever parent they find meanwhile.
+    pub(super) fn on_root_link_lost(&mut self, sight: &Sight<'_>, me: &NodeId, farthest: Duration) {
         let interregnum = (farthest * 4).clamp(INTERREGNUM.0, INTERREGNUM.1);
         let heir = self.heir.as_ref() == Some(me);
-        let wait = if heir { Duration::ZERO } else { interregnum + spread(me, interregnum) };
-        self.claim_at = Some(now + wait);
+        let next_number = sight.config.advert_every.mul_f64(1.5);
+        let wait = if heir { Duration::ZERO } else { next_number + interregnum + spread(me, interregnum) };
+        self.claim_at = Some(sight.now + wait);
     }
 
     pub(super) fn on_child(&mut self, now: Time, child: NodeId) {

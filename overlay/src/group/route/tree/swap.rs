@@ -26,6 +26,7 @@ impl Tree {
             return None;
         }
         sight.links.distance(asker)?;
+        let asking = sight.links.place(asker)?;
         if self.children.values().filter(|child| child.leaving).count() >= LEAVING_AT_ONCE {
             return None;
         }
@@ -33,8 +34,8 @@ impl Tree {
         let here = self.advert(sight).filter(|it| it.delay_us != u64::MAX)?.delay_us as f64 / 1e6;
         let gain = (heard.advert.delay_us as f64 / 1e6 - here - way) * size;
         let loss = |child: &NodeId, size: u32| {
-            let place = self.heard.get(child)?.advert.place;
-            let longer = way + seconds(heard.advert.place.to(&place)) - seconds(half_rtt(sight.links, child));
+            let place = sight.links.place(child)?;
+            let longer = way + seconds(asking.to(&place)) - seconds(half_rtt(sight.links, child));
             Some(longer * f64::from(size))
         };
         let staying = self.children.iter().filter(|(_, child)| !child.leaving && !child.core);

@@ -1,0 +1,80 @@
+//! Where this node is: its network coordinate, and the pings that tell it.
+//!
+//! A coordinate is as good as the round trips it rests on: those to a handful of neighbours leave
+//! half of all other distances off by a third, those to a dozen and some near ones come to a tenth
+//! within ten exchanges (simulated on MODEL.md's network). So a node that does not know well where it
+//! is has links to some more members for a while, and pings often.
+
+use std::time::Duration;
+
+use crate::coordinate::{Coordinate, Place};
+use crate::id::{LinkId, NodeId};
+use crate::links::Links;
+use crate::rng::Rng;
+use crate::time::Time;
+
+/// Between pings on each link until the coordinate is precise.
+const EVERY: Duration = Duration::from_millis(250);
+/// Links that are wanted until then. Guess, by simulation.
+const LINKS: usize = 14;
+/// It need not become so: where round trips are no distances there is no coordinate. Guess.
+const AT_MOST: Duration = Duration::from_secs(20);
+/// Neighbours whose distance counts anew with each answer, beside the one that answered.
+const OTHERS: usize = 3;
+
+/// This node's coordinate in the making.
+#[derive(Debug)]
+pub(crate) struct Locator {
+    coordinate: Coordinate,
+    /// When there was a first link.
+    began: Option<Time>,
+    next: Time,
+}
+
+impl Locator {
+    pub(crate) fn new(me: &NodeId) -> Self {
+        Self { coordinate: Coordinate::new(me), began: None, next: Time::ZERO }
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        self.coordinate.place()
+    }
+
+    pub(crate) fn on_link(&mut self, now: Time) {
+        self.began.get_or_insert(now);
+    }
+
+    /// Whether more measurements would say much more.
+    pub(crate) fn is_settling(&self, now: Time) -> bool {
+        let young = self.began.is_some_and(|at| now < at + AT_MOST);
+        young && !self.place().is_precise()
+    }
+
+    /// How many more links would help.
+    pub(crate) fn missing(&self, now: Time, links: &Links) -> usize {
+        if self.is_settling(now) { LINKS.saturating_sub(links.len()) } else { 0 }
+    }
+
+    /// Whether to ping all links now.
+    pub(crate) fn is_due(&mut self, now: Time) -> bool {
+        let due = self.next <= now;
+        if due {
+            self.next = now + EVERY;
+        }
+        due && self.is_settling(now)
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        Some(self.next).filter(|next| self.is_settling(*next))
+    }
+
+    /// A link was measured: this node finds its place anew among its neighbours.
+    pub(crate) fn on_round_trip(&mut self, links: &Links, link: LinkId, rng: &mut Rng) {
+        let located: Vec<_> = links.located().collect();
+        let measured = located.iter().find(|it| it.0 == link);
+        let others = (0..OTHERS).filter_map(|_| rng.pick(&located));
+        for (_, place, rtt) in others.chain(measured) {
+            self.coordinate.measured(place, *rtt / 2);
+        }
+    }
+}
