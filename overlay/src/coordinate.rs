@@ -51,10 +51,13 @@ impl Place {
 
     /// Whether the other says nothing new.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
+        !self.is_away(other, SMALL_STEP) && self.error.abs_diff(other.error) <= SMALL_STEP
+    }
+
+    /// Whether they are farther apart than this on any axis, in half milliseconds.
+    pub(crate) fn is_away(&self, other: &Self, step: u32) -> bool {
         let axes = [(self.x, other.x), (self.y, other.y), (self.z, other.z)];
-        axes.iter().all(|(a, b)| a.abs_diff(*b) <= SMALL_STEP)
-            && self.height.abs_diff(other.height) <= SMALL_STEP
-            && self.error.abs_diff(other.error) <= SMALL_STEP
+        axes.iter().any(|(a, b)| a.abs_diff(*b) > step) || self.height.abs_diff(other.height) > step
     }
 
     /// How far apart two places are, in milliseconds, without the ways to the network of either.

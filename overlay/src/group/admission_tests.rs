@@ -222,7 +222,7 @@ fn whatever_a_stranger_sends_is_not_heard() {
             meshed: true,
             clusters: Vec::new(),
         }),
-        Frame::Appoint(Appoint { root: eve, epoch: 1, tag: eve.tag(), addresses: Vec::new() }),
+        Frame::Appoint(Appoint { root: eve, epoch: 1, tag: eve.tag(), addresses: Vec::new(), alone: false }),
         Frame::Cores(Cores { root: eve, epoch: 1, cores: vec![(eve, Vec::new())] }),
         Frame::Mesh(Mesh { on: true }),
         Frame::Probe(Probe { target: bob, nonce: 1, alive: false }),

@@ -13,9 +13,9 @@ use crate::wire::frame::{Advert, Frame, Pulse};
 /// What differs by less than this is not news: of a path latency, and of a number of nodes.
 const SMALL: Duration = Duration::from_micros(200);
 const SMALL_SHARE: f64 = 0.02;
-const SMALL_SIZE: f64 = 0.1;
+const SMALL_SIZE: f64 = 0.2;
 /// An advert is told whole this often in any case, so that small changes do not add up.
-const WHOLE_EVERY: Duration = Duration::from_secs(20);
+const WHOLE_EVERY: Duration = Duration::from_secs(60);
 
 /// What each neighbour was told last.
 #[derive(Debug, Default)]
@@ -58,7 +58,7 @@ fn is_like(told: &Advert, now: &Advert) -> bool {
     let same = told.root == *root
         && told.epoch == *epoch
         && told.path == *path
-        && told.free == *free
+        && (told.free > 0) == (*free > 0)
         && told.heir == *heir
         && told.plan == *plan;
     let small = (told.delay_us as f64 * SMALL_SHARE).max(SMALL.as_micros() as f64);

@@ -27,6 +27,7 @@ impl Group {
             Frame::Batch(bytes) => return self.handle_batch(ctx, from, bytes),
             Frame::Fork(fork) => return self.handle_fork(ctx, from, &fork),
             Frame::Frontier(frontier) => self.handle_frontier(ctx, from, &frontier),
+            Frame::News(news) => self.handle_frontier(ctx, from, &news.into_frontier()),
             Frame::Pull(pull) => self.handle_pull(ctx, from, &pull),
             Frame::PullEnd(end) => self.handle_pull_end(ctx, from, &end),
             Frame::Flow(flow) => {
@@ -87,6 +88,9 @@ impl Group {
             Frame::Graft(graft) => {
                 self.with_tree(ctx, |tree, sight, acts| tree.handle_graft(sight, from, &graft, acts));
             }
+            Frame::Stay(_) => {
+                self.with_tree(ctx, |tree, sight, acts| tree.handle_stay(sight, from, acts));
+            }
             Frame::GraftReply(reply) => {
                 self.with_tree(ctx, |tree, sight, acts| tree.handle_graft_reply(sight, from, &reply, acts));
             }
@@ -114,6 +118,8 @@ fn is_for_neighbours(frame: &Frame) -> bool {
             | Frame::Cores(_)
             | Frame::Mesh(_)
             | Frame::Frontier(_)
+            | Frame::News(_)
+            | Frame::Stay(_)
             | Frame::Flow(_)
             | Frame::Listen(_)
             | Frame::Summary(_)

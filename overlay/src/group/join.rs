@@ -24,7 +24,7 @@ const BRIDGE_EVERY: usize = 3;
 
 /// One in so many is Cyclon's exchange: the passive view is a reserve, and need not change faster.
 /// Guess.
-const EXCHANGE_EVERY: usize = 3;
+const EXCHANGE_EVERY: usize = 6;
 
 /// Stands in a baseline for "first": nothing of this life, or of those before it, is owed.
 const NOTHING: Seq = Seq::MAX;

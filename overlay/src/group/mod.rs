@@ -285,6 +285,7 @@ impl Group {
             Act::Advertise(advert) => self.advertise(ctx, &self.views.active(), advert),
             Act::AdvertiseTo(nodes, advert) => self.advertise(ctx, &nodes, advert),
             Act::Graft(node, graft) => ctx.send(&node, &Frame::Graft(graft)),
+            Act::Stay(node) => ctx.send(&node, &Frame::Stay(crate::wire::frame::Empty::default())),
             Act::GraftReply(node, reply) => ctx.send(&node, &Frame::GraftReply(reply)),
             Act::Prune(node) => ctx.send(&node, &Frame::Prune(crate::wire::frame::Empty::default())),
             Act::Edge(node) => {

@@ -11,7 +11,8 @@ use crate::id::{Address, NodeId};
 use crate::io::MemberState;
 use crate::wire::frame::{Candidate, Candidates, Crown, Frame};
 
-/// Candidates told in one exchange: the best for the other, and others so that all come around.
+/// Candidates told in one exchange: the best for the other, and others so that all come around while
+/// there is much that is new.
 const BEST: usize = 4;
 const OTHERS: usize = 1;
 /// A root by hearsay is sought if its way to all is that much shorter than a neighbour's. Guess.
@@ -31,8 +32,8 @@ impl Group {
         let close: Vec<_> = self.tree.edges();
         let from = if close.is_empty() || ctx.rng.below(2) == 0 { &active } else { &close };
         if let Some(partner) = ctx.rng.pick(from).copied() {
-            let frame = self.candidates_for(ctx, &partner, None);
-            ctx.send(&partner, &frame);
+            let told = self.candidates_for(ctx, &partner, None);
+            ctx.send(&partner, &Frame::Candidates(told));
         }
         self.try_nearer(ctx);
         self.maybe_hand_over(ctx);
@@ -66,7 +67,7 @@ impl Group {
 
     /// What a neighbour should hear of, that looks `towards` somewhere: those from which the way from
     /// the root to there is shortest.
-    fn candidates_for(&mut self, ctx: &mut Ctx<'_>, node: &NodeId, towards: Option<Place>) -> Frame {
+    fn candidates_for(&mut self, ctx: &mut Ctx<'_>, node: &NodeId, towards: Option<Place>) -> Candidates {
         let sight = Sight { now: ctx.now, links: ctx.links, config: ctx.config };
         let exchange = towards.is_none();
         let towards = towards.or_else(|| ctx.links.place(node)).unwrap_or_else(|| ctx.links.here());
@@ -89,23 +90,25 @@ impl Group {
         let nearer = pool.iter().take(BEST).take_while(|(offer, ..)| is_nearer(offer)).count();
         let mut others = pool.split_off(nearer);
         ctx.rng.shuffle(&mut others);
-        pool.extend(others.into_iter().take(OTHERS));
+        let others = others.into_iter().filter(|_| self.near.is_restless());
+        pool.extend(others.take(OTHERS));
         let candidates = pool.into_iter().map(|(offer, addresses, age_s)| {
             let Offer { node, delay, free, place } = offer;
             Candidate { node, addresses, delay_us: delay.as_micros() as u64, free, place, age_s }
         });
-        let (root, epoch) = self.tree.claim();
         let towards = self.tree.ideal().unwrap_or_else(|| ctx.links.here());
         let candidates = candidates.collect();
-        Frame::Candidates(Candidates { root, epoch, towards, exchange, candidates })
+        Candidates { tree: self.tree.tag(), towards, exchange, candidates }
     }
 
     pub(super) fn handle_candidates(&mut self, ctx: &mut Ctx<'_>, from: NodeId, told: &Candidates) {
         if told.exchange {
             let answer = self.candidates_for(ctx, &from, Some(told.towards));
-            ctx.send(&from, &answer);
+            if !answer.candidates.is_empty() {
+                ctx.send(&from, &Frame::Candidates(answer));
+            }
         }
-        if self.tree.claim() != (told.root, told.epoch) {
+        if self.tree.tag() != told.tree {
             return;
         }
         for it in told.candidates.iter().take(BEST + OTHERS) {

@@ -12,7 +12,7 @@ use super::{Group, Phase};
 use crate::id::{BatchId, NodeId};
 use crate::io::{Event, Lane};
 use crate::wire::frame::{AckRequest, Acks, Frame, Pull, Summary};
-use crate::wire::frontier::{Definition, Entry, Frontier, MAX_ENTRIES, MAX_RANGES, Purpose};
+use crate::wire::frontier::{Definition, Entry, Frontier, MAX_ENTRIES, MAX_RANGES, News, Purpose};
 use crate::wire::record::Ack;
 
 /// Bytes of the head's digest in news; anti-entropy sends it whole.
@@ -65,9 +65,18 @@ impl Group {
         let wants = |node: &NodeId| self.lazy.has_listener(node) && !self.tree.is_edge(node);
         to.retain(|node| !undefined.is_empty() || wants(node) || sources.contains(node));
         for chunk in news.chunks(MAX_ENTRIES) {
-            let frame = self.frontier(chunk, &undefined, Purpose::News, false);
+            let short = if undefined.is_empty() { self.short_news(chunk) } else { None };
+            let frame = short.unwrap_or_else(|| self.frontier(chunk, &undefined, Purpose::News, false));
             ctx.send_all(&to, &frame);
         }
+    }
+
+    /// News in a few bytes, if nothing of it has a gap: most of what a busy group has to say besides
+    /// its batches. Forks show by the batches' own digests, and in anti-entropy.
+    fn short_news(&self, lives: &[LifeId]) -> Option<Frame> {
+        let lives = lives.iter().filter_map(|id| self.sources.life(*id));
+        let next = |it: &LifeState| it.held.above().is_empty().then(|| (it.reference, it.held.next()));
+        Some(Frame::News(News { next: lives.map(next).collect::<Option<_>>()? }))
     }
 
     /// Tells a neighbour that was not pushed to what there is, once its link has room.

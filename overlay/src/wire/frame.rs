@@ -7,7 +7,7 @@ use serde::ser::{Serialize, Serializer};
 use serde_bytes::ByteBuf;
 
 use super::cbor::{self, Malformed, cbor_array};
-use super::frontier::Frontier;
+use super::frontier::{Frontier, News};
 use crate::coordinate::Place;
 use crate::id::{Address, Life, NodeId, Seq};
 
@@ -177,9 +177,8 @@ cbor_array! {
     /// Candidates for a parent, those that should suit the receiver best.
     #[derive(Debug, Clone, PartialEq)]
     pub(crate) struct Candidates {
-        /// Of the tree that this is about.
-        pub(crate) root: NodeId,
-        pub(crate) epoch: u64,
+        /// The tree that this is about: the tag of its root, plus its epoch.
+        pub(crate) tree: u64,
         /// What the sender looks for: whoever is near this.
         pub(crate) towards: Place,
         /// Answer with yours.
@@ -230,6 +229,8 @@ cbor_array! {
         pub(crate) tag: u64,
         /// Where the root may be reached.
         pub(crate) addresses: Vec<Address>,
+        /// There is no other core: all count latency from the root.
+        pub(crate) alone: bool,
     }
 }
 
@@ -374,6 +375,8 @@ pub(crate) enum Frame {
     ProbeReply(Probe),
     Advert(Advert),
     Graft(Graft),
+    /// To stay a child; nothing has changed.
+    Stay(Empty),
     GraftReply(GraftReply),
     Prune(Empty),
     Candidates(Candidates),
@@ -384,6 +387,7 @@ pub(crate) enum Frame {
     Pulse(Pulse),
     Batch(Bytes),
     Frontier(Frontier),
+    News(News),
     Pull(Pull),
     PullEnd(PullEnd),
     Flow(Flow),
@@ -426,6 +430,7 @@ kinds! {
     0 => Hello, 1 => Channels, 2 => Ping, 3 => Pong,
     10 => Join, 11 => Welcome, 12 => Neighbour, 13 => NeighbourReply, 14 => Disconnect, 15 => ForwardJoin,
     16 => Shuffle, 17 => ShuffleReply, 18 => Records, 19 => RosterDigest, 20 => Probe, 21 => ProbeReply,
+    22 => News, 23 => Stay,
     30 => Advert, 31 => Graft, 32 => GraftReply, 33 => Prune, 34 => Candidates, 35 => Crown,
     36 => Appoint, 37 => Cores, 38 => Mesh, 39 => Pulse,
     41 => Frontier, 42 => Pull, 43 => PullEnd, 44 => Flow, 45 => Summary, 46 => AckRequest, 47 => Acks, 48 => Fork, 49 => Listen,
@@ -444,7 +449,7 @@ pub(crate) fn is_batch(frame: &[u8]) -> bool {
 /// Whether a network that loses datagrams may lose this frame: batches and frontiers
 /// (MODEL.md's `datagram`); all others need a reliable link.
 pub fn is_repairable(frame: &[u8]) -> bool {
-    matches!(frame, [0x83, 0x18, 40 | 41, ..])
+    matches!(frame, [0x83, 0x18, 40 | 41, ..] | [0x83, 22, ..])
 }
 
 /// Reads a frame. A batch's bytes are a slice of `frame`.

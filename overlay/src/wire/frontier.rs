@@ -49,6 +49,25 @@ cbor_array! {
     }
 }
 
+cbor_array! {
+    /// Frontiers without a gap, as they are almost always: for each short number, which its receiver
+    /// has been told, the first missing seq.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub(crate) struct News {
+        pub(crate) next: Vec<(u32, Seq)>,
+    }
+}
+
+impl News {
+    /// As a frontier frame would say it.
+    pub(crate) fn into_frontier(self) -> Frontier {
+        let entry = |(reference, next)| Entry { reference, next, head: ByteBuf::new(), above: Vec::new() };
+        let entries = self.next.into_iter().map(entry).collect();
+        let purpose = Purpose::News.code();
+        Frontier { number: 0, base: 0, purpose, definitions: Vec::new(), entries }
+    }
+}
+
 /// What the receiver of a frontier may expect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {

@@ -12,7 +12,7 @@ use serde_bytes::ByteBuf;
 
 use super::batch::{Batch, Header, LifeEnd, Opening};
 use super::frame::{self, *};
-use super::frontier::{Definition, Entry, Frontier, Purpose};
+use super::frontier::{Definition, Entry, Frontier, News, Purpose};
 use super::record::{Ack, MemberRecord, Standing, Suspicion};
 use super::ticket::Ticket;
 use crate::coordinate::Place;
@@ -183,16 +183,18 @@ impl World {
         let cluster = Cluster { centre: place, members: 2, best: root.tag(), place, source: true };
         let graft = Graft { root, epoch: 1, size: 3, core: true, meshed: false, clusters: vec![cluster] };
         add("Graft", 1, Frame::Graft(graft));
+        add("Stay", 1, Frame::Stay(Empty::default()));
         let reply = GraftReply { accepted: false, candidates: vec![root] };
         add("GraftReply", 1, Frame::GraftReply(reply));
         let addresses = self.member().addresses;
         let candidate = Candidate { node: root, addresses, delay_us: 3_000, free: 2, place, age_s: 4 };
         let candidates = vec![candidate];
-        let told = Candidates { root, epoch: 1, towards: place, exchange: true, candidates };
+        let told =
+            Candidates { tree: root.tag().wrapping_add(1), towards: place, exchange: true, candidates };
         add("Candidates", 1, Frame::Candidates(told));
         add("Crown", 1, Frame::Crown(Crown { root, epoch: 2 }));
         let addresses = self.member().addresses;
-        let appoint = Appoint { root, epoch: 1, tag: root.tag(), addresses: addresses.clone() };
+        let appoint = Appoint { root, epoch: 1, tag: root.tag(), addresses: addresses.clone(), alone: true };
         add("Appoint", 1, Frame::Appoint(appoint));
         add("Cores", 1, Frame::Cores(Cores { root, epoch: 1, cores: vec![(root, addresses)] }));
         add("Mesh", 1, Frame::Mesh(Mesh { on: true }));
@@ -215,6 +217,7 @@ impl World {
             Fork { first: ByteBuf::from(&b"one batch"[..]), second: ByteBuf::from(&b"another batch"[..]) };
         add("Batch", 1, Frame::Batch(Bytes::from_static(b"the bytes of a batch")));
         add("Frontier", 1, Frame::Frontier(frontier));
+        add("News", 1, Frame::News(News { next: vec![(1, 300)] }));
         add("Pull", 1, Frame::Pull(Pull { source, life: LIFE, ranges: vec![(10, 12), (14, 20)] }));
         let end = PullEnd { source, life: LIFE, absent: vec![(14, 20)], dropped_below: 3 };
         add("PullEnd", 1, Frame::PullEnd(end));
@@ -335,7 +338,7 @@ fn what_the_page_prints_reads_back() {
 fn every_frame_of_the_page_is_known() {
     let page = printed();
     let frames: Vec<_> = page.iter().filter(|(name, _)| name.starts_with("frame ")).collect();
-    assert_eq!(frames.len(), 36, "one of each kind");
+    assert_eq!(frames.len(), 38, "one of each kind");
     for (name, text) in frames {
         let (channel, frame) = frame::decode(&Bytes::from(unhex(text))).expect("decodes");
         let kind = format!("{frame:?}");

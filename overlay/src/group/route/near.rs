@@ -19,10 +19,12 @@ use crate::time::Time;
 
 /// Between rounds: at first and after each move, and at most. Guess.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(400), Duration::from_secs(60));
+/// Below this there may be much that is new. Guess.
+const RESTLESS: Duration = Duration::from_secs(3);
 /// The root's, at most: it is one, and all suffer from where it is.
 const ROOTS_PAUSE: Duration = Duration::from_secs(2);
 /// By so much each pause is longer than the one before.
-const PATIENCE: f64 = 1.3;
+const PATIENCE: f64 = 1.5;
 /// What was heard so long ago is no longer true.
 const STALE: Duration = Duration::from_secs(90);
 /// How long a candidate has to become a neighbour, be measured, and be taken.
@@ -101,13 +103,19 @@ impl Near {
     /// There is another parent: what was best before need not be now.
     pub(crate) fn on_moved(&mut self, now: Time, to: Option<&NodeId>) {
         self.trial.take_if(|it| Some(&it.node) == to);
-        self.look_around(now);
+        self.pause = (self.pause / 4).max(PAUSE.0);
+        self.next_round = self.next_round.min(now + self.pause);
     }
 
-    /// Rounds begin anew.
+    /// Rounds come often again.
     pub(crate) fn look_around(&mut self, now: Time) {
-        self.pause = PAUSE.0;
-        self.next_round = self.next_round.min(now + PAUSE.0);
+        self.pause = self.pause.min(RESTLESS / 2);
+        self.next_round = self.next_round.min(now + self.pause);
+    }
+
+    /// Whether rounds have brought something new of late.
+    pub(crate) fn is_restless(&self) -> bool {
+        self.pause < RESTLESS
     }
 
     /// Whether this one is being tried.

@@ -9,11 +9,12 @@ use crate::id::NodeId;
 use crate::time::Time;
 use crate::wire::frame::{Cluster, Graft, GraftReply};
 
-/// Where those below are is told anew this often, or once they are so much more or fewer…
-const TOLD_EVERY: Duration = Duration::from_secs(15);
-/// …and with every graft at first: all coordinates drift together while they settle.
-const DRIFTING_FOR: Duration = Duration::from_secs(60);
+/// A graft is repeated whole this often in any case…
+const WHOLE_EVERY: Duration = Duration::from_secs(60);
+/// …once those below are so much more or fewer…
 const MORE: f64 = 1.2;
+/// …or this node has moved so far, in half milliseconds…
+const MOVED: u32 = 10;
 /// …but not more often than this.
 const TOLD_GAP: Duration = Duration::from_millis(250);
 
@@ -23,7 +24,13 @@ pub(super) struct TellClusters {
     to: Option<NodeId>,
     at: Time,
     size: u32,
+    place: Place,
     sources: Vec<u64>,
+    /// Being a core, and meshed.
+    part: (bool, bool),
+    root: Option<(NodeId, u64)>,
+    /// A child has told something new since.
+    stale: bool,
 }
 
 impl Tree {
@@ -65,20 +72,46 @@ impl Tree {
         differs && self.parent.is_some() && now.since(told.at) >= TOLD_GAP
     }
 
-    /// To ask in, or to stay.
+    /// To ask in, and to stay with news.
     pub(super) fn graft_frame(&mut self, now: Time, to: &NodeId) -> Graft {
         let (root, epoch) = self.root.claim();
         let size = self.size();
-        let stale = self.told_clusters.to.as_ref() != Some(to)
-            || now.since(self.told_clusters.at) >= TOLD_EVERY
-            || now.since(self.began) < DRIFTING_FOR
-            || self.has_news_of_below(now);
-        let mut clusters = Vec::new();
-        if stale {
-            clusters = sketch::merge(self.clusters_below().into_iter());
-            self.told_clusters = TellClusters { to: Some(*to), at: now, size, sources: self.sources_below() };
+        let clusters = sketch::merge(self.clusters_below().into_iter());
+        let (core, meshed) = (self.is_core_of(to), self.is_meshed());
+        self.told_clusters = TellClusters {
+            to: Some(*to),
+            at: now,
+            size,
+            place: self.place,
+            sources: self.sources_below(),
+            part: (core, meshed),
+            root: Some((root, epoch)),
+            stale: false,
+        };
+        Graft { root, epoch, size, core, meshed, clusters }
+    }
+
+    /// To stay: whole, if the last graft is not true any more.
+    pub(super) fn renewal(&mut self, now: Time, parent: NodeId) -> Act {
+        let told = &self.told_clusters;
+        let same = told.to == Some(parent)
+            && told.root == Some(self.root.claim())
+            && told.part == (self.is_core_of(&parent), self.is_meshed())
+            && !told.stale
+            && !told.place.is_away(&self.place, MOVED)
+            && now.since(told.at) < WHOLE_EVERY;
+        if same && !self.has_news_of_below(now) {
+            return Act::Stay(parent);
         }
-        Graft { root, epoch, size, core: self.is_core_of(to), meshed: self.is_meshed(), clusters }
+        Act::Graft(parent, self.graft_frame(now, &parent))
+    }
+
+    pub(crate) fn handle_stay(&mut self, sight: &Sight<'_>, from: NodeId, acts: &mut Vec<Act>) {
+        match self.children.get_mut(&from) {
+            Some(child) if child.leaving => {}
+            Some(child) => child.heard = sight.now,
+            None => acts.push(Act::GraftReply(from, GraftReply { accepted: false, candidates: Vec::new() })),
+        }
     }
 
     /// Children that we would still take.
@@ -146,6 +179,7 @@ impl Tree {
         let clusters = if graft.clusters.is_empty() {
             before.map(|child| child.clusters.clone()).unwrap_or_default()
         } else {
+            self.told_clusters.stale = true;
             sketch::believe(&graft.clusters, size)
         };
         let meshed = core && graft.meshed;

@@ -23,6 +23,9 @@ const MESH_TIMEOUT: Duration = Duration::from_secs(4);
 /// The list of cores is repeated this often.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
+/// A direct way to the root that is so much longer than the tree's is not taken. Guess.
+const DETOUR: f64 = 1.25;
+
 /// This node's part among the cores.
 #[derive(Debug, Default)]
 pub(super) struct Cores {
@@ -30,6 +33,8 @@ pub(super) struct Cores {
     is_core: bool,
     /// The root wants us to be one, until then.
     called: Option<Time>,
+    /// It would be the only one beside the root.
+    alone: bool,
     /// All of them, by the root's word, and where they may be reached.
     all: BTreeMap<NodeId, Vec<Address>>,
     /// Those that feed us, until when.
@@ -155,7 +160,7 @@ impl Tree {
             return;
         }
         if appoint.tag == self.tag {
-            self.cores.called = Some(sight.now + CALL_TTL);
+            (self.cores.called, self.cores.alone) = (Some(sight.now + CALL_TTL), appoint.alone);
             let addresses = appoint.addresses.into_iter().take(ADDRESSES).collect();
             acts.push(Act::MeetAt(appoint.root, addresses));
             self.reconsider(sight, acts);
@@ -277,6 +282,10 @@ impl Tree {
         if self.parent == Some(root) && self.cores.is_core && is_near {
             return true;
         }
+        if is_near && !self.cores.is_core && self.is_detour(sight, &root) {
+            self.cores.called = None;
+            return false;
+        }
         if is_near && !self.refused.contains_key(&root) {
             if self.grafting.is_none() {
                 self.graft(sight, root, ParentReason::NewRoot, acts);
@@ -294,6 +303,14 @@ impl Tree {
             self.resign(acts);
         }
         patient
+    }
+
+    /// Whether the direct way to the root is longer than the tree's: where round trips are no
+    /// distances, somebody in between may be near to both.
+    fn is_detour(&self, sight: &Sight<'_>, root: &NodeId) -> bool {
+        let direct = sight.links.distance(root).map(|rtt| rtt / 2);
+        let ways = direct.zip(self.current_cost(sight));
+        self.cores.alone && ways.is_some_and(|(direct, way)| direct > way.mul_f64(DETOUR))
     }
 
     /// Whether this one may be a core under us.

@@ -77,6 +77,8 @@ pub(crate) enum Act {
     Advertise(Advert),
     AdvertiseTo(Vec<NodeId>, Advert),
     Graft(NodeId, Graft),
+    /// To stay, as the last graft said.
+    Stay(NodeId),
     GraftReply(NodeId, GraftReply),
     Prune(NodeId),
     /// This node has become a tree neighbour: exchange frontiers with it.
@@ -152,7 +154,6 @@ pub(super) struct Child {
 #[derive(Debug)]
 pub(crate) struct Tree {
     me: NodeId,
-    began: Time,
     /// Ours: a hash, and looked for in every path that is heard.
     tag: u64,
     root: Root,
@@ -191,7 +192,6 @@ impl Tree {
     pub(crate) fn new(now: Time, me: NodeId) -> Self {
         Self {
             me,
-            began: now,
             tag: me.tag(),
             root: Root::alone(now, me),
             parent: None,
@@ -464,8 +464,7 @@ impl Tree {
         self.poll_cores(sight, acts);
         if let Some(parent) = self.parent.filter(|_| self.next_renewal <= now) {
             self.next_renewal = now + GRAFT_RENEWAL;
-            let graft = self.graft_frame(now, &parent);
-            acts.push(Act::Graft(parent, graft));
+            acts.push(self.renewal(now, parent));
         }
         self.advertise(sight, acts);
     }
@@ -558,6 +557,12 @@ impl Tree {
             self.orphan_since = Some(sight.now);
             self.orphan_reason = ParentReason::NewRoot;
         }
+    }
+
+    /// A short name of the tree's root and its term.
+    pub(crate) fn tag(&self) -> u64 {
+        let (root, epoch) = self.root.claim();
+        root.tag().wrapping_add(epoch)
     }
 
     /// The tree's root and its term.

@@ -48,9 +48,16 @@ struct Site {
 }
 
 impl Tree {
-    /// Whether this group has, or should have, several cores.
+    /// Whether this group is so large that it has several cores, besides busy sources.
     pub(crate) fn has_cores(&self, config: &Config) -> bool {
-        self.core_children().next().is_some() || wanted(self.size(), config) > 1
+        wanted(self.size(), config) > 1
+    }
+
+    /// How many cores there should be where so many are: what members say of their number changes, and
+    /// each core that goes moves all below it.
+    fn enough(&self, are: usize, config: &Config) -> usize {
+        let wanted = wanted(self.size(), config);
+        are.clamp(wanted, wanted + wanted / 4)
     }
 
     pub(super) fn plan_cores(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) {
@@ -74,7 +81,7 @@ impl Tree {
         let mut best = Plan { fixed: 1, sites: vec![0] };
         best.sites.extend(map.all().filter(|it| *it > 0 && is_source(&map.sites[*it])));
         best.fixed = best.sites.len();
-        let most = best.fixed - 1 + wanted(self.size(), sight.config);
+        let most = best.fixed - 1 + self.enough(now.len() - (best.fixed - 1), sight.config);
         let kept = (1..now.len()).filter(|it| !is_source(&now[*it]));
         best.sites.extend(kept);
         map.shrink(&mut best, most);
@@ -114,7 +121,8 @@ impl Tree {
         let has = |clusters: &[Cluster]| clusters.iter().any(|it| it.best == tag);
         let Some(via) = self.children.iter().find(|(_, child)| has(&child.clusters)) else { return };
         let (root, epoch) = self.root.claim();
-        acts.push(Act::Appoint(*via.0, Appoint { root, epoch, tag, addresses: Vec::new() }));
+        let alone = self.core_children().next().is_none();
+        acts.push(Act::Appoint(*via.0, Appoint { root, epoch, tag, addresses: Vec::new(), alone }));
     }
 
     /// Lets cores go that have not been in any plan for a while; whether there was one.
