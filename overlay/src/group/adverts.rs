@@ -95,9 +95,9 @@ mod tests {
         let later = Advert { number: 6, delay_us: 40_500, size: 52, ..advert() };
         assert!(!told.is_news(at(1), node, &later));
         assert!(told.is_news(at(1), other, &later), "it has heard nothing yet");
-        assert!(told.is_news(at(2), node, &Advert { free: 2, ..later.clone() }));
+        assert!(told.is_news(at(2), node, &Advert { free: 0, ..later.clone() }));
         assert!(told.is_news(at(3), node, &Advert { delay_us: u64::MAX, ..later.clone() }));
         assert!(told.is_news(at(4), node, &Advert { path: vec![1, 4], ..later.clone() }));
-        assert!(told.is_news(at(40), node, &Advert { path: vec![1, 4], ..later }), "once in a while");
+        assert!(told.is_news(at(70), node, &Advert { path: vec![1, 4], ..later }), "once in a while");
     }
 }

@@ -20,7 +20,7 @@ const SPEAKS: (f64, f64) = (0.01, 0.001);
 const MEMORY: Duration = Duration::from_secs(10);
 /// A source whose core is nearer than this gains too little. Guess: round trips on one machine or
 /// LAN are less.
-const NEAR: Duration = Duration::from_millis(3);
+const NEAR: Duration = Duration::from_millis(1);
 
 /// How much this node publishes.
 #[derive(Debug, Default)]

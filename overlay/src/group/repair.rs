@@ -230,6 +230,11 @@ impl Repair {
         }
     }
 
+    /// A lazy link told of what the tree had brought before: it is not late at all.
+    pub(crate) fn on_old_news(&mut self) {
+        self.learn(Duration::ZERO);
+    }
+
     /// A batch came in: learn the lag, and see whether its gap is filled. Returns the gap
     /// that was told and is now repaired.
     pub(crate) fn on_received(

@@ -126,6 +126,8 @@ impl Group {
             self.maybe_prove_fork(ctx, &from, &id.0);
             if self.hear_one(ctx, from, id, entry) {
                 touched.push(id);
+            } else if purpose == Purpose::News && entry.next > 0 && !self.tree.is_edge(&from) {
+                self.repair.on_old_news();
             }
         }
         // A root has no parent, and all come to it along the tree nevertheless.

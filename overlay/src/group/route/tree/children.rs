@@ -174,6 +174,7 @@ impl Tree {
             self.grafting = None;
         }
         let size = graft.size.clamp(1, MAX_SIZE);
+        let sources = self.sources_below();
         let before = self.children.get(&from);
         let was_core = before.is_some_and(|child| child.core);
         let clusters = if graft.clusters.is_empty() {
@@ -185,6 +186,9 @@ impl Tree {
         let meshed = core && graft.meshed;
         let child = Child { heard: sight.now, size, clusters, core, meshed, leaving: false };
         self.children.insert(from, child);
+        if self.sources_below() != sources {
+            self.plan_soon(sight.now);
+        }
         if core && !was_core {
             self.cores.asked.remove(&from.tag());
         }

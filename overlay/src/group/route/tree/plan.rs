@@ -12,6 +12,7 @@ use super::{Act, Sight, Tree};
 use crate::config::Config;
 use crate::coordinate::Place;
 use crate::id::NodeId;
+use crate::time::Time;
 use crate::wire::frame::{Appoint, Cluster};
 
 /// Between plans: at first, and longer by this factor each time that nothing changed, up to this.
@@ -68,6 +69,11 @@ impl Tree {
         self.cores.next_plan = sight.now + self.cores.plan_pause;
     }
 
+    /// Others publish much than before.
+    pub(super) fn plan_soon(&mut self, now: Time) {
+        self.cores.next_plan = self.cores.next_plan.min(now);
+    }
+
     /// Asks those to come that should be cores, and lets those go that need not be any more;
     /// whether there was anything to do.
     fn replan(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) -> bool {
@@ -81,8 +87,8 @@ impl Tree {
         let mut best = Plan { fixed: 1, sites: vec![0] };
         best.sites.extend(map.all().filter(|it| *it > 0 && is_source(&map.sites[*it])));
         best.fixed = best.sites.len();
-        let most = best.fixed - 1 + self.enough(now.len() - (best.fixed - 1), sight.config);
-        let kept = (1..now.len()).filter(|it| !is_source(&now[*it]));
+        let kept: Vec<usize> = (1..now.len()).filter(|it| !is_source(&now[*it])).collect();
+        let most = best.fixed - 1 + self.enough(kept.len() + 1, sight.config);
         best.sites.extend(kept);
         map.shrink(&mut best, most);
         map.grow(&mut best, most);
