@@ -1,6 +1,6 @@
 //! Whom to connect to, and not too often.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::config::Config;
@@ -64,12 +64,14 @@ impl Candidate {
 #[derive(Debug)]
 pub(crate) struct Dialer {
     candidates: BTreeMap<NodeId, Candidate>,
+    /// Those that may count as lost.
+    lost: BTreeSet<NodeId>,
     rng: Rng,
 }
 
 impl Dialer {
     pub(crate) fn new(rng: Rng) -> Self {
-        Self { candidates: BTreeMap::new(), rng }
+        Self { candidates: BTreeMap::new(), lost: BTreeSet::new(), rng }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -139,6 +141,7 @@ impl Dialer {
         if !candidate.is_lost(now) {
             (candidate.lost, candidate.failures, candidate.not_before) = (Some(now), 0, now);
         }
+        self.lost.insert(node);
     }
 
     /// It is not silent but gone, by its own word.
@@ -150,10 +153,10 @@ impl Dialer {
 
     /// Dials some of those that fell silent, at random.
     pub(crate) fn dial_lost(&mut self, now: Time, config: &Config, links: &Links, out: &mut Out) {
-        let due = |(node, it): &(&NodeId, &Candidate)| {
-            it.is_lost(now) && it.may_be_dialed(now) && !links.connected(node)
-        };
-        let mut due: Vec<_> = self.candidates.iter().filter(due).map(|(node, _)| *node).collect();
+        let candidates = &self.candidates;
+        self.lost.retain(|node| candidates.get(node).is_some_and(|it| it.is_lost(now)));
+        let due = |node: &&NodeId| candidates[*node].may_be_dialed(now) && !links.connected(node);
+        let mut due: Vec<_> = self.lost.iter().filter(due).copied().collect();
         self.rng.shuffle(&mut due);
         for node in due.into_iter().take(LOST_AT_ONCE) {
             self.dial(now, node, &[], config, links, out);

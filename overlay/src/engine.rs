@@ -326,7 +326,7 @@ impl Engine {
         if self.links.on_round_trip(now, link, rtt) {
             out.event(Event::RoundTrip { node, rtt });
         }
-        self.locator.on_round_trip(&self.links, link, &mut self.rng);
+        self.locator.on_round_trip(now, &self.links, link, &mut self.rng);
         self.links.set_here(self.locator.place());
     }
 

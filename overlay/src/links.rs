@@ -65,6 +65,11 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    /// Where its node says that it is, and how far that is, if both are known.
+    pub(crate) fn located(&self) -> Option<(Place, Duration)> {
+        self.place.zip(self.measured.distance)
+    }
+
     /// No ping has come back yet.
     pub(crate) fn is_unmeasured(&self) -> bool {
         self.rtt.is_none()
@@ -245,10 +250,9 @@ impl Links {
         news.then(|| link.told = Some(here)).map(|()| here)
     }
 
-    /// Links to nodes that are measured and say where they are, with both.
-    pub(crate) fn located(&self) -> impl Iterator<Item = (LinkId, Place, Duration)> + '_ {
-        let links = self.by_id.iter();
-        links.filter_map(|(id, link)| Some((*id, link.place?, link.measured.distance?)))
+    /// Where nodes are that are linked, and how far.
+    pub(crate) fn located(&self) -> impl Iterator<Item = (Place, Duration)> + '_ {
+        self.by_id.values().filter_map(Link::located)
     }
 
     /// How much round trips to a node differ: mean deviation of late.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::coordinate::{Coordinate, Place};
 use crate::id::{LinkId, NodeId};
-use crate::links::Links;
+use crate::links::{Link, Links};
 use crate::rng::Rng;
 use crate::time::Time;
 
@@ -68,13 +68,17 @@ impl Locator {
         Some(self.next).filter(|next| self.is_settling(*next))
     }
 
-    /// A link was measured: this node finds its place anew among its neighbours.
-    pub(crate) fn on_round_trip(&mut self, links: &Links, link: LinkId, rng: &mut Rng) {
-        let located: Vec<_> = links.located().collect();
-        let measured = located.iter().find(|it| it.0 == link);
-        let others = (0..OTHERS).filter_map(|_| rng.pick(&located));
-        for (_, place, rtt) in others.chain(measured) {
-            self.coordinate.measured(place, *rtt / 2);
+    /// A link was measured: this node finds its place anew, among its neighbours while it does not
+    /// know it well.
+    pub(crate) fn on_round_trip(&mut self, now: Time, links: &Links, link: LinkId, rng: &mut Rng) {
+        if self.is_settling(now) {
+            let located: Vec<_> = links.located().collect();
+            for (place, rtt) in (0..OTHERS).filter_map(|_| rng.pick(&located)) {
+                self.coordinate.measured(place, *rtt / 2);
+            }
+        }
+        if let Some((place, rtt)) = links.get(link).and_then(Link::located) {
+            self.coordinate.measured(&place, rtt / 2);
         }
     }
 }

@@ -6,7 +6,7 @@
 //! anti-entropy falls silent, without anybody choosing. Alive, offline and left are the subject's
 //! own statements; failed is what others agree on (see `detector`).
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_bytes::ByteBuf;
@@ -78,13 +78,15 @@ pub(crate) struct Roster {
     members: BTreeMap<NodeId, Member>,
     /// As long as nothing changes.
     summary: Cell<Option<u64>>,
+    /// The tags of those that did not leave, ascending, as long as nothing changes; empty if unknown.
+    ranks: RefCell<Vec<u64>>,
 }
 
 impl Roster {
     pub(crate) fn new(group: GroupId, own: MemberRecord, cap: usize, signatures: Signatures) -> Self {
         let me = own.node;
         let members = BTreeMap::from([(me, Member::new(own))]);
-        Self { group, me, cap, signatures, members, summary: Cell::new(None) }
+        Self { group, me, cap, signatures, members, summary: Cell::new(None), ranks: RefCell::default() }
     }
 
     pub(crate) fn own(&self) -> &MemberRecord {
@@ -164,14 +166,24 @@ impl Roster {
     }
 
     fn insert(&mut self, record: MemberRecord) {
-        self.summary.set(None);
+        self.changed();
         self.members.insert(record.node, Member::new(record));
     }
 
     /// How many members, gone ones aside, are known by all before the one with this tag.
     fn rank(&self, tag: u64) -> usize {
-        let before = |member: &&Member| member.tag < tag && member.state() != MemberState::Left;
-        self.members.values().filter(before).count()
+        let mut ranks = self.ranks.borrow_mut();
+        if ranks.is_empty() {
+            let there = self.members.values().filter(|it| it.state() != MemberState::Left);
+            ranks.extend(there.map(|it| it.tag));
+            ranks.sort_unstable();
+        }
+        ranks.partition_point(|it| *it < tag)
+    }
+
+    fn changed(&self) {
+        self.summary.set(None);
+        self.ranks.borrow_mut().clear();
     }
 
     /// Whether a member that is not known yet is to be.
@@ -191,6 +203,7 @@ impl Roster {
             let last = others.max_by_key(|(_, it)| (it.state() == MemberState::Left, it.tag));
             let Some(node) = last.map(|(node, _)| *node) else { return };
             self.members.remove(&node);
+            self.changed();
         }
     }
 
