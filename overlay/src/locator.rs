@@ -82,3 +82,41 @@ impl Locator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pings_end_when_the_place_is_known_and_after_a_while_in_any_case() {
+        let at = |ms: u64| Time::from_micros(ms * 1_000);
+        let node = |it: u8| NodeId::from_bytes([it; 32]);
+        let mut locator = Locator::new(&node(1));
+        assert_eq!((locator.deadline(), locator.is_due(at(0))), (None, false), "there is no link");
+        locator.on_link(at(100));
+        let mut pings = 0;
+        let mut now = at(100);
+        while let Some(next) = locator.deadline() {
+            assert!(next > now || locator.next <= now, "the deadline advances");
+            now = next.max(now);
+            pings += usize::from(locator.is_due(now));
+        }
+        assert!((75..=85).contains(&pings), "{pings} pings in 20 s");
+        assert_eq!(locator.missing(now + EVERY, &Links::default()), 0);
+
+        let mut links = Links::default();
+        let place = Place { x: 100, y: 0, z: 0, height: 2, error: 2 };
+        links.insert(at(0), LinkId(1), node(2));
+        links.on_place(LinkId(1), Some(place));
+        links.on_round_trip(at(100), LinkId(1), Duration::from_millis(60));
+        let (mut locator, mut rng) = (Locator::new(&node(1)), Rng::new(1));
+        locator.on_link(at(0));
+        assert_eq!(locator.missing(at(100), &links), LINKS - 1);
+        for _ in 0..40 {
+            locator.on_round_trip(at(100), &links, LinkId(1), &mut rng);
+        }
+        let way = locator.place().to(&place).as_millis();
+        assert!(locator.place().is_precise() && (27..=33).contains(&way), "{way} ms to who is 30 ms away");
+        assert_eq!((locator.deadline(), locator.missing(at(200), &links)), (None, 0));
+    }
+}

@@ -43,6 +43,26 @@ fn several_cores_make_shorter_ways_than_one() {
     }
 }
 
+/// From nothing, with all that it costs.
+#[test]
+fn a_large_group_settles_soon_and_costs_little() {
+    for seed in seeds(2) {
+        let (nodes, span) = (150, s(10));
+        let base = Experiment { seed, nodes, span, ..Experiment::default() };
+        let calm = base.run().expect("the options are in range");
+        eprintln!("{calm:?}");
+        let stretch = calm.stretch.expect("messages were delivered").mean;
+        assert!(calm.settled && calm.settled_s <= 45.0, "seed {seed}: settled after {} s", calm.settled_s);
+        assert!(stretch <= 1.5, "seed {seed}: {stretch} times the direct way");
+        assert!(calm.control_bytes <= 125.0, "seed {seed}: {} bytes a message", calm.control_bytes);
+        let kill = Experiment { kill: "relay@8".parse().ok(), ..base }.run().expect("in range");
+        let extra = kill.extra_ms.expect("somebody was below it");
+        eprintln!("{extra:?}");
+        assert_eq!((kill.missing, kill.duplicates), (0, 0), "seed {seed}");
+        assert!(extra.p50 <= 200.0, "seed {seed}: half of those below a dead relay waited {} ms", extra.p50);
+    }
+}
+
 /// Members of one group around the world.
 struct Globe {
     world: World,

@@ -40,9 +40,19 @@ impl Wood {
     }
 
     fn planted(seed: u64, network: NetworkModel, nodes: usize, contacts: Contacts) -> Self {
+        Self::planted_with(Config::lan(), seed, network, nodes, contacts)
+    }
+
+    fn planted_with(
+        config: Config,
+        seed: u64,
+        network: NetworkModel,
+        nodes: usize,
+        contacts: Contacts,
+    ) -> Self {
         let group = Descriptor::open("wood").expect("a good name");
         let mut world = World::new(seed, network);
-        world.config = Config::lan();
+        world.config = config;
         world.contacts = contacts;
         for _ in 0..nodes {
             let node = world.add_node(std::slice::from_ref(&group));
@@ -344,6 +354,22 @@ fn a_root_outlives_its_neighbourhoods() {
         let (from, root) = (wood.world.now(), wood.place(NodeIx(0)).root);
         // Bridges are built all the time, and each takes the place of somebody.
         wood.run_for(Duration::from_secs(300));
+        let roots: Vec<_> = wood.told(from).into_iter().filter(|it| it.root != root).collect();
+        assert_eq!(roots, [], "seed {seed}: nobody died, but the root changed");
+    }
+}
+
+/// While a group gathers, everybody's neighbours change; whom a full roster does not hold runs
+/// nevertheless.
+#[test]
+fn a_root_that_few_know_outlives_the_beginning() {
+    for seed in seeds(4) {
+        // With cores no root is crowned for its place.
+        let config = Config { roster: 10, cores: Some(2), ..Config::default() };
+        let mut wood = Wood::planted_with(config, seed, NetworkModel::regions(), 120, Contacts::Random(8));
+        wood.run_for(Duration::from_secs(4));
+        let (from, root) = (wood.world.now(), wood.place(NodeIx(0)).root);
+        wood.run_for(Duration::from_secs(20));
         let roots: Vec<_> = wood.told(from).into_iter().filter(|it| it.root != root).collect();
         assert_eq!(roots, [], "seed {seed}: nobody died, but the root changed");
     }

@@ -18,8 +18,8 @@ const BUSY: (f64, f64) = (1.0, 0.2);
 const SPEAKS: (f64, f64) = (0.01, 0.001);
 /// Over how long rates are taken.
 const MEMORY: Duration = Duration::from_secs(10);
-/// A source whose core is nearer than this gains too little. Guess: round trips on one machine or
-/// LAN are less.
+/// A source whose core is nearer than this gains too little. Guess: most ways on one machine or
+/// LAN are shorter.
 const NEAR: Duration = Duration::from_millis(1);
 
 /// How much this node publishes.
