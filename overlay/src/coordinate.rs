@@ -25,13 +25,19 @@ const SMALL_STEP: u32 = 4;
 
 cbor_array! {
     /// A coordinate as it is told: half milliseconds, the error in percent.
-    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) struct Place {
         pub(crate) x: i32,
         pub(crate) y: i32,
         pub(crate) z: i32,
         pub(crate) height: u32,
         pub(crate) error: u32,
+    }
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::UNKNOWN
     }
 }
 

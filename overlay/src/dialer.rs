@@ -35,6 +35,8 @@ const LOST_AT_ONCE: usize = 2;
 struct Candidate {
     addresses: Vec<Address>,
     dialing: Option<Time>,
+    /// When a dial of ours became a link last.
+    opened: Option<Time>,
     not_before: Time,
     failures: u32,
     /// It was in touch, fell silent, and did not say goodbye: since when.
@@ -72,6 +74,11 @@ pub(crate) struct Dialer {
 impl Dialer {
     pub(crate) fn new(rng: Rng) -> Self {
         Self { candidates: BTreeMap::new(), lost: BTreeSet::new(), rng }
+    }
+
+    /// Dials under way.
+    pub(crate) fn dialing(&self) -> usize {
+        self.candidates.values().filter(|it| it.dialing.is_some()).count()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -119,8 +126,9 @@ impl Dialer {
 
     /// Dials nodes that were found and are not linked, for groups that want contacts.
     pub(crate) fn dial_found(&mut self, now: Time, config: &Config, links: &Links, out: &mut Out) {
-        let dialing = self.candidates.values().filter(|it| it.dialing.is_some()).count();
-        let under_way = dialing + links.newer_than(now, NEW_FOR);
+        let dialing = self.dialing();
+        let is_new = |it: &&Candidate| it.opened.is_some_and(|at| now.since(at) < NEW_FOR);
+        let under_way = dialing + self.candidates.values().filter(is_new).count();
         let mut wanted: Vec<_> = self
             .candidates
             .iter()
@@ -165,7 +173,7 @@ impl Dialer {
 
     pub(crate) fn link_up(&mut self, now: Time, node: &NodeId, config: &Config) {
         if let Some(candidate) = self.candidates.get_mut(node) {
-            candidate.dialing = None;
+            candidate.opened = candidate.dialing.take().map_or(candidate.opened, |_| Some(now));
             candidate.lost = None;
             candidate.failures = 0;
             candidate.not_before = now + config.redial_every.min(Duration::from_millis(500));

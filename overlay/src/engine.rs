@@ -131,6 +131,8 @@ impl Engine {
     fn with_identity(start: Start, identity: Identity) -> Result<Self, ConfigError> {
         start.config.check()?;
         let locator = Locator::new(&identity.node());
+        let mut links = Links::default();
+        links.set_here(locator.place());
         Ok(Self {
             config: start.config,
             identity,
@@ -144,7 +146,7 @@ impl Engine {
                 .collect(),
             nick: String::new(),
             addresses: Vec::new(),
-            links: Links::default(),
+            links,
             locator,
             kept: BTreeSet::new(),
             dialer: Dialer::new(Rng::new(!start.seed)),
@@ -311,6 +313,7 @@ impl Engine {
 
     fn ping(&mut self, now: Time, link: LinkId, out: &mut Out) {
         let place = self.links.tell_place(link);
+        self.links.on_asked(now, link);
         self.send_on(now, link, &Frame::Ping(Ping { nonce: now.as_micros(), place }), out);
     }
 
@@ -318,11 +321,10 @@ impl Engine {
         let sent = Time::from_micros(pong.nonce);
         let Some(state) = self.links.get(link) else { return };
         let (node, rtt) = (state.node, now.since(sent));
-        let possible = state.up_since <= sent && sent <= now;
-        self.links.on_place(link, pong.place);
-        if !possible {
+        if !self.links.on_answered(link, sent) {
             return;
         }
+        self.links.on_place(link, pong.place);
         if self.links.on_round_trip(now, link, rtt) {
             out.event(Event::RoundTrip { node, rtt });
         }
@@ -354,6 +356,7 @@ impl Engine {
         let admits = |node: &NodeId| joined.group.admits(node);
         for node in self.links.recognise(&self.identity.node(), &group, admits) {
             self.links.touch(now, &node);
+            self.locator.on_link(now);
             self.with_group(now, group, out, |group, ctx| group.on_shared(ctx, node));
         }
     }
@@ -367,7 +370,6 @@ impl Engine {
         if !self.links.insert(now, link, node) {
             return;
         }
-        self.locator.on_link(now);
         self.links.question_siblings(now, &node, link);
         self.next_housekeeping = self.next_housekeeping.min(now);
         self.send_on(now, link, &Frame::Hello(Hello { version: VERSION }), out);
@@ -491,17 +493,24 @@ impl Engine {
             {
                 self.ping(now, link, out);
             }
+            self.meet_strangers(now, out);
         }
         if self.next_housekeeping <= now {
             self.next_housekeeping = now + HOUSEKEEPING;
-            let strangers = self.locator.missing(now, &self.links);
-            if strangers > 0 {
-                self.each_group(now, out, |group, ctx| group.meet_strangers(ctx, strangers));
-            }
             self.keep_links(now, out);
             self.dialer.dial_lost(now, &self.config, &self.links, out);
             if self.groups.values().any(|it| it.group.wants_contacts(&self.config)) {
                 self.dialer.dial_found(now, &self.config, &self.links, out);
+            }
+        }
+    }
+
+    /// Opens links to some members, for their round trips.
+    fn meet_strangers(&mut self, now: Time, out: &mut Out) {
+        for id in self.groups() {
+            let missing = self.locator.missing(now, &self.links).saturating_sub(self.dialer.dialing());
+            if missing > 0 && !self.shutting_down {
+                self.with_group(now, id, out, |group, ctx| group.meet_strangers(ctx, missing));
             }
         }
     }

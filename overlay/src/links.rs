@@ -37,13 +37,14 @@ const MAX_AWAITED: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) node: NodeId,
-    pub(crate) up_since: Time,
     pub(crate) last_heard: Time,
     pub(crate) next_ping: Time,
     /// The next ping does not wait until the link is quiet.
     pub(crate) questioned: bool,
     /// Since when a ping waits for any sign of life.
     pub(crate) asked: Option<Time>,
+    /// When pings went out that were not answered yet.
+    asked_at: BTreeSet<Time>,
     /// When the pings went out whose answers somebody waits for.
     awaited: BTreeSet<Time>,
     /// Smoothed round trip (RFC 6298 §2: 7/8 old, 1/8 new): for timeouts.
@@ -65,9 +66,13 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Where its node says that it is, and how far that is, if both are known.
+    /// Where its node, that shares a group, says that it is, and how far that is, if both are known.
     pub(crate) fn located(&self) -> Option<(Place, Duration)> {
-        self.place.zip(self.measured.distance)
+        self.place.zip(self.measured.distance).filter(|_| self.is_shared())
+    }
+
+    fn is_shared(&self) -> bool {
+        self.channels.values().any(|(_, known)| known.is_some())
     }
 
     /// No ping has come back yet.
@@ -114,11 +119,11 @@ impl Links {
         }
         let new = Link {
             node,
-            up_since: now,
             last_heard: now,
             next_ping: now,
             questioned: false,
             asked: None,
+            asked_at: BTreeSet::new(),
             awaited: BTreeSet::new(),
             rtt: self.rtt(&node),
             place: self.place(&node),
@@ -152,9 +157,9 @@ impl Links {
         self.by_id.len()
     }
 
-    /// How many have come up within so long.
-    pub(crate) fn newer_than(&self, now: Time, age: Duration) -> usize {
-        self.by_id.values().filter(|it| now.since(it.up_since) < age).count()
+    /// How many a group shares.
+    pub(crate) fn shared_len(&self) -> usize {
+        self.by_id.values().filter(|it| it.is_shared()).count()
     }
 
     pub(crate) fn ids(&self) -> Vec<LinkId> {
@@ -196,6 +201,20 @@ impl Links {
             link.awaited.pop_first();
         }
         Some(id)
+    }
+
+    /// A ping goes out.
+    pub(crate) fn on_asked(&mut self, now: Time, link: LinkId) {
+        let Some(link) = self.by_id.get_mut(&link) else { return };
+        link.asked_at.insert(now);
+        if link.asked_at.len() > MAX_AWAITED {
+            link.asked_at.pop_first();
+        }
+    }
+
+    /// An answer to the ping of that time came; whether there was one without an answer.
+    pub(crate) fn on_answered(&mut self, link: LinkId, sent: Time) -> bool {
+        self.by_id.get_mut(&link).is_some_and(|it| it.asked_at.remove(&sent))
     }
 
     /// A ping came back; whether somebody waits for it.
@@ -242,17 +261,18 @@ impl Links {
         }
     }
 
-    /// Where this node is, if that is news on this link, where it is told now.
+    /// Where this node is, if that is news on this link, where it is told now; nothing to who shares
+    /// no group.
     pub(crate) fn tell_place(&mut self, link: LinkId) -> Option<Place> {
         let here = self.here;
-        let link = self.by_id.get_mut(&link)?;
+        let link = self.by_id.get_mut(&link).filter(|it| it.is_shared())?;
         let news = link.told.is_none_or(|told| !told.is_like(&here));
         news.then(|| link.told = Some(here)).map(|()| here)
     }
 
     /// Where nodes are that are linked, and how far.
     pub(crate) fn located(&self) -> impl Iterator<Item = (Place, Duration)> + '_ {
-        self.by_id.values().filter_map(Link::located)
+        self.by_node.keys().filter_map(|node| self.used(node)?.located())
     }
 
     /// How much round trips to a node differ: mean deviation of late.
@@ -405,7 +425,7 @@ impl Links {
 
     /// Whether any group of ours is shared on this link.
     pub(crate) fn shares_any(&self, link: LinkId) -> bool {
-        self.by_id.get(&link).is_some_and(|it| it.channels.values().any(|(_, known)| known.is_some()))
+        self.by_id.get(&link).is_some_and(Link::is_shared)
     }
 
     /// Whether the node is known, on the link that frames go on, to share the group.

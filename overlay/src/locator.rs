@@ -26,7 +26,7 @@ const OTHERS: usize = 3;
 #[derive(Debug)]
 pub(crate) struct Locator {
     coordinate: Coordinate,
-    /// When there was a first link.
+    /// When there was a first link that a group shares.
     began: Option<Time>,
     next: Time,
 }
@@ -52,7 +52,7 @@ impl Locator {
 
     /// How many more links would help.
     pub(crate) fn missing(&self, now: Time, links: &Links) -> usize {
-        if self.is_settling(now) { LINKS.saturating_sub(links.len()) } else { 0 }
+        if self.is_settling(now) { LINKS.saturating_sub(links.shared_len()) } else { 0 }
     }
 
     /// Whether to ping all links now.
@@ -86,6 +86,8 @@ impl Locator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::GroupId;
+    use crate::links::tag;
 
     #[test]
     fn pings_end_when_the_place_is_known_and_after_a_while_in_any_case() {
@@ -107,6 +109,9 @@ mod tests {
         let mut links = Links::default();
         let place = Place { x: 100, y: 0, z: 0, height: 2, error: 2 };
         links.insert(at(0), LinkId(1), node(2));
+        let group = GroupId::from_bytes([7; 32]);
+        links.open(LinkId(1), 1, tag(&group, &node(2), &node(1)), 8).expect("one of eight");
+        assert_eq!(links.recognise(&node(1), &group, |_| true), [node(2)]);
         links.on_place(LinkId(1), Some(place));
         links.on_round_trip(at(100), LinkId(1), Duration::from_millis(60));
         let (mut locator, mut rng) = (Locator::new(&node(1)), Rng::new(1));

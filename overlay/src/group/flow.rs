@@ -153,6 +153,9 @@ impl Flow {
         config: &Config,
     ) -> Vec<(NodeId, bool)> {
         let mut asks = Vec::new();
+        for peer in self.peers.values_mut() {
+            peer.paused_until.take_if(|until| *until <= now);
+        }
         let is_edge = |node: &NodeId| edges.iter().any(|edge| edge.0 == *node);
         for (_, peer) in self.peers.iter_mut().filter(|(node, _)| !is_edge(node)) {
             peer.told_pause = None;

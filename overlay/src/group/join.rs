@@ -106,6 +106,9 @@ impl Group {
 
     /// Opens links to some members, for their round trips.
     pub(crate) fn meet_strangers(&self, ctx: &mut Ctx<'_>, count: usize) {
+        if matches!(self.phase, Phase::Going(_)) {
+            return;
+        }
         let mut strangers = self.candidates();
         strangers.retain(|it| !ctx.links.connected(it));
         ctx.rng.shuffle(&mut strangers);

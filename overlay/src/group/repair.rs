@@ -230,9 +230,14 @@ impl Repair {
         }
     }
 
-    /// A lazy link told of what the tree had brought before: it is not late at all.
-    pub(crate) fn on_old_news(&mut self) {
-        self.learn(Duration::ZERO);
+    /// A lazy link told of what we have. If the tree brings this life it is not late at all; whether
+    /// that is so.
+    pub(crate) fn on_old_news(&mut self, now: Time, life: LifeId) -> bool {
+        let flows = self.pushed_at.get(&life).is_some_and(|at| now.since(*at) < SAMPLE_TTL);
+        if flows {
+            self.learn(Duration::ZERO);
+        }
+        flows
     }
 
     /// A batch came in: learn the lag, and see whether its gap is filled. Returns the gap

@@ -518,7 +518,9 @@ impl Group {
     }
 
     fn ask_for_pauses(&mut self, ctx: &mut Ctx<'_>) {
-        if self.flow.is_calm() && ctx.links.queued_in_all() < ctx.config.link_low_water {
+        if self.flow.is_calm()
+            && ctx.links.queued_in_all() < ctx.config.link_low_water.min(ctx.config.link_high_water / 4)
+        {
             return;
         }
         let edges = self.tree.weights();

@@ -116,6 +116,8 @@ impl Group {
 
     fn hear(&mut self, ctx: &mut Ctx<'_>, from: NodeId, frontier: &Frontier, purpose: Purpose) {
         let mut touched = Vec::new();
+        // Frontiers that are told whole say nothing of when.
+        let mut timely = frontier.number == 0 && !self.tree.is_edge(&from);
         for entry in &frontier.entries {
             let Some(id) = self.references.get(&from).and_then(|it| it.get(&entry.reference)).copied() else {
                 continue;
@@ -124,10 +126,11 @@ impl Group {
                 continue;
             }
             self.maybe_prove_fork(ctx, &from, &id.0);
+            let said = entry.next == 0 || self.repair.has(&from, id, entry.next - 1);
             if self.hear_one(ctx, from, id, entry) {
                 touched.push(id);
-            } else if purpose == Purpose::News && entry.next > 0 && !self.tree.is_edge(&from) {
-                self.repair.on_old_news();
+            } else if timely && !said && id.0 != ctx.me() {
+                timely = !self.repair.on_old_news(ctx.now, id);
             }
         }
         // A root has no parent, and all come to it along the tree nevertheless.

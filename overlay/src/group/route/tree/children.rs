@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Act, Child, LEAVING_AT_ONCE, MAX_SIZE, Sight, Tree, sketch};
+use super::{Act, CHILD_TTL, Child, LEAVING_AT_ONCE, MAX_SIZE, Sight, Tree, sketch};
 use crate::config::Config;
 use crate::coordinate::{Place, middle};
 use crate::id::NodeId;
@@ -125,6 +125,20 @@ impl Tree {
         config.max_children + LEAVING_AT_ONCE + config.max_cores * 3
     }
 
+    /// A child is none any more: what was told of those below is not true.
+    pub(super) fn remove_child(&mut self, node: &NodeId) -> Option<Child> {
+        let child = self.children.remove(node);
+        self.told_clusters.stale |= child.is_some();
+        child
+    }
+
+    /// Likewise those that have not asked to stay.
+    pub(super) fn drop_silent_children(&mut self, now: Time) {
+        let before = self.children.len();
+        self.children.retain(|_, child| now.since(child.heard) < CHILD_TTL);
+        self.told_clusters.stale |= self.children.len() < before;
+    }
+
     /// Whether there is room for another child.
     pub(crate) fn has_free(&self, config: &Config) -> bool {
         self.free(config) > 0
@@ -163,7 +177,7 @@ impl Tree {
         if let Some(child) = gives_way {
             self.send_down(sight.now, &child, from, acts);
         } else if full || refused || (graft.core && !core) {
-            if self.children.remove(&from).is_some_and(|child| child.core) {
+            if self.remove_child(&from).is_some_and(|child| child.core) {
                 self.on_cores_changed();
             }
             let candidates = if full { self.children.keys().copied().take(3).collect() } else { Vec::new() };

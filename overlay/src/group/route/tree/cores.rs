@@ -18,6 +18,8 @@ use crate::wire::frame::{Appoint, Cores as Told};
 
 /// Who was asked to be a core and has not come by then does not.
 pub(super) const CALL_TTL: Duration = Duration::from_secs(4);
+/// …and is not asked again for so long: it declined, or the word does not reach it. Guess.
+const ABSENT_FOR: Duration = Duration::from_secs(20);
 /// A new core that has not reached all others by then goes on without them.
 const MESH_TIMEOUT: Duration = Duration::from_secs(4);
 /// The list of cores is repeated this often.
@@ -46,10 +48,14 @@ pub(super) struct Cores {
     next_hello: Time,
     /// As root: who was asked to come, where it is, and until when.
     pub(super) asked: BTreeMap<u64, (Place, Time)>,
+    /// As root: who did not come, and is not asked again until then.
+    pub(super) absent: BTreeMap<u64, Time>,
     /// Counts the root's changes to them.
     pub(super) plan: u32,
     /// As root: cores that are in no plan any more, since when.
     pub(super) leaving: BTreeMap<NodeId, Time>,
+    /// When there was a plan last.
+    pub(super) planned: Time,
     /// When cores were moved last, and how often.
     pub(super) moved: Time,
     pub(super) moves: u32,
@@ -257,6 +263,7 @@ impl Tree {
     pub(super) fn on_root_of_cores_changed(&mut self, now: Time, acts: &mut Vec<Act>) {
         self.cores.called = None;
         self.cores.asked.clear();
+        self.cores.absent.clear();
         self.cores.leaving.clear();
         self.cores.plan_pause = Duration::ZERO;
         if self.root.is(&self.me) {
@@ -337,7 +344,12 @@ impl Tree {
         self.cores.called.take_if(|until| *until <= now);
         self.cores.mesh.retain(|_, until| now < *until);
         if self.root.is(&self.me) {
-            self.cores.asked.retain(|_, (_, until)| now < *until);
+            self.cores.absent.retain(|_, until| now < *until);
+            let (late, asked) =
+                std::mem::take(&mut self.cores.asked).into_iter().partition(|it| it.1.1 <= now);
+            self.cores.asked = asked;
+            let late: BTreeMap<u64, (Place, Time)> = late;
+            self.cores.absent.extend(late.into_keys().map(|tag| (tag, now + ABSENT_FOR)));
             if self.cores.next_plan <= now {
                 self.plan_cores(sight, acts);
             }

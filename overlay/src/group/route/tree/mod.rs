@@ -279,7 +279,7 @@ impl Tree {
         self.heard.remove(node);
         self.refused.remove(node);
         self.forget_core(node);
-        let core = self.children.remove(node).is_some_and(|child| child.core);
+        let core = self.remove_child(node).is_some_and(|child| child.core);
         if core {
             self.on_cores_changed();
         }
@@ -414,7 +414,7 @@ impl Tree {
     /// A neighbour no longer takes part in our edge.
     pub(crate) fn handle_prune(&mut self, sight: &Sight<'_>, from: &NodeId, acts: &mut Vec<Act>) {
         self.forget_core(from);
-        if self.children.remove(from).is_some_and(|child| child.core) {
+        if self.remove_child(from).is_some_and(|child| child.core) {
             self.on_cores_changed();
         }
         if self.parent.as_ref() == Some(from) {
@@ -449,7 +449,7 @@ impl Tree {
     /// What is due by now.
     pub(crate) fn poll(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) {
         let now = sight.now;
-        self.children.retain(|_, child| now.since(child.heard) < CHILD_TTL);
+        self.drop_silent_children(now);
         self.refused.retain(|_, until| now < *until);
         if let Some(late) = self.grafting.take_if(|it| it.until <= now) {
             self.refuse(now, late.to);

@@ -18,6 +18,8 @@ use crate::wire::frame::{Appoint, Cluster};
 /// Between plans: at first, and longer by this factor each time that nothing changed, up to this.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 const PATIENCE: f64 = 1.5;
+/// Between plans at the least: whatever children say, there are not more.
+const PLAN_GAP: Duration = Duration::from_millis(250);
 /// What share of all ways must be saved by other places for the cores. Guess: coordinates err, and
 /// a change moves a part of the group. More after each change, by this factor, up to this.
 const MOVE_GAIN: (f64, f64, f64) = (0.08, 1.4, 0.3);
@@ -62,6 +64,7 @@ impl Tree {
     }
 
     pub(super) fn plan_cores(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) {
+        self.cores.planned = sight.now;
         let may = self.root.is_settled_for(&self.me, sight.now, FIRST_AFTER);
         let changed = may && self.replan(sight, acts);
         let longer = self.cores.plan_pause.mul_f64(PATIENCE).clamp(PAUSE.0, PAUSE.1);
@@ -71,13 +74,18 @@ impl Tree {
 
     /// Others publish much than before.
     pub(super) fn plan_soon(&mut self, now: Time) {
-        self.cores.next_plan = self.cores.next_plan.min(now);
+        let soon = now.max(self.cores.planned + PLAN_GAP);
+        self.cores.next_plan = self.cores.next_plan.min(soon);
     }
 
     /// Asks those to come that should be cores, and lets those go that need not be any more;
     /// whether there was anything to do.
     fn replan(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) -> bool {
-        let clusters: Vec<Cluster> = self.clusters_below();
+        let mut clusters: Vec<Cluster> = self.clusters_below();
+        for it in clusters.iter_mut().filter(|it| self.cores.absent.contains_key(&it.best)) {
+            // It counts as a member, and not as a site.
+            (it.source, it.place.error) = (false, Place::UNKNOWN.error);
+        }
         let sources = clusters.iter().filter(|it| it.source).take(sight.config.max_cores);
         let sources: Vec<u64> = sources.map(|it| it.best).collect();
         let is_source = |site: &Site| sources.contains(&site.tag) && site.tag != self.tag;
@@ -127,7 +135,7 @@ impl Tree {
         let has = |clusters: &[Cluster]| clusters.iter().any(|it| it.best == tag);
         let Some(via) = self.children.iter().find(|(_, child)| has(&child.clusters)) else { return };
         let (root, epoch) = self.root.claim();
-        let alone = self.core_children().next().is_none();
+        let alone = self.core_children().next().is_none() && self.cores.asked.len() == 1;
         acts.push(Act::Appoint(*via.0, Appoint { root, epoch, tag, addresses: Vec::new(), alone }));
     }
 

@@ -87,7 +87,7 @@ impl Tree {
             costs.is_some_and(|(current, cost)| is_great(sight, (current, &old), (cost, &to)))
         });
         let from = self.parent.replace(to);
-        self.children.remove(&to);
+        self.remove_child(&to);
         (self.reason, self.parent_since) = (reason, sight.now);
         if reason == ParentReason::Better {
             self.optimiser.on_moved(sight.now, great);
