@@ -1,5 +1,7 @@
 //! The door: owns links and groups, and routes each input to its room.
 
+mod upkeep;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -26,16 +28,8 @@ use crate::wire::VERSION;
 use crate::wire::batch::LifeEnd;
 use crate::wire::frame::{self, Channel, Channels, Frame, Hello, Ping};
 
-/// A link that no group needs is kept this long.
-const UNUSED_FOR: Duration = Duration::from_secs(15);
 /// Between looks at links and found nodes.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
-/// The round trip of a busy link is measured this often.
-const RTT_EVERY: Duration = Duration::from_secs(5);
-/// By so much rarer are the pings on a link that no group shares, and longer the patience. Guess.
-const UNSHARED_CALM: u32 = 4;
-/// A link that is silent for so long after a ping, while the node speaks on another, is dead.
-const SUPERSEDED_AFTER: Duration = Duration::from_millis(400);
 /// A nick has at most so many bytes; longer ones are cut at a character.
 const MAX_NICK: usize = 64;
 
@@ -305,33 +299,6 @@ impl Engine {
         }
     }
 
-    fn handle_ping(&mut self, now: Time, node: &NodeId, out: &mut Out) {
-        if let Some(link) = self.links.await_round_trip(now, node) {
-            self.ping(now, link, out);
-        }
-    }
-
-    fn ping(&mut self, now: Time, link: LinkId, out: &mut Out) {
-        let place = self.links.tell_place(link);
-        self.links.on_asked(now, link);
-        self.send_on(now, link, &Frame::Ping(Ping { nonce: now.as_micros(), place }), out);
-    }
-
-    fn handle_pong(&mut self, now: Time, link: LinkId, pong: &Ping, out: &mut Out) {
-        let sent = Time::from_micros(pong.nonce);
-        let Some(state) = self.links.get(link) else { return };
-        let (node, rtt) = (state.node, now.since(sent));
-        if !self.links.on_answered(link, sent) {
-            return;
-        }
-        self.links.on_place(link, pong.place);
-        if self.links.on_round_trip(now, link, rtt) {
-            out.event(Event::RoundTrip { node, rtt });
-        }
-        self.locator.on_round_trip(now, &self.links, link, &mut self.rng);
-        self.links.set_here(self.locator.place());
-    }
-
     fn handle_channels(&mut self, now: Time, link: LinkId, node: NodeId, channels: Channels, out: &mut Out) {
         for channel in channels.close {
             if let Some(group) = self.links.close(link, channel) {
@@ -505,16 +472,6 @@ impl Engine {
         }
     }
 
-    /// Opens links to some members, for their round trips.
-    fn meet_strangers(&mut self, now: Time, out: &mut Out) {
-        for id in self.groups() {
-            let missing = self.locator.missing(now, &self.links).saturating_sub(self.dialer.dialing());
-            if missing > 0 && !self.shutting_down {
-                self.with_group(now, id, out, |group, ctx| group.meet_strangers(ctx, missing));
-            }
-        }
-    }
-
     /// Takes out groups that have said goodbye.
     fn reap(&mut self, now: Time, out: &mut Out) {
         let gone: Vec<_> =
@@ -529,46 +486,6 @@ impl Engine {
         }
         if self.shutting_down && !gone.is_empty() && self.groups.is_empty() {
             out.event(Event::ShutdownComplete);
-        }
-    }
-
-    /// Pings links, and closes those that are silent or of no use.
-    fn keep_links(&mut self, now: Time, out: &mut Out) {
-        for link in self.links.ids() {
-            let shared = self.links.shares_any(link);
-            let superseded = self.links.is_superseded(now, link, SUPERSEDED_AFTER);
-            let Some(state) = self.links.get_mut(link) else { continue };
-            let node = state.node;
-            let calm = if shared { 1 } else { UNSHARED_CALM };
-            let every = self.config.ping_every * calm;
-            // One end pings in time, and the other has heard of it by when it would.
-            let patience = if self.identity.node() < node { every } else { every.mul_f64(1.5) };
-            let quiet = now.since(state.last_heard) >= patience || state.is_unmeasured();
-            let quiet = quiet || state.questioned;
-            // The next ping may have been put off when no group shared the link yet.
-            let overdue = now.since(state.last_heard) >= self.config.ping_every * calm * 2;
-            let ping =
-                (state.next_ping <= now || overdue) && (quiet || now.since(state.next_ping) >= RTT_EVERY);
-            if superseded || now.since(state.last_heard) > self.config.ping_timeout * calm {
-                self.close(link, CloseReason::Silent, out);
-                continue;
-            }
-            if now.since(state.last_needed) > UNUSED_FOR && !self.kept.contains(&node) {
-                if !shared {
-                    self.dialer.foreign(now, &node);
-                }
-                self.close(link, CloseReason::Unused, out);
-                continue;
-            }
-            if ping {
-                let every = self.rng.jitter(self.config.ping_every * calm);
-                if let Some(state) = self.links.get_mut(link) {
-                    state.next_ping = now + every;
-                    state.asked.get_or_insert(now);
-                    state.questioned = false;
-                }
-                self.ping(now, link, out);
-            }
         }
     }
 

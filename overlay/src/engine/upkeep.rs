@@ -1,0 +1,99 @@
+//! Links in good order: pings and what they tell, links that are silent or of no use, and those that
+//! are opened for their round trips.
+
+use std::time::Duration;
+
+use super::Engine;
+use crate::id::{LinkId, NodeId};
+use crate::io::{CloseReason, Event};
+use crate::out::Out;
+use crate::time::Time;
+use crate::wire::frame::{Frame, Ping};
+
+/// A link that no group needs is kept this long.
+const UNUSED_FOR: Duration = Duration::from_secs(15);
+/// The round trip of a busy link is measured this often.
+const RTT_EVERY: Duration = Duration::from_secs(5);
+/// By so much rarer are the pings on a link that no group shares, and longer the patience. Guess.
+const UNSHARED_CALM: u32 = 4;
+/// A link that is silent for so long after a ping, while the node speaks on another, is dead.
+const SUPERSEDED_AFTER: Duration = Duration::from_millis(400);
+
+impl Engine {
+    pub(super) fn handle_ping(&mut self, now: Time, node: &NodeId, out: &mut Out) {
+        if let Some(link) = self.links.await_round_trip(now, node) {
+            self.ping(now, link, out);
+        }
+    }
+
+    pub(super) fn ping(&mut self, now: Time, link: LinkId, out: &mut Out) {
+        let place = self.links.tell_place(link);
+        self.links.on_asked(now, link);
+        self.send_on(now, link, &Frame::Ping(Ping { nonce: now.as_micros(), place }), out);
+    }
+
+    pub(super) fn handle_pong(&mut self, now: Time, link: LinkId, pong: &Ping, out: &mut Out) {
+        let sent = Time::from_micros(pong.nonce);
+        let Some(state) = self.links.get(link) else { return };
+        let (node, rtt) = (state.node, now.since(sent));
+        if !self.links.on_answered(link, sent) {
+            return;
+        }
+        self.links.on_place(link, pong.place);
+        if self.links.on_round_trip(now, link, rtt) {
+            out.event(Event::RoundTrip { node, rtt });
+        }
+        self.locator.on_round_trip(now, &self.links, link, &mut self.rng);
+        self.links.set_here(self.locator.place());
+    }
+
+    /// Pings links, and closes those that are silent or of no use.
+    pub(super) fn keep_links(&mut self, now: Time, out: &mut Out) {
+        for link in self.links.ids() {
+            let shared = self.links.shares_any(link);
+            let superseded = self.links.is_superseded(now, link, SUPERSEDED_AFTER);
+            let Some(state) = self.links.get_mut(link) else { continue };
+            let node = state.node;
+            let calm = if shared { 1 } else { UNSHARED_CALM };
+            let every = self.config.ping_every * calm;
+            // One end pings in time, and the other has heard of it by when it would.
+            let patience = if self.identity.node() < node { every } else { every.mul_f64(1.5) };
+            let quiet = now.since(state.last_heard) >= patience || state.is_unmeasured();
+            let quiet = quiet || state.questioned;
+            // The next ping may have been put off when no group shared the link yet.
+            let overdue = now.since(state.last_heard) >= self.config.ping_every * calm * 2;
+            let ping =
+                (state.next_ping <= now || overdue) && (quiet || now.since(state.next_ping) >= RTT_EVERY);
+            if superseded || now.since(state.last_heard) > self.config.ping_timeout * calm {
+                self.close(link, CloseReason::Silent, out);
+                continue;
+            }
+            if now.since(state.last_needed) > UNUSED_FOR && !self.kept.contains(&node) {
+                if !shared {
+                    self.dialer.foreign(now, &node);
+                }
+                self.close(link, CloseReason::Unused, out);
+                continue;
+            }
+            if ping {
+                let every = self.rng.jitter(self.config.ping_every * calm);
+                if let Some(state) = self.links.get_mut(link) {
+                    state.next_ping = now + every;
+                    state.asked.get_or_insert(now);
+                    state.questioned = false;
+                }
+                self.ping(now, link, out);
+            }
+        }
+    }
+
+    /// Opens links to some members, for their round trips.
+    pub(super) fn meet_strangers(&mut self, now: Time, out: &mut Out) {
+        for id in self.groups() {
+            let missing = self.locator.missing(now, &self.links).saturating_sub(self.dialer.dialing());
+            if missing > 0 && !self.shutting_down {
+                self.with_group(now, id, out, |group, ctx| group.meet_strangers(ctx, missing));
+            }
+        }
+    }
+}
