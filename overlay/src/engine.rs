@@ -26,7 +26,7 @@ use crate::rng::Rng;
 use crate::time::{Time, soonest};
 use crate::wire::VERSION;
 use crate::wire::batch::LifeEnd;
-use crate::wire::frame::{self, Channel, Channels, Frame, Hello, Ping};
+use crate::wire::frame::{self, Channel, Channels, Frame, Hello, Pong};
 
 /// Between looks at links and found nodes.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
@@ -291,7 +291,11 @@ impl Engine {
             Frame::Ping(ping) => {
                 self.links.on_place(link, ping.place);
                 let place = self.links.tell_place(link);
-                self.send_on(now, link, &Frame::Pong(Ping { nonce: ping.nonce, place }), out);
+                self.send_on(now, link, &Frame::Pong(Pong { nonce: ping.nonce, place }), out);
+                if let Some(rtt_us) = ping.rtt_us {
+                    self.links.on_told_round_trip(now, link, Duration::from_micros(rtt_us.into()));
+                    self.relocate(now, link);
+                }
             }
             Frame::Pong(pong) => self.handle_pong(now, link, &pong, out),
             Frame::Channels(channels) => self.handle_channels(now, link, node, channels, out),
@@ -455,12 +459,13 @@ impl Engine {
         }
         self.reap(now, out);
         if self.locator.is_due(now) {
-            for link in
-                self.links.ids().into_iter().filter(|it| self.links.shares_any(*it)).collect::<Vec<_>>()
-            {
+            for link in self.links.to_measure(now, &self.identity.node(), crate::locator::EVERY * 2) {
                 self.ping(now, link, out);
             }
             self.meet_strangers(now, out);
+        }
+        if self.links.take_questions() {
+            self.keep_links(now, out);
         }
         if self.next_housekeeping <= now {
             self.next_housekeeping = now + HOUSEKEEPING;

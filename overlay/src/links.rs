@@ -33,6 +33,10 @@ const SAMPLES_FOR: Duration = Duration::from_secs(30);
 /// Pings of one link whose answers somebody waits for; the oldest is forgotten first. Guess.
 const MAX_AWAITED: usize = 64;
 
+/// A node that has not answered a ping for one and a half round trips and so long is quiet. Guess: what
+/// is sent again comes later than that, once in a while.
+const QUIET_AFTER: Duration = Duration::from_millis(60);
+
 /// One live connection.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -56,6 +60,8 @@ pub(crate) struct Link {
     samples: VecDeque<(Time, Duration)>,
     /// …and what follows from them.
     measured: Measured,
+    /// The other end's shortest round trip, as it told while it looked for its place, and when.
+    told_distance: Option<(Time, Duration)>,
     /// When any group last needed it.
     pub(crate) last_needed: Time,
     queued: [usize; 2],
@@ -68,7 +74,14 @@ pub(crate) struct Link {
 impl Link {
     /// Where its node, that shares a group, says that it is, and how far that is, if both are known.
     pub(crate) fn located(&self) -> Option<(Place, Duration)> {
-        self.place.zip(self.measured.distance).filter(|_| self.is_shared())
+        let told = self.told_distance.map(|(_, distance)| distance);
+        let distance = self.measured.distance.into_iter().chain(told).min();
+        self.place.zip(distance).filter(|_| self.is_shared())
+    }
+
+    /// The shortest round trip of late.
+    pub(crate) fn measured(&self) -> Option<Duration> {
+        self.measured.distance
     }
 
     fn is_shared(&self) -> bool {
@@ -105,6 +118,8 @@ impl Measured {
 pub(crate) struct Links {
     /// Bytes waiting in the driver on all of them.
     queued: usize,
+    /// Some are to be pinged at once.
+    questions: bool,
     /// Where this node is.
     here: Place,
     by_id: BTreeMap<LinkId, Link>,
@@ -130,6 +145,7 @@ impl Links {
             told: None,
             samples: self.used(&node).map(|it| it.samples.clone()).unwrap_or_default(),
             measured: self.used(&node).map(|it| it.measured).unwrap_or_default(),
+            told_distance: None,
             last_needed: now,
             queued: [0; 2],
             moved: now,
@@ -227,7 +243,24 @@ impl Links {
             link.samples.pop_front();
         }
         link.measured = Measured::of(&link.samples);
+        link.told_distance.take_if(|(at, _)| now.since(*at) > SAMPLES_FOR);
         link.awaited.remove(&(now - sample))
+    }
+
+    /// The other end told how long its round trips are. It may lie: only this node's place depends on
+    /// that, and one of many.
+    pub(crate) fn on_told_round_trip(&mut self, now: Time, link: LinkId, distance: Duration) {
+        if let Some(link) = self.by_id.get_mut(&link) {
+            link.told_distance = Some((now, distance));
+        }
+    }
+
+    /// Links that share a group and that we are to ping, to find our place: of two ends that look for
+    /// theirs only one does.
+    pub(crate) fn to_measure(&self, now: Time, me: &NodeId, lately: Duration) -> Vec<LinkId> {
+        let told = |it: &Link| it.told_distance.is_some_and(|(at, _)| now.since(at) < lately);
+        let ours = |it: &Link| it.is_shared() && (*me < it.node || it.is_unmeasured() || !told(it));
+        self.by_id.iter().filter(|(_, it)| ours(it)).map(|(id, _)| *id).collect()
     }
 
     /// How far a node is: the shortest round trip of late. What is longer waited somewhere, in a
@@ -296,6 +329,29 @@ impl Links {
                 (link.next_ping, link.questioned) = (now, true);
             }
         }
+    }
+
+    /// Has these pinged at once.
+    pub(crate) fn question(&mut self, now: Time, nodes: &[NodeId]) {
+        for node in nodes {
+            let Some(link) = self.to(node).and_then(|it| self.by_id.get_mut(&it)) else { continue };
+            if link.asked.is_none() {
+                (link.next_ping, link.questioned) = (now, true);
+                self.questions = true;
+            }
+        }
+    }
+
+    /// Whether somebody is to be pinged at once.
+    pub(crate) fn take_questions(&mut self) -> bool {
+        std::mem::take(&mut self.questions)
+    }
+
+    /// Whether a node should have answered by now, and has not: it may be gone.
+    pub(crate) fn is_quiet(&self, now: Time, node: &NodeId) -> bool {
+        let Some(link) = self.used(node) else { return true };
+        let patience = link.rtt.unwrap_or_default().mul_f64(1.5) + QUIET_AFTER;
+        link.asked.is_some_and(|asked| now.since(asked) >= patience)
     }
 
     /// When the node was last heard of, on any link.

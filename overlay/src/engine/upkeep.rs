@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::Engine;
 use crate::id::{LinkId, NodeId};
 use crate::io::{CloseReason, Event};
+use crate::links::Link;
 use crate::out::Out;
 use crate::time::Time;
-use crate::wire::frame::{Frame, Ping};
+use crate::wire::frame::{Frame, Ping, Pong};
 
 /// A link that no group needs is kept this long.
 const UNUSED_FOR: Duration = Duration::from_secs(15);
@@ -28,11 +29,14 @@ impl Engine {
 
     pub(super) fn ping(&mut self, now: Time, link: LinkId, out: &mut Out) {
         let place = self.links.tell_place(link);
+        let settling = self.locator.is_settling(now);
+        let distance = self.links.get(link).filter(|_| settling).and_then(Link::measured);
+        let rtt_us = distance.and_then(|it| u32::try_from(it.as_micros()).ok());
         self.links.on_asked(now, link);
-        self.send_on(now, link, &Frame::Ping(Ping { nonce: now.as_micros(), place }), out);
+        self.send_on(now, link, &Frame::Ping(Ping { nonce: now.as_micros(), place, rtt_us }), out);
     }
 
-    pub(super) fn handle_pong(&mut self, now: Time, link: LinkId, pong: &Ping, out: &mut Out) {
+    pub(super) fn handle_pong(&mut self, now: Time, link: LinkId, pong: &Pong, out: &mut Out) {
         let sent = Time::from_micros(pong.nonce);
         let Some(state) = self.links.get(link) else { return };
         let (node, rtt) = (state.node, now.since(sent));
@@ -43,6 +47,11 @@ impl Engine {
         if self.links.on_round_trip(now, link, rtt) {
             out.event(Event::RoundTrip { node, rtt });
         }
+        self.relocate(now, link);
+    }
+
+    /// A link was measured, here or there: this node may be elsewhere than thought.
+    pub(super) fn relocate(&mut self, now: Time, link: LinkId) {
         self.locator.on_round_trip(now, &self.links, link, &mut self.rng);
         self.links.set_here(self.locator.place());
     }

@@ -518,17 +518,20 @@ impl Group {
 
     /// Takes records in and floods on what is new.
     pub(super) fn merge_records(&mut self, ctx: &mut Ctx<'_>, from: Option<&NodeId>, records: &[ByteBuf]) {
-        let mut fresh = Vec::new();
         for bytes in records.iter().take(ctx.config.roster * 2) {
             let Ok(record) = MemberRecord::parse(bytes) else { continue };
             if !self.descriptor.admits(&record.node) {
                 continue;
             }
             let mut events = Vec::new();
+            let subject = (record.node, record.incarnation);
             match self.roster.merge(bytes, &mut events) {
                 Merged::New => {
-                    fresh.push(bytes.clone());
                     self.on_record(ctx, &record);
+                    self.herald(ctx, subject, bytes, from);
+                }
+                Merged::Stale => {
+                    from.into_iter().for_each(|from| self.herald.is_held(&subject.0, subject.1, from));
                 }
                 Merged::Full
                     if record.standing == Standing::Online
@@ -543,9 +546,7 @@ impl Group {
             }
             events.into_iter().for_each(|event| ctx.event(event));
         }
-        if !fresh.is_empty() {
-            self.flood(ctx, Records { members: fresh, suspicions: Vec::new() }, from);
-        }
+        self.poll_herald(ctx);
     }
 
     fn on_record(&mut self, ctx: &mut Ctx<'_>, record: &MemberRecord) {

@@ -18,6 +18,8 @@ use crate::wire::frontier::Purpose;
 /// Lazy links of a node, and those among them that are backups for the parent (DESIGN.md §4).
 const LINKS: usize = 3;
 const BACKUPS: usize = 2;
+/// Tree neighbours that lose what they send and are listened to, too, at most.
+const LOSSY: usize = 8;
 /// Neighbours and places change in bursts: the choice waits for so long.
 const SHORTLY: Duration = Duration::from_millis(100);
 /// Backups are ranked anew without anybody coming or going, too.
@@ -41,7 +43,12 @@ impl Lazy {
 
     /// Neighbours or places in the tree have changed.
     pub(super) fn on_change(&mut self, now: Time) {
-        self.next_look = self.next_look.min(now + SHORTLY);
+        self.look_in(now, SHORTLY);
+    }
+
+    /// Chooses anew within so long.
+    pub(super) fn look_in(&mut self, now: Time, span: Duration) {
+        self.next_look = self.next_look.min(now + span);
     }
 
     /// A node is no neighbour any more, or begins anew as one.
@@ -74,11 +81,13 @@ impl Group {
         }
         self.lazy.next_look = ctx.now + LOOK_EVERY;
         let mut others = self.views.active();
-        others.retain(|it| !self.tree.is_edge(it));
+        others.retain(|it| !self.tree.is_edge(it) && !ctx.links.is_quiet(ctx.now, it));
         let sight = Sight { now: ctx.now, links: ctx.links, config: ctx.config };
         let mut backups = self.tree.backups(&sight);
         backups.retain(|it| others.contains(it));
-        let chosen = self.lazy.choose(&ctx.me(), &backups, &others);
+        let mut chosen = self.lazy.choose(&ctx.me(), &backups, &others);
+        // What the tree itself loses is best known to who sent it.
+        chosen.extend(self.repair.lag.lossy(ctx.now).filter(|it| self.tree.is_edge(it)).take(LOSSY));
         let before = std::mem::replace(&mut self.lazy.asked, chosen.clone());
         for node in chosen.difference(&before) {
             ctx.send(node, &Frame::Listen(Listen { on: true }));

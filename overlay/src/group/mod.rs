@@ -11,6 +11,7 @@ pub(crate) mod ctx;
 mod farewell;
 mod flow;
 mod fork;
+mod herald;
 mod inbound;
 mod join;
 mod lazy;
@@ -22,6 +23,7 @@ mod ranges;
 mod receipts;
 mod repair;
 mod route;
+mod silence;
 mod sources;
 mod spread;
 mod store;
@@ -51,6 +53,7 @@ use ctx::Ctx;
 use farewell::Farewell;
 use flow::Flow;
 use fork::Proofs;
+use herald::Herald;
 use lazy::Lazy;
 use membership::detector::Detector;
 use membership::roster::Roster;
@@ -61,6 +64,7 @@ use receipts::Receipts;
 use repair::Repair;
 use route::near::Near;
 use route::tree::{Act, Sight, Tree};
+use silence::Silence;
 use sources::{LifeId, Sources};
 use store::Store;
 
@@ -93,6 +97,7 @@ pub(crate) struct Group {
     proofs: Proofs,
     store: Store,
     repair: Repair,
+    silence: Silence,
     sequencer: Sequencer,
     causes: Causes,
     publisher: Publisher,
@@ -100,6 +105,7 @@ pub(crate) struct Group {
     flow: Flow,
     lazy: Lazy,
     told: Told,
+    herald: Herald,
     /// A member that is to be a neighbour although the view is full.
     bridge: Option<NodeId>,
     /// A neighbour of which one link closed, while another is still open, and when.
@@ -157,6 +163,7 @@ impl Group {
             proofs: Proofs::default(),
             store: Store::default(),
             repair: Repair::default(),
+            silence: Silence::default(),
             sequencer: Sequencer::new(descriptor.order, descriptor.admission.clone()),
             causes: Causes::default(),
             publisher: Publisher::new(last_life),
@@ -164,6 +171,7 @@ impl Group {
             flow: Flow::default(),
             lazy: Lazy::default(),
             told: Told::default(),
+            herald: Herald::default(),
             bridge: None,
             half_gone: None,
             references: BTreeMap::new(),
@@ -322,9 +330,11 @@ impl Group {
         self.poll_pace(ctx);
         self.poll_views(ctx);
         self.poll_detector(ctx);
+        self.poll_herald(ctx);
         self.with_tree(ctx, |tree, sight, acts| tree.poll(sight, acts));
         self.maybe_ready(ctx);
         self.poll_near(ctx);
+        self.poll_silence(ctx);
         self.poll_lazy(ctx);
         self.poll_repair(ctx);
         self.poll_anti_entropy(ctx);
@@ -342,8 +352,10 @@ impl Group {
             self.views.deadline(self.tree.bonds_len(), config).filter(|_| !going),
             self.near.deadline().filter(|_| !going),
             self.detector.deadline(),
+            self.herald.deadline(),
             self.tree.deadline(),
             self.repair.deadline(),
+            self.silence.deadline().filter(|_| !going),
             Some(self.next_anti_entropy),
             self.flow.deadline(),
             Some(self.lazy.deadline()),

@@ -3,6 +3,7 @@
 //! A seq that a lazy link tells of is pulled after the learned lag; a second miss says that
 //! the parent is silent (Plumtree §3.4, SRM §3 for the timing).
 
+mod lag;
 mod lost;
 mod tail;
 
@@ -16,6 +17,7 @@ use crate::id::{NodeId, Seq};
 use crate::links::Links;
 use crate::time::Time;
 
+use lag::Lag;
 pub(crate) use tail::Others;
 
 /// Heads of one life that ripen one after the other, at most.
@@ -23,8 +25,6 @@ const MAX_HEADS: usize = 64;
 /// After so many pulls without an answer, news cut the back-off short: somebody may have told
 /// of what does not exist.
 const IN_VAIN: u32 = 3;
-/// A sample of the lag that takes longer is none: the tree did not bring it.
-const SAMPLE_TTL: Duration = Duration::from_secs(2);
 
 /// Something known to exist that is not here.
 #[derive(Debug)]
@@ -116,15 +116,10 @@ pub(crate) struct Repair {
     unended: BTreeMap<(NodeId, LifeId), u32>,
     /// Below this, a neighbour held and dropped everything.
     dropped: BTreeMap<(NodeId, LifeId), Seq>,
-    /// When a lazy link first told of the head of a life: to learn the lag.
-    told_at: BTreeMap<LifeId, (Seq, Time)>,
-    /// When the tree last brought something of a life: while it flows, what is behind it on
-    /// its way comes by itself.
-    pushed_at: BTreeMap<LifeId, Time>,
+    /// What the tree brings, and how late.
+    pub(crate) lag: Lag,
     /// Pulls of what the parent should have brought, since it last brought anything.
     misses: u32,
-    /// Smoothed lateness of the tree behind lazy links, and its deviation (RFC 6298 §2).
-    lag: Option<(Duration, Duration)>,
 }
 
 impl Repair {
@@ -153,6 +148,7 @@ impl Repair {
 
     pub(crate) fn forget(&mut self, node: &NodeId) {
         self.known.remove(node);
+        self.lag.forget(node);
         self.unended.retain(|(it, _), _| it != node);
         self.dropped.retain(|(it, _), _| it != node);
         for want in self.wants.values_mut() {
@@ -165,8 +161,7 @@ impl Repair {
 
     pub(crate) fn forget_life(&mut self, life: LifeId) {
         self.wants.remove(&life);
-        self.told_at.remove(&life);
-        self.pushed_at.remove(&life);
+        self.lag.forget_life(&life);
         self.unended.retain(|(_, it), _| *it != life);
         self.dropped.retain(|(_, it), _| *it != life);
         for known in self.known.values_mut() {
@@ -177,8 +172,7 @@ impl Repair {
     /// Forgets lives that are closed.
     pub(crate) fn retain(&mut self, open: impl Fn(LifeId) -> bool) {
         self.wants.retain(|life, _| open(*life));
-        self.told_at.retain(|life, _| open(*life));
-        self.pushed_at.retain(|life, _| open(*life));
+        self.lag.retain(&open);
         self.unended.retain(|(_, life), _| open(*life));
         self.dropped.retain(|(_, life), _| open(*life));
         for known in self.known.values_mut() {
@@ -188,7 +182,7 @@ impl Repair {
 
     /// Something of this life below `end` is missing; `patient` when the tree should bring it.
     pub(crate) fn want(&mut self, now: Time, life: LifeId, end: Seq, patient: bool, config: &Config) {
-        let ripe_at = if patient { now + self.learned_lag(config) } else { now };
+        let ripe_at = if patient { now + self.lag.learned(config) } else { now };
         let want = self.wants.entry(life).or_insert_with(|| Want {
             since: now,
             deadline: ripe_at,
@@ -221,39 +215,22 @@ impl Repair {
         }
     }
 
-    /// A lazy link told of a head that we do not have yet.
-    pub(crate) fn on_news(&mut self, now: Time, life: LifeId, next: Seq) {
-        // One sample at a time: the first that is open, unless the tree never brought it.
-        let open = self.told_at.get(&life).is_some_and(|(_, at)| now.since(*at) < SAMPLE_TTL);
-        if !open {
-            self.told_at.insert(life, (next, now));
-        }
+    /// Whether this neighbour sends it because we asked for it.
+    pub(crate) fn is_asked(&self, node: &NodeId, life: LifeId, seq: Seq) -> bool {
+        let asked = self.wants.get(&life).and_then(|it| it.asked.as_ref());
+        asked.is_some_and(|(asked, ranges)| asked == node && names(ranges, seq))
     }
 
-    /// A lazy link told of what we have. If the tree brings this life it is not late at all; whether
-    /// that is so.
-    pub(crate) fn on_old_news(&mut self, now: Time, life: LifeId) -> bool {
-        let flows = self.pushed_at.get(&life).is_some_and(|at| now.since(*at) < SAMPLE_TTL);
-        if flows {
-            self.learn(Duration::ZERO);
-        }
-        flows
-    }
-
-    /// A batch came in: learn the lag, and see whether its gap is filled. Returns the gap
+    /// A batch came in: see whether its gap is filled. Returns the gap
     /// that was told and is now repaired.
     pub(crate) fn on_received(
         &mut self,
         now: Time,
         life: LifeId,
         seq: Seq,
-        pushed: bool,
         sources: &Sources,
         config: &Config,
     ) -> Option<Range> {
-        if pushed {
-            self.on_pushed(now, life, seq);
-        }
         let want = self.wants.get_mut(&life)?;
         want.tried.clear();
         want.lacking.clear();
@@ -280,37 +257,9 @@ impl Repair {
         told
     }
 
-    /// The tree brought a batch, for the first time or again: how late behind the lazy links?
-    pub(crate) fn on_pushed(&mut self, now: Time, life: LifeId, seq: Seq) {
-        self.pushed_at.insert(life, now);
-        if let Some((next, at)) = self.told_at.get(&life).copied()
-            && seq + 1 >= next
-        {
-            self.told_at.remove(&life);
-            self.learn(now.since(at));
-        }
-    }
-
     /// The parent brought something, or there is another.
     pub(crate) fn on_parent_speaks(&mut self) {
         self.misses = 0;
-    }
-
-    fn learn(&mut self, late: Duration) {
-        self.lag = Some(match self.lag {
-            None => (late, late / 2),
-            Some((mean, deviation)) => {
-                let error = mean.abs_diff(late);
-                ((mean * 7 + late) / 8, (deviation * 3 + error) / 4)
-            }
-        });
-    }
-
-    fn learned_lag(&self, config: &Config) -> Duration {
-        // Nothing learned yet: rather late than twice.
-        let (mean, deviation) = self.lag.unwrap_or((config.lag_max, Duration::ZERO));
-        // RFC 6298 §2.3: with a slack of its own, or a steady tree would be anticipated.
-        (mean + (deviation * 4).max(config.lag_min)).min(config.lag_max)
     }
 
     /// A neighbour has answered a pull with all that it could.
@@ -425,7 +374,7 @@ impl Repair {
     ) -> Option<Time> {
         let want = self.wants.get(&life)?;
         let tail = sources.life(life).is_some_and(|it| it.held.end() <= first);
-        let until = *self.pushed_at.get(&life)? + self.learned_lag(config);
+        let until = self.lag.pushed_at(&life)? + self.lag.learned(config);
         (tail && first >= want.unpushed && want.asked.is_none() && until > now).then_some(until)
     }
 
@@ -433,7 +382,7 @@ impl Repair {
         let Sight { now, parent, neighbours, links, config, .. } = *sight;
         let first = missing[0];
         let proven = sight.sources.life(life).is_some_and(|it| it.held.end() >= first.1);
-        let lag = self.learned_lag(config);
+        let lag = self.lag.learned(config);
         let target = self.choose(sight, life, missing);
         let given_up = self.is_dropped_by_all(sight, life, first);
         let beyond_hope = self.is_beyond_hope(sight, life, first);
@@ -463,18 +412,20 @@ impl Repair {
             want.told = Some(first);
             steps.push(Step::Gap(life, first));
         }
-        let flows = self.pushed_at.get(&life).is_some_and(|at| now.since(*at) < lag * 2);
+        let flows = self.lag.pushed_at(&life).is_some_and(|at| now.since(at) < lag * 2);
         // A second miss, be it that the first was helped at once by somebody else. Of lives that the
         // tree never brought nothing is to be had from a parent's silence.
-        let elsewhere = parent.is_some_and(|it| it != target) && self.pushed_at.contains_key(&life);
-        if elsewhere && self.misses > 0 && !flows {
+        let elsewhere = parent.is_some_and(|it| it != target) && self.lag.pushed_at(&life).is_some();
+        let gone = parent.is_some_and(|it| links.is_quiet(now, &it));
+        if elsewhere && (self.misses > 0 || gone) && !flows {
             steps.push(Step::ParentSilent(target));
         }
         self.misses = self.misses.saturating_add(u32::from(elsewhere));
         let ranges = ask(self.known.get(&target).and_then(|it| it.get(&life)), missing, config.pull_batches);
         want.pulls = want.pulls.saturating_add(1);
-        let rtt = links.rtt(&target).unwrap_or_default();
-        want.deadline = now + backoff(config.pull_timeout.max(rtt * 3), want.pulls - 1);
+        let patience =
+            links.rtt(&target).map_or(config.pull_timeout, |rtt| rtt.mul_f64(1.25) + config.pull_timeout / 4);
+        want.deadline = now + backoff(patience, want.pulls - 1);
         if want.first != missing[0].0 {
             want.lacking.clear();
         }
@@ -486,12 +437,13 @@ impl Repair {
 
     /// The parent first, then who is known to have it, nearest first, then anybody.
     fn choose(&self, sight: &Sight<'_>, life: LifeId, missing: &[Range]) -> Option<NodeId> {
-        let Sight { parent, neighbours, links, .. } = *sight;
+        let Sight { now, parent, neighbours, links, .. } = *sight;
         let tried = self.wants.get(&life).map(|it| &it.tried);
         let open = |node: &&NodeId| !tried.is_some_and(|it| it.contains(*node)) && links.connected(node);
         let rank = |node: &NodeId| {
             let has = self.covers(node, life, missing);
-            (!has, parent != Some(*node), links.rtt(node).unwrap_or(Duration::MAX), *node)
+            let quiet = links.is_quiet(now, node);
+            (quiet, !has, parent != Some(*node), links.rtt(node).unwrap_or(Duration::MAX), *node)
         };
         neighbours.iter().filter(open).min_by_key(|node| rank(node)).copied()
     }

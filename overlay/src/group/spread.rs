@@ -53,7 +53,7 @@ impl Group {
             Place::Held => {
                 self.repair.on_has(from, (id.source, id.life), id.seq);
                 if self.tree.is_edge(&from) {
-                    self.repair.on_pushed(ctx.now, (id.source, id.life), id.seq);
+                    self.repair.lag.on_pushed(ctx.now, from, (id.source, id.life), id.seq);
                 }
                 return self.on_duplicate(ctx, from, batch);
             }
@@ -76,11 +76,14 @@ impl Group {
             return Ok(());
         }
         self.received += 1;
+        self.silence.on_batch(ctx.now);
         self.repair.on_has(from, (id.source, id.life), id.seq);
-        let pushed = self.tree.is_edge(&from);
+        let life = (id.source, id.life);
+        if self.tree.is_edge(&from) && !self.repair.is_asked(&from, life, id.seq) {
+            self.repair.lag.on_pushed(ctx.now, from, life, id.seq);
+        }
         self.take(ctx, batch, Some(from));
-        let repaired =
-            self.repair.on_received(ctx.now, (id.source, id.life), id.seq, pushed, &self.sources, ctx.config);
+        let repaired = self.repair.on_received(ctx.now, life, id.seq, &self.sources, ctx.config);
         if let Some((from, to)) = repaired {
             let (group, source, life) = (self.id, id.source, id.life);
             ctx.event(Event::Repaired { group, source, life, from, to });

@@ -62,7 +62,7 @@ impl Group {
         let undefined: Vec<_> = std::mem::take(&mut self.undefined).into_iter().collect();
         let sources: BTreeSet<_> = news.iter().map(|id| id.0).collect();
         let mut to = self.views.active();
-        let wants = |node: &NodeId| self.lazy.has_listener(node) && !self.tree.is_edge(node);
+        let wants = |node: &NodeId| self.lazy.has_listener(node);
         to.retain(|node| !undefined.is_empty() || wants(node) || sources.contains(node));
         for chunk in news.chunks(MAX_ENTRIES) {
             let short = if undefined.is_empty() { self.short_news(chunk) } else { None };
@@ -116,6 +116,7 @@ impl Group {
 
     fn hear(&mut self, ctx: &mut Ctx<'_>, from: NodeId, frontier: &Frontier, purpose: Purpose) {
         let mut touched = Vec::new();
+        let is_live = frontier.number == 0 || frontier.base != 0;
         // Frontiers that are told whole say nothing of when.
         let mut timely = frontier.number == 0 && !self.tree.is_edge(&from);
         for entry in &frontier.entries {
@@ -130,7 +131,7 @@ impl Group {
             if self.hear_one(ctx, from, id, entry) {
                 touched.push(id);
             } else if timely && !said && id.0 != ctx.me() {
-                timely = !self.repair.on_old_news(ctx.now, id);
+                timely = !self.repair.lag.on_old_news(ctx.now, id);
             }
         }
         // A root has no parent, and all come to it along the tree nevertheless.
@@ -138,9 +139,11 @@ impl Group {
         let by_tree = self.tree.is_placed() && !parent;
         let handed_over = parent && self.tree.is_handed_over(ctx.now);
         // Anti-entropy between two that talk always finds something that is on its way.
-        let patient = (purpose != Purpose::Tell && by_tree) || handed_over;
+        let patient = ((purpose != Purpose::Tell && by_tree) || handed_over) && !self.silence.is_suspected();
         for id in touched {
-            self.want_missing(ctx, id, patient);
+            // What brings this life has brought all that it will: links are FIFO.
+            let brought = is_live && self.repair.lag.is_feeder(&from, &id);
+            self.want_missing(ctx, id, patient && !brought);
             self.deliver(ctx, id.0);
         }
         self.poll_repair(ctx);
@@ -191,7 +194,7 @@ impl Group {
             self.close_if_followed(ctx, id);
         }
         if news && lacks {
-            self.repair.on_news(ctx.now, id, next);
+            self.repair.lag.on_news(ctx.now, id, next);
         }
         if differs {
             // Its head is not ours: what it holds there is half of a proof.

@@ -38,6 +38,18 @@ cbor_array! {
         pub(crate) nonce: u64,
         /// Where the sender is, by its network coordinate, unless it told that before.
         pub(crate) place: Option<Place>,
+        /// The shortest round trip that it measured on this link, while it looks for its place.
+        pub(crate) rtt_us: Option<u32>,
+    }
+}
+
+cbor_array! {
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct Pong {
+        /// The ping's.
+        pub(crate) nonce: u64,
+        /// As in a ping.
+        pub(crate) place: Option<Place>,
     }
 }
 
@@ -231,6 +243,8 @@ cbor_array! {
         pub(crate) addresses: Vec<Address>,
         /// There is no other core: all count latency from the root.
         pub(crate) alone: bool,
+        /// To all below: it is not where it was thought to be.
+        pub(crate) wide: bool,
     }
 }
 
@@ -360,7 +374,7 @@ pub(crate) enum Frame {
     Hello(Hello),
     Channels(Channels),
     Ping(Ping),
-    Pong(Ping),
+    Pong(Pong),
     Join(Join),
     Welcome(Welcome),
     Neighbour(Neighbour),
@@ -530,7 +544,7 @@ mod tests {
 
     #[test]
     fn broken_frames_are_refused() {
-        let frame = Frame::Ping(Ping { nonce: 1 << 40, place: None }).encode(0);
+        let frame = Frame::Pong(Pong { nonce: 1 << 40, place: None }).encode(0);
         for cut in 0..frame.len() {
             assert!(decode(&frame.slice(..cut)).is_err(), "cut at {cut}");
         }

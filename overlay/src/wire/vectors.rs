@@ -130,8 +130,8 @@ impl World {
         let tag = ByteBuf::from(tag(&self.group, &self.ann(), &self.bob()));
         add("Hello", 0, Frame::Hello(Hello { version: 1 }));
         add("Channels", 0, Frame::Channels(Channels { open: vec![(1, tag)], close: vec![300] }));
-        add("Ping", 0, Frame::Ping(Ping { nonce: 1_000_000, place: Some(PLACE) }));
-        add("Pong", 0, Frame::Pong(Ping { nonce: 1_000_000, place: None }));
+        add("Ping", 0, Frame::Ping(Ping { nonce: 1_000_000, place: Some(PLACE), rtt_us: Some(40_000) }));
+        add("Pong", 0, Frame::Pong(Pong { nonce: 1_000_000, place: None }));
         self.membership(&mut add);
         self.tree(&mut add);
         self.data(&mut add);
@@ -194,7 +194,14 @@ impl World {
         add("Candidates", 1, Frame::Candidates(told));
         add("Crown", 1, Frame::Crown(Crown { root, epoch: 2 }));
         let addresses = self.member().addresses;
-        let appoint = Appoint { root, epoch: 1, tag: root.tag(), addresses: addresses.clone(), alone: true };
+        let appoint = Appoint {
+            root,
+            epoch: 1,
+            tag: root.tag(),
+            addresses: addresses.clone(),
+            alone: true,
+            wide: false,
+        };
         add("Appoint", 1, Frame::Appoint(appoint));
         add("Cores", 1, Frame::Cores(Cores { root, epoch: 1, cores: vec![(root, addresses)] }));
         add("Mesh", 1, Frame::Mesh(Mesh { on: true }));

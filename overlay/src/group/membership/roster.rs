@@ -6,7 +6,7 @@
 //! anti-entropy falls silent, without anybody choosing. Alive, offline and left are the subject's
 //! own statements; failed is what others agree on (see `detector`).
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_bytes::ByteBuf;
@@ -78,15 +78,17 @@ pub(crate) struct Roster {
     members: BTreeMap<NodeId, Member>,
     /// As long as nothing changes.
     summary: Cell<Option<u64>>,
-    /// The tags of those that did not leave, ascending, as long as nothing changes; empty if unknown.
-    ranks: RefCell<Vec<u64>>,
+    /// The tags of those that did not leave, ascending.
+    ranks: Vec<u64>,
 }
 
 impl Roster {
     pub(crate) fn new(group: GroupId, own: MemberRecord, cap: usize, signatures: Signatures) -> Self {
         let me = own.node;
-        let members = BTreeMap::from([(me, Member::new(own))]);
-        Self { group, me, cap, signatures, members, summary: Cell::new(None), ranks: RefCell::default() }
+        let (members, summary, ranks) = (BTreeMap::new(), Cell::new(None), Vec::new());
+        let mut roster = Self { group, me, cap, signatures, members, summary, ranks };
+        roster.insert(own);
+        roster
     }
 
     pub(crate) fn own(&self) -> &MemberRecord {
@@ -166,24 +168,29 @@ impl Roster {
     }
 
     fn insert(&mut self, record: MemberRecord) {
-        self.changed();
-        self.members.insert(record.node, Member::new(record));
+        self.summary.set(None);
+        let (node, new) = (record.node, Member::new(record));
+        let (tag, stays) = (new.tag, new.state() != MemberState::Left);
+        let stayed = self.members.insert(node, new).is_some_and(|it| it.state() != MemberState::Left);
+        let at = self.ranks.partition_point(|it| *it < tag);
+        match (stayed, stays) {
+            (false, true) => self.ranks.insert(at, tag),
+            (true, false) => drop(self.ranks.remove(at)),
+            _ => {}
+        }
+    }
+
+    fn remove(&mut self, node: &NodeId) {
+        self.summary.set(None);
+        let Some(gone) = self.members.remove(node).filter(|it| it.state() != MemberState::Left) else {
+            return;
+        };
+        self.ranks.remove(self.ranks.partition_point(|it| *it < gone.tag));
     }
 
     /// How many members, gone ones aside, are known by all before the one with this tag.
     fn rank(&self, tag: u64) -> usize {
-        let mut ranks = self.ranks.borrow_mut();
-        if ranks.is_empty() {
-            let there = self.members.values().filter(|it| it.state() != MemberState::Left);
-            ranks.extend(there.map(|it| it.tag));
-            ranks.sort_unstable();
-        }
-        ranks.partition_point(|it| *it < tag)
-    }
-
-    fn changed(&self) {
-        self.summary.set(None);
-        self.ranks.borrow_mut().clear();
+        self.ranks.partition_point(|it| *it < tag)
     }
 
     /// Whether a member that is not known yet is to be.
@@ -199,11 +206,11 @@ impl Roster {
     /// Forgets who is too many: members that left first, then those with the greatest tags.
     fn trim(&mut self) {
         while self.members.len() > self.cap + usize::from(!self.is_known()) {
+            let have_left = self.ranks.len() < self.members.len();
             let others = self.members.iter().filter(|(node, _)| **node != self.me);
-            let last = others.max_by_key(|(_, it)| (it.state() == MemberState::Left, it.tag));
+            let last = others.max_by_key(|(_, it)| (have_left && it.state() == MemberState::Left, it.tag));
             let Some(node) = last.map(|(node, _)| *node) else { return };
-            self.members.remove(&node);
-            self.changed();
+            self.remove(&node);
         }
     }
 
@@ -243,11 +250,9 @@ impl Roster {
 
     /// We hear from it ourselves: it has not failed.
     pub(crate) fn revive(&mut self, node: &NodeId) -> Option<Event> {
-        let member = self.members.get_mut(node)?;
+        let member = self.members.get_mut(node).filter(|it| !it.proofs.is_empty())?;
         let before = Some((member.state(), member.record.nick.clone()));
-        if !member.proofs.is_empty() {
-            self.summary.set(None);
-        }
+        self.summary.set(None);
         member.proofs.clear();
         self.change(*node, before)
     }

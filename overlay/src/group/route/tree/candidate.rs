@@ -89,10 +89,11 @@ impl Tree {
                     && !self.refused.contains_key(*node)
                     && !self.children.contains_key(*node)
             })
-            .map(|(node, heard)| (cost_of(sight, node, heard), *node))
+            .map(|(node, heard)| (sight.links.is_quiet(sight.now, node), cost_of(sight, node, heard), *node))
             .collect();
+        // Those that may be gone are a last resort.
         found.sort_unstable();
-        found
+        found.into_iter().map(|(_, cost, node)| (cost, node)).collect()
     }
 
     /// The nearest of those that have no room left.
@@ -102,6 +103,7 @@ impl Tree {
                 && self.root.matches(&heard.advert.root, heard.advert.epoch)
                 && self.is_usable(sight, node, heard)
                 && !heard.doubted
+                && !sight.links.is_quiet(sight.now, node)
                 && self.parent != Some(**node)
                 && !self.refused.contains_key(*node)
                 && !self.children.contains_key(*node)

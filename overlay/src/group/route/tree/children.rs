@@ -34,6 +34,10 @@ pub(super) struct TellClusters {
 }
 
 impl Tree {
+    pub(crate) fn is_child(&self, node: &NodeId) -> bool {
+        self.children.contains_key(node)
+    }
+
     /// Nodes in our subtree, ourselves among them.
     pub(super) fn size(&self) -> u32 {
         self.children.values().fold(1, |sum: u32, child| sum.saturating_add(child.size))

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::ADDRESSES;
-use super::{Act, CHILD_TTL, GRAFT_RENEWAL, POISON_AFTER, Sight, Tree};
+use super::{Act, CHILD_TTL, Child, GRAFT_RENEWAL, POISON_AFTER, Sight, Tree};
 use crate::coordinate::Place;
 use crate::id::{Address, NodeId};
 use crate::io::ParentReason;
@@ -27,6 +27,15 @@ const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// A direct way to the root that is so much longer than the tree's is not taken. Guess.
 const DETOUR: f64 = 1.25;
+
+/// Somebody whom the root wants to be a core.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) place: Place,
+    pub(super) until: Time,
+    /// How often the word went down.
+    pub(super) times: u32,
+}
 
 /// This node's part among the cores.
 #[derive(Debug, Default)]
@@ -47,7 +56,7 @@ pub(super) struct Cores {
     mesh_by: Time,
     next_hello: Time,
     /// As root: who was asked to come, where it is, and until when.
-    pub(super) asked: BTreeMap<u64, (Place, Time)>,
+    pub(super) asked: BTreeMap<u64, Asked>,
     /// As root: who did not come, and is not asked again until then.
     pub(super) absent: BTreeMap<u64, Time>,
     /// Counts the root's changes to them.
@@ -101,11 +110,12 @@ impl Tree {
         above || self.is_in_mesh(node) || self.children.get(node).is_some_and(|child| child.meshed)
     }
 
-    /// Other cores that are fed by this one.
+    /// Other cores that are fed by this one; until it feeds all of them the root does, too, and what
+    /// comes twice is better than what comes by a detour.
     pub(super) fn mesh(&self) -> impl Iterator<Item = NodeId> + '_ {
         let mesh = self.cores.mesh.keys().copied();
         // Neither above nor below: those are fed as such.
-        mesh.filter(|it| self.is_meshed() && self.parent != Some(*it) && !self.children.contains_key(it))
+        mesh.filter(|it| self.cores.is_core && self.parent != Some(*it) && !self.children.contains_key(it))
     }
 
     /// Whom a batch goes to that came from there; by the tree unless `pulled`.
@@ -138,8 +148,7 @@ impl Tree {
     fn wanted(&self) -> impl Iterator<Item = NodeId> + '_ {
         let involved = self.is_core() || self.cores.called.is_some();
         let is_edge = |node: &NodeId| {
-            let fed = self.is_meshed() && self.is_in_mesh(node);
-            fed || self.parent.as_ref() == Some(node) || self.children.contains_key(node)
+            self.is_in_mesh(node) || self.parent.as_ref() == Some(node) || self.children.contains_key(node)
         };
         let others = self.heard.keys().filter(move |it| involved && !is_edge(it));
         others.filter(|it| self.wants(it)).copied()
@@ -172,11 +181,18 @@ impl Tree {
             self.reconsider(sight, acts);
             return;
         }
-        let has =
-            |tag: u64| self.children.iter().find(|(_, child)| child.clusters.iter().any(|it| it.best == tag));
-        if let Some((child, _)) = has(appoint.tag) {
-            acts.push(Act::Appoint(*child, appoint));
-        }
+        self.pass_appoint(appoint, acts);
+    }
+
+    /// Down to the child that told of that one, or to all if none did: those that speak for a cluster
+    /// change, and members move, faster than the root hears of it.
+    pub(super) fn pass_appoint(&self, appoint: Appoint, acts: &mut Vec<Act>) {
+        let has = |child: &Child| child.clusters.iter().any(|it| it.best == appoint.tag);
+        let via = self.children.iter().find(|(_, child)| has(child) && !appoint.wide);
+        let via: Vec<NodeId> =
+            via.map(|(node, _)| vec![*node]).unwrap_or_else(|| self.children.keys().copied().collect());
+        let wide = appoint.wide || via.len() > 1;
+        acts.extend(via.into_iter().map(|child| Act::Appoint(child, Appoint { wide, ..appoint.clone() })));
     }
 
     /// The root says who the cores are.
@@ -268,7 +284,9 @@ impl Tree {
         self.cores.plan_pause = Duration::ZERO;
         if self.root.is(&self.me) {
             let others = self.cores.all.keys().filter(|_| self.cores.is_core);
-            self.cores.asked = others.map(|it| (it.tag(), (Place::default(), now + CALL_TTL))).collect();
+            self.cores.asked = others
+                .map(|it| (it.tag(), Asked { place: Place::default(), until: now + CALL_TTL, times: 0 }))
+                .collect();
             self.resign(acts);
         } else if !self.cores.all.contains_key(&self.root.node()) {
             self.resign(acts);
@@ -346,9 +364,9 @@ impl Tree {
         if self.root.is(&self.me) {
             self.cores.absent.retain(|_, until| now < *until);
             let (late, asked) =
-                std::mem::take(&mut self.cores.asked).into_iter().partition(|it| it.1.1 <= now);
+                std::mem::take(&mut self.cores.asked).into_iter().partition(|(_, it)| it.until <= now);
             self.cores.asked = asked;
-            let late: BTreeMap<u64, (Place, Time)> = late;
+            let late: BTreeMap<u64, Asked> = late;
             self.cores.absent.extend(late.into_keys().map(|tag| (tag, now + ABSENT_FOR)));
             if self.cores.next_plan <= now {
                 self.plan_cores(sight, acts);

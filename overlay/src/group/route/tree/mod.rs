@@ -38,7 +38,7 @@ use swap::LEAVING_AT_ONCE;
 
 /// Hops from the root, at most (DESIGN.md §4).
 pub(crate) const MAX_PATH: usize = 32;
-/// How long an answer to a graft may take; three round trips if that is more.
+/// How long an answer to a graft may take; a fifth of it and two round trips, if those are known.
 const GRAFT_TIMEOUT: Duration = Duration::from_millis(500);
 /// A child repeats its graft this often…
 const GRAFT_RENEWAL: Duration = Duration::from_secs(2);
@@ -328,6 +328,7 @@ impl Tree {
         }
         if self.parent == Some(from) && !self.root.is(&self.me) && advert.plan != self.cores.plan {
             self.cores.plan = advert.plan;
+            self.optimiser.renew(sight.now);
             acts.push(Act::LookAround);
         }
         match self.heard.get_mut(&from) {
@@ -543,6 +544,7 @@ impl Tree {
 
     fn on_root_changed(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) {
         self.changed = true;
+        self.optimiser.renew(sight.now);
         self.refused.clear();
         self.on_root_of_cores_changed(sight.now, acts);
         if self.root.is(&self.me) {

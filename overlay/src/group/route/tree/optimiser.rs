@@ -14,6 +14,11 @@ use crate::time::Time;
 const LASTS_IF_GREAT: Duration = Duration::from_millis(500);
 /// How long a gain must last: several round trips are measured meanwhile. Guess.
 const LASTS: Duration = Duration::from_secs(4);
+/// While a tree is young, or its cores are, all move anyway: for so long a gain must last but a moment.
+/// Guess.
+const YOUNG: Duration = Duration::from_secs(15);
+const LASTS_WHILE_YOUNG: Duration = Duration::from_millis(750);
+const LASTS_IF_GREAT_WHILE_YOUNG: Duration = Duration::from_millis(100);
 /// Doubled with every move, so many times at most: four minutes.
 const MAX_DOUBLINGS: u32 = 6;
 /// One move is forgotten this often. Guess.
@@ -26,6 +31,8 @@ pub(super) struct Optimiser {
     nearer: Option<(NodeId, Time)>,
     moves: u32,
     forgiven: Time,
+    /// When the tree changed as a whole.
+    renewed: Option<Time>,
 }
 
 impl Optimiser {
@@ -35,7 +42,12 @@ impl Optimiser {
         let kept = self.nearer.filter(|(node, _)| nearer.contains(node));
         let (node, since) = kept.or_else(|| nearer.first().map(|node| (*node, now))).unzip();
         self.nearer = node.zip(since);
-        let patience = if great { LASTS_IF_GREAT } else { self.patience(now) };
+        let patience = match (self.is_young(now), great) {
+            (true, true) => LASTS_IF_GREAT_WHILE_YOUNG,
+            (true, false) => LASTS_WHILE_YOUNG,
+            (false, true) => LASTS_IF_GREAT,
+            (false, false) => self.patience(now),
+        };
         node.filter(|_| since.is_some_and(|since| now.since(since) >= patience))
     }
 
@@ -43,10 +55,19 @@ impl Optimiser {
     /// make it slower to move.
     pub(super) fn on_moved(&mut self, now: Time, great: bool) {
         self.nearer = None;
-        if !great {
+        if !great && !self.is_young(now) {
             self.moves = (self.moves + 1).min(MAX_DOUBLINGS);
             self.forgiven = now;
         }
+    }
+
+    /// There is another root, or there are other cores.
+    pub(super) fn renew(&mut self, now: Time) {
+        self.renewed = Some(now);
+    }
+
+    fn is_young(&self, now: Time) -> bool {
+        self.renewed.is_some_and(|at| now.since(at) < YOUNG)
     }
 
     /// There is another parent, for whatever reason: what was measured against the old one is void.

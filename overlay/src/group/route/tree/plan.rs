@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::cores::CALL_TTL;
+use super::cores::{Asked, CALL_TTL};
 use super::{Act, Sight, Tree};
 use crate::config::Config;
 use crate::coordinate::Place;
@@ -22,7 +22,9 @@ const PATIENCE: f64 = 1.5;
 const PLAN_GAP: Duration = Duration::from_millis(250);
 /// What share of all ways must be saved by other places for the cores. Guess: coordinates err, and
 /// a change moves a part of the group. More after each change, by this factor, up to this.
-const MOVE_GAIN: (f64, f64, f64) = (0.08, 1.4, 0.3);
+const MOVE_GAIN: (f64, f64, f64) = (0.03, 1.1, 0.3);
+/// Cores that go elsewhere at once, at most: what is below them looks around for a while. Guess.
+const SWAPS: usize = 2;
 /// What share a core must save to be worth it. Guess.
 const CORE_GAIN: f64 = 0.01;
 /// What each member must gain in the mean. Guess: less than that, coordinates do not tell.
@@ -30,7 +32,9 @@ const LEAST_GAIN: Duration = Duration::from_micros(250);
 /// A core in whose place others have come goes after so long: those below have looked around. Guess.
 const MOVES_FOR: Duration = Duration::from_secs(8);
 /// The first plan waits for so long after the group has a root: coordinates settle meanwhile. Guess.
-const FIRST_AFTER: Duration = Duration::from_secs(1);
+const FIRST_AFTER: Duration = Duration::from_secs(3);
+/// After so many words on the way that the tree says, the next go to all. Guess.
+const PATIENT_TIMES: u32 = 1;
 /// Below this many members one shared tree is all. DESIGN.md §4: about 100.
 const MANY: u32 = 100;
 
@@ -90,34 +94,45 @@ impl Tree {
         let sources: Vec<u64> = sources.map(|it| it.best).collect();
         let is_source = |site: &Site| sources.contains(&site.tag) && site.tag != self.tag;
         let mut now: Vec<Site> = self.sites(sight);
-        now.extend(self.cores.asked.iter().map(|(tag, (place, _))| Site { tag: *tag, place: *place }));
+        now.extend(self.cores.asked.iter().map(|(tag, it)| Site { tag: *tag, place: it.place }));
         let map = Map::new(&clusters, &now);
         let mut best = Plan { fixed: 1, sites: vec![0] };
         best.sites.extend(map.all().filter(|it| *it > 0 && is_source(&map.sites[*it])));
         best.fixed = best.sites.len();
-        let kept: Vec<usize> = (1..now.len()).filter(|it| !is_source(&now[*it])).collect();
+        // Whoever is to go is not kept, or two that are as good would take turns.
+        let leaving: Vec<u64> = self.cores.leaving.keys().map(NodeId::tag).collect();
+        let stays = |site: &Site| !is_source(site) && !leaving.contains(&site.tag);
+        let kept: Vec<usize> = (1..now.len()).filter(|it| stays(&now[*it])).collect();
         let most = best.fixed - 1 + self.enough(kept.len() + 1, sight.config);
         best.sites.extend(kept);
         map.shrink(&mut best, most);
         map.grow(&mut best, most);
         let rests = self.cores.asked.is_empty() && sight.now.since(self.cores.moved) >= MOVES_FOR;
-        let is_worth = |it: &Plan| map.is_worth(map.way(it), map.way(&best), self.cores.moves);
-        let moved = rests.then(|| map.moved(&best)).filter(is_worth);
+        // The first cores move nobody that has found one.
+        let first = now.len() == 1;
+        let is_worth = |it: &Plan| first || map.is_worth(map.way(it), map.way(&best), self.cores.moves);
+        let swaps = if first { best.sites.len() * 2 } else { SWAPS };
+        let moved = (first || rests).then(|| map.moved(&best, swaps)).filter(is_worth);
         if moved.is_some() {
             self.cores.moved = sight.now;
-            self.cores.moves += 1;
+            self.cores.moves += u32::from(!first);
         }
         let plan = moved.unwrap_or(best);
         let plan: Vec<Site> = plan.sites.iter().map(|it| map.sites[*it]).collect();
         let is_new = |site: &&Site| !now.iter().any(|it| it.tag == site.tag);
         let new: Vec<Site> = plan.iter().filter(is_new).copied().collect();
         for site in &new {
-            self.cores.asked.insert(site.tag, (site.place, sight.now + CALL_TTL));
+            let asked = Asked { place: site.place, until: sight.now + CALL_TTL, times: 0 };
+            self.cores.asked.insert(site.tag, asked);
         }
         // Those who have not come yet may have moved while the word went down.
-        for tag in self.cores.asked.keys().copied().collect::<Vec<_>>() {
-            self.appoint(tag, acts);
+        let mut asked = std::mem::take(&mut self.cores.asked);
+        let alone = self.core_children().next().is_none() && asked.len() == 1;
+        for (tag, it) in &mut asked {
+            it.times += 1;
+            self.appoint(*tag, alone, it.times > PATIENT_TIMES, acts);
         }
+        self.cores.asked = asked;
         self.dismiss_unless(sight, &plan, acts) || !new.is_empty()
     }
 
@@ -131,12 +146,9 @@ impl Tree {
         [own].into_iter().chain(others).collect()
     }
 
-    fn appoint(&self, tag: u64, acts: &mut Vec<Act>) {
-        let has = |clusters: &[Cluster]| clusters.iter().any(|it| it.best == tag);
-        let Some(via) = self.children.iter().find(|(_, child)| has(&child.clusters)) else { return };
+    fn appoint(&self, tag: u64, alone: bool, wide: bool, acts: &mut Vec<Act>) {
         let (root, epoch) = self.root.claim();
-        let alone = self.core_children().next().is_none() && self.cores.asked.len() == 1;
-        acts.push(Act::Appoint(*via.0, Appoint { root, epoch, tag, addresses: Vec::new(), alone }));
+        self.pass_appoint(Appoint { root, epoch, tag, addresses: Vec::new(), alone, wide }, acts);
     }
 
     /// Lets cores go that have not been in any plan for a while; whether there was one.
@@ -266,11 +278,10 @@ impl Map {
         }
     }
 
-    /// One swapped for another as long as that gains.
-    fn moved(&self, plan: &Plan) -> Plan {
+    /// One swapped for another as long as that gains, so many times at most.
+    fn moved(&self, plan: &Plan, most: usize) -> Plan {
         let mut plan = plan.clone();
-        // Each swap shortens the ways by some share: there are not many.
-        for _ in 0..plan.sites.len() * 2 {
+        for _ in 0..most {
             let now = self.way(&plan);
             let swaps = (plan.fixed..plan.sites.len()).filter_map(|out| {
                 let rest = plan.sites.iter().enumerate().filter(|(at, _)| *at != out).map(|(_, site)| *site);

@@ -60,7 +60,7 @@ impl Tree {
         // What round trips differ by anyway is no gain.
         let is_nearer = |(cost, node): &(Duration, NodeId)| {
             let noise = sight.links.jitter(&parent) + sight.links.jitter(node);
-            *cost + gain + noise < current
+            *cost + gain + noise < current && !sight.links.is_quiet(sight.now, node)
         };
         let nearer: Vec<_> = candidates.iter().filter(|it| is_nearer(it)).map(|(_, node)| *node).collect();
         let is_great = |(cost, node): (Duration, NodeId)| is_great(sight, (current, &parent), (cost, &node));
@@ -74,7 +74,7 @@ impl Tree {
     }
 
     pub(super) fn graft(&mut self, sight: &Sight<'_>, to: NodeId, reason: ParentReason, acts: &mut Vec<Act>) {
-        let patience = GRAFT_TIMEOUT.max(sight.links.rtt(&to).unwrap_or_default() * 3);
+        let patience = sight.links.rtt(&to).map_or(GRAFT_TIMEOUT, |rtt| rtt * 2 + GRAFT_TIMEOUT / 5);
         self.grafting = Some(Grafting { to, until: sight.now + patience, reason });
         let graft = self.graft_frame(sight.now, &to);
         acts.push(Act::Graft(to, graft));

@@ -1,0 +1,95 @@
+//! Records that are new here, on their way to neighbours.
+//!
+//! One at a time they go on at once. When many come, as in the first seconds of a large group, they
+//! are gathered for a moment: a frame then carries many, and who has told of one meanwhile need not
+//! hear it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_bytes::ByteBuf;
+
+use super::Group;
+use super::ctx::Ctx;
+use crate::id::NodeId;
+use crate::time::Time;
+use crate::wire::frame::{Frame, Records};
+
+/// Between two rounds, at the least. Guess: few notice that somebody came a fifth of a second ago.
+const GATHER: Duration = Duration::from_millis(200);
+/// Records that wait, at most: more make a round of their own.
+const MOST: usize = 256;
+
+/// One member's latest record, and which neighbours have it.
+#[derive(Debug)]
+struct Waiting {
+    record: ByteBuf,
+    incarnation: u64,
+    held_by: BTreeSet<NodeId>,
+}
+
+/// What neighbours are to hear of members.
+#[derive(Debug, Default)]
+pub(super) struct Herald {
+    waiting: BTreeMap<NodeId, Waiting>,
+    next: Time,
+}
+
+impl Herald {
+    /// A record is new here; `from` has it.
+    fn add(&mut self, subject: NodeId, incarnation: u64, record: ByteBuf, from: Option<&NodeId>) {
+        let held_by = from.copied().into_iter().collect();
+        self.waiting.insert(subject, Waiting { record, incarnation, held_by });
+    }
+
+    /// A neighbour has told of what we know: it need not hear it from us.
+    pub(super) fn is_held(&mut self, subject: &NodeId, incarnation: u64, by: &NodeId) {
+        if let Some(it) = self.waiting.get_mut(subject).filter(|it| it.incarnation <= incarnation) {
+            it.held_by.insert(*by);
+        }
+    }
+
+    /// Records for a neighbour.
+    fn missing(&self, node: &NodeId) -> Vec<ByteBuf> {
+        let lacks =
+            self.waiting.iter().filter(|(subject, it)| *subject != node && !it.held_by.contains(node));
+        lacks.map(|(_, it)| it.record.clone()).collect()
+    }
+
+    pub(super) fn deadline(&self) -> Option<Time> {
+        (!self.waiting.is_empty()).then_some(self.next)
+    }
+}
+
+impl Group {
+    /// A member's record is new here: neighbours are to hear it.
+    pub(super) fn herald(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        (subject, incarnation): (NodeId, u64),
+        record: &ByteBuf,
+        from: Option<&NodeId>,
+    ) {
+        self.herald.add(subject, incarnation, record.clone(), from);
+        if self.herald.waiting.len() >= MOST {
+            self.herald.next = ctx.now;
+            self.poll_herald(ctx);
+        }
+    }
+
+    pub(super) fn poll_herald(&mut self, ctx: &mut Ctx<'_>) {
+        if self.herald.deadline().is_none_or(|at| at > ctx.now) {
+            return;
+        }
+        self.herald.next = ctx.now + GATHER;
+        // Most neighbours lack the same.
+        let mut alike: BTreeMap<Vec<ByteBuf>, Vec<NodeId>> = BTreeMap::new();
+        for node in self.views.active() {
+            alike.entry(self.herald.missing(&node)).or_default().push(node);
+        }
+        self.herald.waiting.clear();
+        for (members, nodes) in alike.into_iter().filter(|it| !it.0.is_empty()) {
+            ctx.send_all(&nodes, &Frame::Records(Records { members, suspicions: Vec::new() }));
+        }
+    }
+}
