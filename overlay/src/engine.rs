@@ -334,7 +334,8 @@ impl Engine {
 
     fn handle_link_up(&mut self, now: Time, link: LinkId, node: NodeId, out: &mut Out) {
         self.dialer.link_up(now, &node, &self.config);
-        if node == self.identity.node() || self.links.len() >= self.config.max_links || self.shutting_down {
+        let full = self.links.len() >= self.config.max_links && !self.make_room(now, out);
+        if node == self.identity.node() || full || self.shutting_down {
             out.push(Output::Close { link, reason: CloseReason::Unused });
             return;
         }

@@ -13,6 +13,9 @@ use crate::wire::frame::{Frame, Ping, Pong};
 
 /// A link that no group needs is kept this long.
 const UNUSED_FOR: Duration = Duration::from_secs(15);
+/// …or a fifth of that, once there are more than this fraction of those that there may be: many look
+/// for whoever is well placed.
+const CROWDED: usize = 8;
 /// The round trip of a busy link is measured this often.
 const RTT_EVERY: Duration = Duration::from_secs(5);
 /// By so much rarer are the pings on a link that no group shares, and longer the patience. Guess.
@@ -58,6 +61,8 @@ impl Engine {
 
     /// Pings links, and closes those that are silent or of no use.
     pub(super) fn keep_links(&mut self, now: Time, out: &mut Out) {
+        let crowded = self.links.len() * CROWDED > self.config.max_links;
+        let unused_for = if crowded { UNUSED_FOR / 5 } else { UNUSED_FOR };
         for link in self.links.ids() {
             let shared = self.links.shares_any(link);
             let superseded = self.links.is_superseded(now, link, SUPERSEDED_AFTER);
@@ -77,7 +82,7 @@ impl Engine {
                 self.close(link, CloseReason::Silent, out);
                 continue;
             }
-            if now.since(state.last_needed) > UNUSED_FOR && !self.kept.contains(&node) {
+            if now.since(state.last_needed) > unused_for && self.is_of_no_use(&node) {
                 if !shared {
                     self.dialer.foreign(now, &node);
                 }
@@ -94,6 +99,23 @@ impl Engine {
                 self.ping(now, link, out);
             }
         }
+    }
+
+    fn is_of_no_use(&self, node: &NodeId) -> bool {
+        !self.kept.contains(node) && !self.groups.values().any(|it| it.group.is_neighbour(node))
+    }
+
+    /// Closes the link that was needed least lately, as there are too many; whether there was one
+    /// that is of no use.
+    pub(super) fn make_room(&mut self, now: Time, out: &mut Out) -> bool {
+        let idle = self.links.ids().into_iter().filter_map(|link| {
+            let state = self.links.get(link).filter(|it| self.is_of_no_use(&it.node))?;
+            Some((state.last_needed, link))
+        });
+        let Some((_, link)) = idle.min() else { return false };
+        self.close(link, CloseReason::Unused, out);
+        self.handle_link_down(now, link, out);
+        true
     }
 
     /// Opens links to some members, for their round trips.

@@ -13,7 +13,7 @@ use crate::wire::frame::{Appoint, Cores, Frame};
 
 /// Messages a second that make a source a core in a group that decides by itself, and below which
 /// it is none any more. Guess.
-const BUSY: (f64, f64) = (1.0, 0.2);
+const BUSY: (f64, f64) = (0.5, 0.1);
 /// In a group whose sources are all cores: one message is enough, for about a minute.
 const SPEAKS: (f64, f64) = (0.01, 0.001);
 /// Over how long rates are taken.

@@ -205,6 +205,10 @@ impl Group {
         !matches!(self.phase, Phase::Going(_)) && self.wants_more(config)
     }
 
+    pub(crate) fn is_neighbour(&self, node: &NodeId) -> bool {
+        self.views.is_active(node)
+    }
+
     pub(crate) fn neighbours(&self) -> usize {
         self.views.active_len()
     }

@@ -109,7 +109,7 @@ impl Near {
 
     /// Rounds come often again.
     pub(crate) fn look_around(&mut self, now: Time) {
-        self.pause = self.pause.min(RESTLESS / 2);
+        self.pause = self.pause.min(PAUSE.0);
         self.next_round = self.next_round.min(now + self.pause);
     }
 

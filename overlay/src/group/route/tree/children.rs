@@ -211,7 +211,13 @@ impl Tree {
             self.cores.asked.remove(&from.tag());
         }
         if core != was_core {
-            self.on_cores_changed();
+            let is_source = graft.clusters.iter().any(|it| it.source && it.best == from.tag());
+            if core && is_source {
+                // It is there for its own sake: no reason for all to look around.
+                self.tell_cores_soon();
+            } else {
+                self.on_cores_changed();
+            }
         }
         if self.has_news_of_below(sight.now) {
             self.renew_now(sight.now);

@@ -122,8 +122,22 @@ impl Tree {
     pub(crate) fn onward(&self, from: Option<&NodeId>, pulled: bool) -> Vec<NodeId> {
         let by_core = from.is_some_and(|it| self.is_peer(it));
         let below = self.children.iter().filter(|(_, child)| !(by_core && child.meshed));
-        let around = self.parent.into_iter().chain(self.mesh()).filter(|_| !by_core && !pulled);
+        let around =
+            self.parent.into_iter().chain(self.mesh()).chain(self.left()).filter(|_| !by_core && !pulled);
         around.chain(below.map(|(node, _)| *node)).filter(|it| Some(it) != from).collect()
+    }
+
+    /// The parent from before this node became a core, that still passes on what comes from here.
+    pub(super) fn left(&self) -> Option<NodeId> {
+        self.left.map(|(node, _)| node)
+    }
+
+    /// Lets the parent from before go, once all cores are fed from here or after a while.
+    pub(super) fn poll_left(&mut self, now: Time, acts: &mut Vec<Act>) {
+        let meshed = self.is_meshed();
+        if let Some((node, _)) = self.left.take_if(|(_, until)| meshed || *until <= now) {
+            acts.push(Act::Prune(node));
+        }
     }
 
     /// Whether this one is to be a neighbour, to be a core together.
@@ -140,7 +154,8 @@ impl Tree {
 
     /// How many there are of them.
     pub(crate) fn bonds_len(&self) -> usize {
-        let edges = usize::from(self.parent.is_some()) + self.children.len() + self.mesh().count();
+        let above = usize::from(self.parent.is_some()) + usize::from(self.left.is_some());
+        let edges = above + self.children.len() + self.mesh().count();
         edges + self.wanted().count()
     }
 
@@ -353,12 +368,17 @@ impl Tree {
     /// As root: the cores are others than before.
     pub(super) fn on_cores_changed(&mut self) {
         self.cores.plan = self.cores.plan.wrapping_add(1);
+        self.tell_cores_soon();
+    }
+
+    pub(super) fn tell_cores_soon(&mut self) {
         self.changed = true;
         self.cores.next_told = Time::ZERO;
     }
 
     pub(super) fn poll_cores(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) {
         let now = sight.now;
+        self.poll_left(now, acts);
         self.cores.called.take_if(|until| *until <= now);
         self.cores.mesh.retain(|_, until| now < *until);
         if self.root.is(&self.me) {

@@ -169,6 +169,8 @@ pub(crate) struct Tree {
     orphan_reason: ParentReason,
     grafting: Option<Grafting>,
     next_renewal: Time,
+    /// The parent from before this node became a core, and until when it stays a tree neighbour.
+    left: Option<(NodeId, Time)>,
     /// The parent lets us go, and feeds us until then.
     sent_down: Option<Time>,
     children: BTreeMap<NodeId, Child>,
@@ -203,6 +205,7 @@ impl Tree {
             orphan_reason: ParentReason::Joined,
             grafting: None,
             next_renewal: Time::NEVER,
+            left: None,
             sent_down: None,
             children: BTreeMap::new(),
             heard: BTreeMap::new(),
@@ -226,11 +229,13 @@ impl Tree {
 
     /// Tree neighbours: whom batches are forwarded to.
     pub(crate) fn edges(&self) -> Vec<NodeId> {
-        self.parent.into_iter().chain(self.children.keys().copied()).chain(self.mesh()).collect()
+        let above = self.parent.into_iter().chain(self.left());
+        above.chain(self.children.keys().copied()).chain(self.mesh()).collect()
     }
 
     pub(crate) fn is_edge(&self, node: &NodeId) -> bool {
-        self.parent.as_ref() == Some(node) || self.children.contains_key(node) || self.is_in_mesh(node)
+        let above = self.parent.as_ref() == Some(node) || self.left().as_ref() == Some(node);
+        above || self.children.contains_key(node) || self.is_in_mesh(node)
     }
 
     /// As root: where the root should be.
@@ -279,6 +284,7 @@ impl Tree {
         self.heard.remove(node);
         self.refused.remove(node);
         self.forget_core(node);
+        self.left.take_if(|(left, _)| left == node);
         let core = self.remove_child(node).is_some_and(|child| child.core);
         if core {
             self.on_cores_changed();
@@ -415,6 +421,7 @@ impl Tree {
     /// A neighbour no longer takes part in our edge.
     pub(crate) fn handle_prune(&mut self, sight: &Sight<'_>, from: &NodeId, acts: &mut Vec<Act>) {
         self.forget_core(from);
+        self.left.take_if(|(left, _)| left == from);
         if self.remove_child(from).is_some_and(|child| child.core) {
             self.on_cores_changed();
         }
@@ -442,9 +449,8 @@ impl Tree {
             acts.push(Act::GraftReply(child, GraftReply { accepted: false, candidates: candidates.clone() }));
         }
         self.next_renewal = Time::NEVER;
-        if let Some(parent) = self.parent.take() {
-            acts.push(Act::Prune(parent));
-        }
+        let above = self.parent.take().into_iter().chain(self.left.take().map(|(node, _)| node));
+        acts.extend(above.map(Act::Prune));
     }
 
     /// What is due by now.
@@ -481,6 +487,7 @@ impl Tree {
             asks_again,
             self.grafting.as_ref().map(|it| it.until),
             self.sent_down,
+            self.left.map(|(_, until)| until),
             Some(self.next_renewal),
             self.root.deadline(),
             self.cores.deadline(self.root.is(&self.me)),

@@ -25,6 +25,8 @@ const PLAN_GAP: Duration = Duration::from_millis(250);
 const MOVE_GAIN: (f64, f64, f64) = (0.03, 1.1, 0.3);
 /// Cores that go elsewhere at once, at most: what is below them looks around for a while. Guess.
 const SWAPS: usize = 2;
+/// After each such change the next comes later by a step, so many times.
+const MOVES_REMEMBERED: u32 = 10;
 /// What share a core must save to be worth it. Guess.
 const CORE_GAIN: f64 = 0.01;
 /// What each member must gain in the mean. Guess: less than that, coordinates do not tell.
@@ -34,7 +36,7 @@ const MOVES_FOR: Duration = Duration::from_secs(8);
 /// The first plan waits for so long after the group has a root: coordinates settle meanwhile. Guess.
 const FIRST_AFTER: Duration = Duration::from_secs(3);
 /// After so many words on the way that the tree says, the next go to all. Guess.
-const PATIENT_TIMES: u32 = 1;
+const PATIENT_TIMES: u32 = 2;
 /// Below this many members one shared tree is all. DESIGN.md §4: about 100.
 const MANY: u32 = 100;
 
@@ -107,7 +109,8 @@ impl Tree {
         best.sites.extend(kept);
         map.shrink(&mut best, most);
         map.grow(&mut best, most);
-        let rests = self.cores.asked.is_empty() && sight.now.since(self.cores.moved) >= MOVES_FOR;
+        let rest = MOVES_FOR * (1 + self.cores.moves.min(MOVES_REMEMBERED));
+        let rests = self.cores.asked.is_empty() && sight.now.since(self.cores.moved) >= rest;
         // The first cores move nobody that has found one.
         let first = now.len() == 1;
         let is_worth = |it: &Plan| first || map.is_worth(map.way(it), map.way(&best), self.cores.moves);

@@ -8,6 +8,9 @@ use crate::id::NodeId;
 use crate::io::ParentReason;
 use crate::time::Time;
 
+/// A new core's parent from before passes its batches on until all other cores are fed, but no longer.
+const LEFT_FOR: Duration = Duration::from_secs(2);
+
 impl Tree {
     pub(super) fn look_for_parent(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) {
         if self.seek_as_core(sight, acts) {
@@ -99,8 +102,13 @@ impl Tree {
         self.poisoned = false;
         self.next_renewal = sight.now + GRAFT_RENEWAL;
         self.changed = true;
+        self.left.take_if(|(left, _)| *left == to);
         if let Some(old) = from.filter(|old| *old != to) {
-            acts.push(Act::Prune(old));
+            if self.is_core_of(&to) && self.left.is_none() {
+                self.left = Some((old, sight.now + LEFT_FOR));
+            } else {
+                acts.push(Act::Prune(old));
+            }
         }
         acts.push(Act::Edge(to));
     }
