@@ -118,6 +118,8 @@ impl Measured {
 pub(crate) struct Links {
     /// Bytes waiting in the driver on all of them.
     queued: usize,
+    /// Bytes that have left it.
+    left: u64,
     /// Some are to be pinged at once.
     questions: bool,
     /// Where this node is.
@@ -405,8 +407,14 @@ impl Links {
         let left = bytes.min(*queued);
         *queued -= left;
         self.queued -= left;
+        self.left += left as u64;
         state.moved = now;
         Some(state.node)
+    }
+
+    /// Bytes that have left so far.
+    pub(crate) fn left(&self) -> u64 {
+        self.left
     }
 
     /// Bytes waiting in the driver for all nodes.

@@ -258,9 +258,11 @@ fn who_loses_its_parent_on_a_busy_lan_has_another_at_once() {
 fn who_loses_its_parent_over_two_links_has_another_at_once() {
     let grow = |seed, nodes| {
         let wood = Wood::doubly_linked(seed, NetworkModel::lan(), nodes, Duration::from_secs(15));
-        let links = wood.world.links(NodeIx(0));
-        let peers: BTreeSet<NodeIx> = links.iter().map(|it| it.1).collect();
-        assert!(peers.len() < links.len(), "two links to a node: {links:?}");
+        let has_two = |node: &NodeIx| {
+            let links = wood.world.links(*node);
+            links.iter().map(|it| it.1).collect::<BTreeSet<_>>().len() < links.len()
+        };
+        assert!(wood.world.running().iter().any(has_two), "nobody has two links to a node, seed {seed}");
         wood
     };
     at_once(grow, 4_000);

@@ -15,6 +15,7 @@ mod herald;
 mod inbound;
 mod join;
 mod lazy;
+mod load;
 mod membership;
 mod nearer;
 mod order;
@@ -55,6 +56,7 @@ use flow::Flow;
 use fork::Proofs;
 use herald::Herald;
 use lazy::Lazy;
+use load::Load;
 use membership::detector::Detector;
 use membership::roster::Roster;
 use membership::views::Views;
@@ -104,6 +106,7 @@ pub(crate) struct Group {
     receipts: Receipts,
     flow: Flow,
     lazy: Lazy,
+    load: Load,
     told: Told,
     herald: Herald,
     /// A member that is to be a neighbour although the view is full.
@@ -170,6 +173,7 @@ impl Group {
             receipts: Receipts::default(),
             flow: Flow::default(),
             lazy: Lazy::default(),
+            load: Load::default(),
             told: Told::default(),
             herald: Herald::default(),
             bridge: None,

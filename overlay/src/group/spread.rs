@@ -211,6 +211,7 @@ impl Group {
     /// Pushes a batch along the tree.
     fn forward(&mut self, ctx: &mut Ctx<'_>, id: &BatchId, bytes: &Bytes, from: Option<NodeId>) {
         let life = (id.source, id.life);
+        self.watch_load(ctx);
         let mut frame = None;
         // What had to be pulled goes down only: the parent has ways of its own, and by when it
         // comes from there the lag is learned.

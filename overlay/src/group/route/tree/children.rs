@@ -121,7 +121,7 @@ impl Tree {
     /// Children that we would still take.
     pub(super) fn free(&self, config: &Config) -> usize {
         let staying = self.children.values().filter(|child| !child.leaving && !child.core).count();
-        config.max_children.saturating_sub(staying)
+        self.slots.most(config).saturating_sub(staying)
     }
 
     /// Children at most, as a root with cores, some of which are leaving.

@@ -15,6 +15,7 @@ mod plan;
 mod root;
 mod seek;
 mod sketch;
+mod slots;
 mod swap;
 
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ use children::TellClusters;
 use cores::Cores;
 use optimiser::Optimiser;
 use root::Root;
+use slots::Slots;
 use swap::LEAVING_AT_ONCE;
 
 /// Hops from the root, at most (DESIGN.md §4).
@@ -174,6 +176,7 @@ pub(crate) struct Tree {
     /// The parent lets us go, and feeds us until then.
     sent_down: Option<Time>,
     children: BTreeMap<NodeId, Child>,
+    slots: Slots,
     heard: BTreeMap<NodeId, Heard>,
     refused: BTreeMap<NodeId, Time>,
     next_advert: Time,
@@ -208,6 +211,7 @@ impl Tree {
             left: None,
             sent_down: None,
             children: BTreeMap::new(),
+            slots: Slots::default(),
             heard: BTreeMap::new(),
             refused: BTreeMap::new(),
             next_advert: now,
@@ -457,6 +461,7 @@ impl Tree {
     pub(crate) fn poll(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) {
         let now = sight.now;
         self.drop_silent_children(now);
+        self.poll_slots(now, sight.config);
         self.refused.retain(|_, until| now < *until);
         if let Some(late) = self.grafting.take_if(|it| it.until <= now) {
             self.refuse(now, late.to);
@@ -488,6 +493,7 @@ impl Tree {
             self.grafting.as_ref().map(|it| it.until),
             self.sent_down,
             self.left.map(|(_, until)| until),
+            self.slots.deadline(),
             Some(self.next_renewal),
             self.root.deadline(),
             self.cores.deadline(self.root.is(&self.me)),
