@@ -425,7 +425,7 @@ pub(crate) struct CreateArgs {
     #[arg(long, value_name = "unordered|fifo|causal", default_value = "causal", value_parser = order)]
     pub(crate) order: treecast_node::Order,
     /// How messages travel.
-    #[arg(long, value_name = "tree:shared|tree:source|tree:auto", default_value = "tree:auto", value_parser = route)]
+    #[arg(long, value_name = "tree:shared|tree:source|tree:auto|unicast", default_value = "tree:auto", value_parser = route)]
     pub(crate) route: treecast_node::Route,
     /// What members keep at least: an age (7d), a size (1GiB) or a count (10000); again for another
     /// kind, then what exceeds any of them may go.

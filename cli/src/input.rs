@@ -200,9 +200,9 @@ pub(crate) fn committee(text: &str) -> Result<Committee, String> {
 
 /// A group's route that can be chosen.
 pub(crate) fn route(text: &str) -> Result<Route, String> {
-    let built = "tree:shared, tree:source or tree:auto";
+    let built = "tree:shared, tree:source, tree:auto or unicast";
     match text.parse() {
-        Ok(route @ (Route::TreeShared | Route::TreeSource | Route::TreeAuto)) => Ok(route),
+        Ok(route @ (Route::TreeShared | Route::TreeSource | Route::TreeAuto | Route::Unicast)) => Ok(route),
         Ok(_) => Err(format!("`{text}` cannot be used yet, it is not built; use {built}")),
         Err(_) => Err(format!("write {built}")),
     }
@@ -429,7 +429,8 @@ mod tests {
         assert_eq!(committee("any"), Ok(Committee));
         assert!(committee("named").expect_err("not built").contains("not built"));
         assert_eq!(route("tree:shared"), Ok(Route::TreeShared));
-        for wrong in ["gossip:push", "gossip:pull", "gossip:push-pull", "unicast"] {
+        assert_eq!(route("unicast"), Ok(Route::Unicast));
+        for wrong in ["gossip:push", "gossip:pull", "gossip:push-pull"] {
             assert!(route(wrong).expect_err("not built").contains("not built"), "{wrong}");
         }
         assert!(route("pigeon").is_err());

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use treecast_overlay::Order;
 use treecast_overlay::sim::{Experiment, Measures, NetworkModel};
+use treecast_overlay::{Order, Route};
 
 const PROCESSING_MS: f64 = 0.2;
 
@@ -182,4 +182,19 @@ fn the_same_experiment_gives_the_same_measures() {
     let first = run(&experiment);
     assert_eq!(first, run(&experiment));
     assert_ne!(first.trace_hash, run(&Experiment { seed: 2, ..experiment }).trace_hash);
+}
+
+/// The source sends to everybody itself: one hop, as late as its uplink makes the last of them.
+#[test]
+fn by_unicast_everybody_is_one_hop_from_the_source() {
+    let nodes = 20;
+    for seed in 1..=3 {
+        let measures = run(&Experiment { seed, route: Route::Unicast, ..uniform(nodes, 20) });
+        near(measures.latency_ms.expect("messages were delivered").p50, 20.0 + PROCESSING_MS);
+        assert_eq!(usize::from(measures.max_node_sends), nodes - 1, "nobody else sends");
+        // Only the first message finds no links yet, and comes to some by others.
+        let stretch = measures.stretch.expect("messages were delivered");
+        assert!((1.0..1.1).contains(&stretch.mean), "{stretch:?}");
+        assert!((0.99..1.1).contains(&measures.ldh) && measures.rmr < 0.02, "{measures:?}");
+    }
 }

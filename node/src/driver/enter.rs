@@ -276,7 +276,7 @@ pub(crate) fn check_joinable(descriptor: &Descriptor, me: &NodeId) -> Result<(),
     if descriptor.order == Order::Total {
         return Err(JoinError::NotBuilt("total order".to_owned()));
     }
-    if !matches!(descriptor.route, Route::TreeShared | Route::TreeSource | Route::TreeAuto) {
+    if !matches!(descriptor.route, Route::TreeShared | Route::TreeSource | Route::TreeAuto | Route::Unicast) {
         return Err(JoinError::NotBuilt(format!("the route {}", descriptor.route)));
     }
     if !descriptor.admits(me) {

@@ -31,6 +31,7 @@ mod store;
 mod tell;
 mod view;
 mod watch;
+mod way;
 
 #[cfg(test)]
 mod admission_tests;
@@ -40,7 +41,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::descriptor::Descriptor;
+use crate::descriptor::{Descriptor, Route};
 use crate::id::{Address, BatchId, GroupId, Life, NodeId, PublishId, Seq};
 use crate::io::{Event, MemberState, PublishError};
 use crate::time::{Time, soonest};
@@ -147,6 +148,9 @@ impl Group {
     pub(crate) fn new(ctx: &mut Ctx<'_>, entry: Entry) -> Self {
         let Entry { descriptor, channel, nick, addresses, last_life } = entry;
         let (id, now) = (ctx.group, ctx.now);
+        let unicast = descriptor.route == Route::Unicast;
+        // Who sends to all must know all.
+        let most = if unicast { ctx.config.roster.max(ctx.config.max_links) } else { ctx.config.roster };
         let own = MemberRecord::sign(&id, ctx.identity, ctx.unix_ms, Standing::Online, &nick, &addresses);
         Self {
             id,
@@ -156,10 +160,10 @@ impl Group {
             entered: now,
             nick,
             addresses,
-            roster: Roster::new(id, own, ctx.config.roster, ctx.identity.signatures()),
+            roster: Roster::new(id, own, most, ctx.identity.signatures()),
             views: Views::new(now, ctx.rng, ctx.config),
             detector: Detector::default(),
-            tree: Tree::new(now, ctx.me()),
+            tree: Tree::new(now, ctx.me(), !unicast),
             near: Near::new(now),
             pace: Pace::default(),
             sources: Sources::default(),

@@ -52,7 +52,7 @@ impl Group {
             Place::New => {}
             Place::Held => {
                 self.repair.on_has(from, (id.source, id.life), id.seq);
-                if self.tree.is_edge(&from) {
+                if self.is_pushed(&from, &id.source) {
                     self.repair.lag.on_pushed(ctx.now, from, (id.source, id.life), id.seq);
                 }
                 return self.on_duplicate(ctx, from, batch);
@@ -79,7 +79,10 @@ impl Group {
         self.silence.on_batch(ctx.now);
         self.repair.on_has(from, (id.source, id.life), id.seq);
         let life = (id.source, id.life);
-        if self.tree.is_edge(&from) && !self.repair.is_asked(&from, life, id.seq) {
+        if self.is_unicast() {
+            ctx.links.touch(ctx.now, &from);
+        }
+        if self.is_pushed(&from, &id.source) && !self.repair.is_asked(&from, life, id.seq) {
             self.repair.lag.on_pushed(ctx.now, from, life, id.seq);
         }
         self.take(ctx, batch, Some(from));
@@ -211,19 +214,21 @@ impl Group {
     /// Pushes a batch along the tree.
     fn forward(&mut self, ctx: &mut Ctx<'_>, id: &BatchId, bytes: &Bytes, from: Option<NodeId>) {
         let life = (id.source, id.life);
-        self.watch_load(ctx);
+        if !self.is_unicast() {
+            self.watch_load(ctx);
+        }
         let mut frame = None;
         // What had to be pulled goes down only: the parent has ways of its own, and by when it
         // comes from there the lag is learned.
         let pulled = from.is_some_and(|from| !self.tree.is_edge(&from));
-        for node in self.tree.onward(from.as_ref(), pulled) {
+        for node in self.onward(ctx, from.as_ref(), pulled) {
             if node == id.source || self.repair.has(&node, life, id.seq) {
                 continue;
             }
             if self.flow.can_push(&node, ctx.links, ctx.config) {
                 let frame = frame.get_or_insert_with(|| Frame::Batch(bytes.clone()).encode(ctx.channel));
                 ctx.send_encoded(&node, Lane::Live, frame.clone());
-            } else {
+            } else if self.views.is_active(&node) {
                 self.flow.on_skipped(ctx.now, node, (life, id.seq));
             }
         }
@@ -312,7 +317,7 @@ impl Group {
     /// Idle: at once. Busy: when a batch is full or 5 ms old. Never while most of
     /// the tree lags: the queue fills, and its room tells the application.
     fn may_make_batch(&self, ctx: &Ctx<'_>) -> bool {
-        let edges = self.tree.weights();
+        let edges = self.outlets(ctx);
         let queued = |(node, _): &(NodeId, u32)| {
             if ctx.links.stalled(ctx.now, node, ctx.config) { 0 } else { ctx.links.queued(node, Lane::Live) }
         };
@@ -380,7 +385,7 @@ impl Group {
             return;
         }
         let neighbours = self.views.active();
-        let parent = self.tree.parent();
+        let parent = self.tree.parent().filter(|_| !self.is_unicast());
         let others = self.others(ctx);
         let (sources, links, config) = (&self.sources, &*ctx.links, ctx.config);
         let sight =
@@ -522,6 +527,9 @@ impl Group {
     }
 
     fn ask_for_pauses(&mut self, ctx: &mut Ctx<'_>) {
+        if self.is_unicast() {
+            return;
+        }
         if self.flow.is_calm()
             && ctx.links.queued_in_all() < ctx.config.link_low_water.min(ctx.config.link_high_water / 4)
         {

@@ -103,8 +103,8 @@ impl Experiment {
             return Err(refuse("order", "This version has no total order yet."));
         }
         match self.route {
-            Route::TreeShared | Route::TreeAuto | Route::TreeSource => Ok(()),
-            _ => Err(refuse("route", "This version passes messages along trees only.")),
+            Route::TreeShared | Route::TreeAuto | Route::TreeSource | Route::Unicast => Ok(()),
+            _ => Err(refuse("route", "This version has trees and unicast, but no gossip route.")),
         }
     }
 

@@ -9,6 +9,8 @@ use crate::id::NodeId;
 use crate::time::Time;
 use crate::wire::frame::{Cluster, Graft, GraftReply};
 
+/// Of so few cores each is for many. Guess.
+const FEW_CORES: usize = 4;
 /// A graft is repeated whole this often in any case…
 const WHOLE_EVERY: Duration = Duration::from_secs(60);
 /// …once those below are so much more or fewer…
@@ -212,8 +214,8 @@ impl Tree {
         }
         if core != was_core {
             let is_source = graft.clusters.iter().any(|it| it.source && it.best == from.tag());
-            if core && is_source {
-                // It is there for its own sake: no reason for all to look around.
+            if core && is_source && self.core_children().count() > FEW_CORES {
+                // It is there for its own sake, one of many: no reason for all to look around.
                 self.tell_cores_soon();
             } else {
                 self.on_cores_changed();

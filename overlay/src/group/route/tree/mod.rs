@@ -158,6 +158,7 @@ pub(crate) struct Tree {
     me: NodeId,
     /// Ours: a hash, and looked for in every path that is heard.
     tag: u64,
+    carries: bool,
     root: Root,
     parent: Option<NodeId>,
     /// Why it is the parent, and since when.
@@ -194,10 +195,12 @@ pub(crate) struct Tree {
 
 impl Tree {
     /// A tree of one: this node is its root until it hears of a better one.
-    pub(crate) fn new(now: Time, me: NodeId) -> Self {
+    /// Only one that carries batches may have several cores.
+    pub(crate) fn new(now: Time, me: NodeId, carries: bool) -> Self {
         Self {
             me,
             tag: me.tag(),
+            carries,
             root: Root::alone(now, me),
             parent: None,
             reason: ParentReason::Joined,

@@ -59,7 +59,7 @@ struct Site {
 impl Tree {
     /// Whether this group is so large that it has several cores, besides busy sources.
     pub(crate) fn has_cores(&self, config: &Config) -> bool {
-        wanted(self.size(), config) > 1
+        self.carries && wanted(self.size(), config) > 1
     }
 
     /// How many cores there should be where so many are: what members say of their number changes, and
@@ -71,7 +71,7 @@ impl Tree {
 
     pub(super) fn plan_cores(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) {
         self.cores.planned = sight.now;
-        let may = self.root.is_settled_for(&self.me, sight.now, FIRST_AFTER);
+        let may = self.carries && self.root.is_settled_for(&self.me, sight.now, FIRST_AFTER);
         let changed = may && self.replan(sight, acts);
         let longer = self.cores.plan_pause.mul_f64(PATIENCE).clamp(PAUSE.0, PAUSE.1);
         self.cores.plan_pause = if changed || !may { PAUSE.0 } else { longer };

@@ -90,7 +90,7 @@ mod tests {
     fn children_go_one_at_a_time_and_room_comes_back() {
         let (links, config) = (Links::default(), Config::default());
         let node = |it: u8| NodeId::from_bytes([it; 32]);
-        let mut tree = Tree::new(Time::ZERO, node(1));
+        let mut tree = Tree::new(Time::ZERO, node(1), true);
         let (root, epoch) = tree.claim();
         let at = |ms: u64| Sight { now: Time::from_micros(ms * 1_000), links: &links, config: &config };
         for child in 2..6 {
