@@ -123,6 +123,7 @@ impl SimFlags {
             partition: self.partition,
             churn: self.churn.unwrap_or(0.0) / 100.0,
             join: self.join,
+            liars: base.liars,
             config: base.config,
         };
         if let Some(fanout) = self.fanout {

@@ -26,6 +26,10 @@ const PAUSE_RENEWAL: Duration = Duration::from_millis(300);
 /// some round trips.
 const CATCHES_UP: Duration = Duration::from_millis(100);
 
+/// Batches that a neighbour may be sent again, and within how long. Guess.
+const REPEATS: u32 = 8;
+const REPEATS_WITHIN: Duration = Duration::from_secs(1);
+
 #[derive(Debug, Default)]
 struct Peer {
     /// Lives of which something was not pushed, to be told when the link is free.
@@ -38,6 +42,8 @@ struct Peer {
     paused_until: Option<Time>,
     /// We asked it to pause, last at this time.
     told_pause: Option<Time>,
+    /// Batches that it was sent again since then.
+    repeats: (Time, u32),
 }
 
 /// Of one tree neighbour, or summed over several.
@@ -93,6 +99,17 @@ impl Flow {
                 peer.behind.remove(&life);
             }
         }
+    }
+
+    /// Whether a neighbour may have a batch again that it had from us, or said to have: what is lost on
+    /// the way is asked for twice, but not again and again.
+    pub(crate) fn may_repeat(&mut self, now: Time, node: &NodeId) -> bool {
+        let (since, count) = &mut self.peers.entry(*node).or_default().repeats;
+        if now.since(*since) >= REPEATS_WITHIN {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        *count <= REPEATS
     }
 
     /// The neighbour asked for a pause, or ended it.

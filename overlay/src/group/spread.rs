@@ -486,6 +486,10 @@ impl Group {
                     seq = next;
                     continue;
                 };
+                if self.repair.has(&from, id, seq) && !self.flow.may_repeat(ctx.now, &from) {
+                    seq += 1;
+                    continue;
+                }
                 room = room.saturating_sub(bytes.len());
                 left -= 1;
                 self.flow.on_pulled(ctx.now, &from, (id, seq));

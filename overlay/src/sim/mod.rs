@@ -21,6 +21,7 @@
 
 mod experiment;
 mod faults;
+mod lie;
 mod link;
 mod meter;
 mod network;
@@ -34,10 +35,11 @@ mod transport;
 mod world;
 
 pub use experiment::{
-    CONTACTS, Experiment, ExperimentError, Joiners, Kill, Killed, Measures, Partition, Stretch, Tail, Times,
-    UnreadableOption,
+    CONTACTS, Experiment, ExperimentError, Joiners, Kill, Killed, Liars, Measures, Partition, Stretch, Tail,
+    Times, UnreadableOption,
 };
 pub use faults::Crash;
+pub use lie::Lie;
 pub use network::{Latency, NetworkModel};
 pub use node::NodeIx;
 pub use record::{Captured, Record, Stop, What};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::faults::Cut;
+use super::lie::{Liar, Lie};
 use super::link::Conn;
 use super::meter::Meter;
 use super::network::NetworkModel;
@@ -84,6 +85,7 @@ pub struct World {
     pub(super) captured: Option<Vec<Captured>>,
     pub(super) capture_max: usize,
     pub(super) tamper: Option<(NodeIx, Tamper)>,
+    pub(super) liars: BTreeMap<NodeIx, Liar>,
     /// Measures instead of records.
     pub(super) meter: Option<Box<Meter>>,
     trace: Trace,
@@ -115,6 +117,7 @@ impl World {
             captured: None,
             capture_max: 0,
             tamper: None,
+            liars: BTreeMap::new(),
             meter: None,
             trace: Trace::new(seed),
             records: Vec::new(),
@@ -315,6 +318,11 @@ impl World {
     /// From now on this node's frames are changed on their way out; `None` ends it.
     pub fn tamper(&mut self, tamper: Option<(NodeIx, Tamper)>) {
         self.tamper = tamper;
+    }
+
+    /// From now on this node misbehaves.
+    pub fn lie(&mut self, node: NodeIx, lie: Lie) {
+        self.liars.insert(node, Liar::new(lie));
     }
 
     /// What was observed since the last call.

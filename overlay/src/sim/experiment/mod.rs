@@ -37,5 +37,5 @@ mod runner;
 mod settling;
 
 pub use measures::{Measures, Stretch, Tail, Times};
-pub use options::{Experiment, ExperimentError, Joiners, Kill, Killed, Partition, UnreadableOption};
+pub use options::{Experiment, ExperimentError, Joiners, Kill, Killed, Liars, Partition, UnreadableOption};
 pub use runner::CONTACTS;

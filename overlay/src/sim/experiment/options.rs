@@ -8,6 +8,7 @@ use super::measures::Measures;
 use super::runner::Runner;
 use crate::config::Config;
 use crate::descriptor::{Order, Route};
+use crate::sim::lie::Lie;
 use crate::sim::network::NetworkModel;
 
 /// Messages in one experiment, at most: each keeps a delay for each node.
@@ -48,6 +49,17 @@ pub struct Experiment {
     pub churn: f64,
     /// Members that join later, all at once.
     pub join: Option<Joiners>,
+    /// Members that misbehave from the beginning; sources do not.
+    pub liars: Option<Liars>,
+}
+
+/// Members that misbehave.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Liars {
+    /// Which share of all, 0 to 1.
+    pub share: f64,
+    /// How.
+    pub lie: Lie,
 }
 
 impl Default for Experiment {
@@ -67,6 +79,7 @@ impl Default for Experiment {
             partition: None,
             churn: 0.0,
             join: None,
+            liars: None,
         }
     }
 }
@@ -126,6 +139,9 @@ impl Experiment {
     }
 
     fn check_events(&self) -> Result<(), ExperimentError> {
+        if let Some(liars) = &self.liars {
+            demand((0.0..1.0).contains(&liars.share), "liars", "It is a share from 0 to less than 1.")?;
+        }
         let within = |at: Duration| at < self.span;
         if let Some(Kill { who, at }) = self.kill {
             demand(within(at), "kill", "It must happen before the messages end.")?;

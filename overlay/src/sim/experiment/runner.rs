@@ -151,6 +151,12 @@ impl<'a> Runner<'a> {
         self.rng.shuffle(&mut members);
         let spared = members.len().div_ceil(SPARED);
         self.sources = members.split_off(members.len() - self.experiment.sources);
+        if let Some(liars) = &self.experiment.liars {
+            let count = (self.experiment.nodes as f64 * liars.share).round() as usize;
+            for node in members.iter().rev().take(count) {
+                self.world.lie(*node, liars.lie);
+            }
+        }
         for node in members.into_iter().take(spared).chain(self.sources.iter().copied()) {
             self.spared[node.0] = true;
         }

@@ -89,11 +89,16 @@ impl Tree {
                     && !self.refused.contains_key(*node)
                     && !self.children.contains_key(*node)
             })
-            .map(|(node, heard)| (sight.links.is_quiet(sight.now, node), cost_of(sight, node, heard), *node))
+            .map(|(node, heard)| (self.is_doubtful(sight, node), cost_of(sight, node, heard), *node))
             .collect();
-        // Those that may be gone are a last resort.
+        // A last resort.
         found.sort_unstable();
         found.into_iter().map(|(_, cost, node)| (cost, node)).collect()
+    }
+
+    /// Whether a neighbour may be gone, or was a bad parent of late.
+    pub(super) fn is_doubtful(&self, sight: &Sight<'_>, node: &NodeId) -> bool {
+        sight.links.is_quiet(sight.now, node) || self.offences.bars(sight.now, node)
     }
 
     /// The nearest of those that have no room left.
@@ -103,7 +108,7 @@ impl Tree {
                 && self.root.matches(&heard.advert.root, heard.advert.epoch)
                 && self.is_usable(sight, node, heard)
                 && !heard.doubted
-                && !sight.links.is_quiet(sight.now, node)
+                && !self.is_doubtful(sight, node)
                 && self.parent != Some(**node)
                 && !self.refused.contains_key(*node)
                 && !self.children.contains_key(*node)

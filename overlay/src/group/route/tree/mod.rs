@@ -10,6 +10,7 @@ mod advertise;
 mod candidate;
 mod children;
 mod cores;
+mod offences;
 mod optimiser;
 mod plan;
 mod root;
@@ -33,6 +34,7 @@ use candidate::Heard;
 pub(crate) use candidate::is_great;
 use children::TellClusters;
 use cores::Cores;
+use offences::Offences;
 use optimiser::Optimiser;
 use root::Root;
 use slots::Slots;
@@ -167,6 +169,7 @@ pub(crate) struct Tree {
     /// Root and parent that the application was told last.
     told: Option<(NodeId, Option<NodeId>)>,
     optimiser: Optimiser,
+    offences: Offences,
     /// Without a parent since.
     orphan_since: Option<Time>,
     orphan_reason: ParentReason,
@@ -207,6 +210,7 @@ impl Tree {
             parent_since: now,
             told: None,
             optimiser: Optimiser::default(),
+            offences: Offences::default(),
             orphan_since: None,
             orphan_reason: ParentReason::Joined,
             grafting: None,

@@ -63,7 +63,7 @@ impl Tree {
         // What round trips differ by anyway is no gain.
         let is_nearer = |(cost, node): &(Duration, NodeId)| {
             let noise = sight.links.jitter(&parent) + sight.links.jitter(node);
-            *cost + gain + noise < current && !sight.links.is_quiet(sight.now, node)
+            *cost + gain + noise < current && !self.is_doubtful(sight, node)
         };
         let nearer: Vec<_> = candidates.iter().filter(|it| is_nearer(it)).map(|(_, node)| *node).collect();
         let is_great = |(cost, node): (Duration, NodeId)| is_great(sight, (current, &parent), (cost, &node));
@@ -129,6 +129,9 @@ impl Tree {
         let backups = self.backups(sight);
         let best = backups.iter().find(|it| **it == other).or(backups.first()).copied();
         if let Some(best) = best {
+            if let Some(parent) = self.parent {
+                self.offences.add(sight.now, parent);
+            }
             self.graft(sight, best, ParentReason::Silent, acts);
         }
     }

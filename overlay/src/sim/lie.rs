@@ -1,0 +1,74 @@
+//! Members that misbehave: what each says instead of what its engine would have it say.
+
+use bytes::Bytes;
+
+use crate::id::{Life, NodeId, Seq};
+use crate::wire::frame::{self, Frame, Pull};
+use crate::wire::frontier::{Entry, News};
+
+/// What a member claims to be far from the root, microseconds.
+const CLAIMED_US: u64 = 1_000;
+/// By how many batches a boaster is ahead of the truth.
+const AHEAD: Seq = 20;
+/// How often a beggar asks.
+const TIMES: usize = 20;
+
+/// A way to misbehave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Lie {
+    /// Claims to be next to the root.
+    Distance,
+    /// Likewise, and takes children in, and passes nothing on to anybody.
+    Nothing,
+    /// Tells of batches that it does not have.
+    Boast,
+    /// Asks for each batch again and again, whether it has it or not.
+    Beg,
+}
+
+/// One that misbehaves.
+#[derive(Debug)]
+pub(super) struct Liar {
+    lie: Lie,
+    /// What it asks for.
+    known: Option<(NodeId, Life)>,
+}
+
+impl Liar {
+    pub(super) fn new(lie: Lie) -> Self {
+        Self { lie, known: None }
+    }
+
+    /// What goes out in a frame's place.
+    pub(super) fn tell(&mut self, bytes: Bytes) -> Vec<Bytes> {
+        let Ok((channel, mut frame)) = frame::decode(&bytes) else { return vec![bytes] };
+        match (self.lie, &mut frame) {
+            (Lie::Distance | Lie::Nothing, Frame::Advert(advert)) if advert.path.len() > 2 => {
+                advert.delay_us = CLAIMED_US;
+                advert.path =
+                    [advert.path.first(), advert.path.last()].into_iter().flatten().copied().collect();
+            }
+            (Lie::Nothing, Frame::Batch(_)) => return Vec::new(),
+            (Lie::Boast, Frame::News(News { next })) => next.iter_mut().for_each(|(_, next)| *next += AHEAD),
+            (Lie::Boast, Frame::Frontier(frontier)) => {
+                let ahead = |it: &mut Entry| it.next += AHEAD;
+                frontier.entries.iter_mut().filter(|it| it.next > 0).for_each(ahead);
+            }
+            (Lie::Beg, Frame::Frontier(frontier)) => {
+                let first = frontier.definitions.first();
+                self.known = first.map(|it| (it.source, it.life)).or(self.known);
+                return vec![bytes];
+            }
+            (Lie::Beg, Frame::News(News { next })) => {
+                let end = next.first().map_or(0, |it| it.1);
+                let ranges = vec![(end.saturating_sub(TIMES as Seq), end)];
+                let pull = self.known.map(|(source, life)| Frame::Pull(Pull { source, life, ranges }));
+                return [bytes].into_iter().chain(pull.map(|it| it.encode(channel))).collect();
+            }
+            (Lie::Beg, Frame::Pull(_)) => return vec![bytes; TIMES],
+            _ => return vec![bytes],
+        }
+        vec![frame.encode(channel)]
+    }
+}
