@@ -292,9 +292,11 @@ impl Engine {
                 self.links.on_place(link, ping.place);
                 let place = self.links.tell_place(link);
                 self.send_on(now, link, &Frame::Pong(Pong { nonce: ping.nonce, place }), out);
-                if let Some(rtt_us) = ping.rtt_us {
-                    self.links.on_told_round_trip(now, link, Duration::from_micros(rtt_us.into()));
-                    self.relocate(now, link);
+                if let Some(rtt_us) = ping.rtt_us.filter(|_| self.locator.is_settling(now)) {
+                    let (rtt, every) = (Duration::from_micros(rtt_us.into()), crate::locator::EVERY / 2);
+                    if self.links.on_told_round_trip(now, link, rtt, every) {
+                        self.relocate(now, link);
+                    }
                 }
             }
             Frame::Pong(pong) => self.handle_pong(now, link, &pong, out),
@@ -334,8 +336,8 @@ impl Engine {
 
     fn handle_link_up(&mut self, now: Time, link: LinkId, node: NodeId, out: &mut Out) {
         self.dialer.link_up(now, &node, &self.config);
-        let full = self.links.len() >= self.config.max_links && !self.make_room(now, out);
-        if node == self.identity.node() || full || self.shutting_down {
+        let refused = node == self.identity.node() || self.shutting_down;
+        if refused || (self.links.len() >= self.config.max_links && !self.make_room(now, out)) {
             out.push(Output::Close { link, reason: CloseReason::Unused });
             return;
         }

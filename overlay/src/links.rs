@@ -75,8 +75,7 @@ impl Link {
     /// Where its node, that shares a group, says that it is, and how far that is, if both are known.
     pub(crate) fn located(&self) -> Option<(Place, Duration)> {
         let told = self.told_distance.map(|(_, distance)| distance);
-        let distance = self.measured.distance.into_iter().chain(told).min();
-        self.place.zip(distance).filter(|_| self.is_shared())
+        self.place.zip(self.measured.distance.or(told)).filter(|_| self.is_shared())
     }
 
     /// The shortest round trip of late.
@@ -249,12 +248,21 @@ impl Links {
         link.awaited.remove(&(now - sample))
     }
 
-    /// The other end told how long its round trips are. It may lie: only this node's place depends on
-    /// that, and one of many.
-    pub(crate) fn on_told_round_trip(&mut self, now: Time, link: LinkId, distance: Duration) {
-        if let Some(link) = self.by_id.get_mut(&link) {
+    /// The other end told how long its round trips are; whether that is worth a look. It may lie: it
+    /// counts as long as there is no round trip of ours, and not more often than pings come.
+    pub(crate) fn on_told_round_trip(
+        &mut self,
+        now: Time,
+        link: LinkId,
+        distance: Duration,
+        every: Duration,
+    ) -> bool {
+        let Some(link) = self.by_id.get_mut(&link) else { return false };
+        let due = link.told_distance.is_none_or(|(at, _)| now.since(at) >= every);
+        if due {
             link.told_distance = Some((now, distance));
         }
+        due
     }
 
     /// Links that share a group and that we are to ping, to find our place: of two ends that look for
@@ -347,6 +355,11 @@ impl Links {
     /// Whether somebody is to be pinged at once.
     pub(crate) fn take_questions(&mut self) -> bool {
         std::mem::take(&mut self.questions)
+    }
+
+    /// Whether a ping waits for any sign of life of the node.
+    pub(crate) fn is_asked(&self, node: &NodeId) -> bool {
+        self.used(node).is_none_or(|it| it.asked.is_some())
     }
 
     /// Whether a node should have answered by now, and has not: it may be gone.

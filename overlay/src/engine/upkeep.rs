@@ -110,9 +110,9 @@ impl Engine {
     pub(super) fn make_room(&mut self, now: Time, out: &mut Out) -> bool {
         let idle = self.links.ids().into_iter().filter_map(|link| {
             let state = self.links.get(link).filter(|it| self.is_of_no_use(&it.node))?;
-            Some((state.last_needed, link))
+            Some((self.links.shares_any(link), state.last_needed, link))
         });
-        let Some((_, link)) = idle.min() else { return false };
+        let Some((.., link)) = idle.min() else { return false };
         self.close(link, CloseReason::Unused, out);
         self.handle_link_down(now, link, out);
         true

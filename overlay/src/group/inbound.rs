@@ -30,6 +30,8 @@ impl Group {
             Frame::News(news) => self.handle_frontier(ctx, from, &news.into_frontier()),
             Frame::Pull(pull) => self.handle_pull(ctx, from, &pull),
             Frame::PullEnd(end) => self.handle_pull_end(ctx, from, &end),
+            // Whose source sends to all by itself, none may stop it.
+            Frame::Flow(_) if self.is_unicast() => {}
             Frame::Flow(flow) => {
                 self.flow.on_flow(ctx.now, from, flow.paused);
                 self.on_drained(ctx, &from);

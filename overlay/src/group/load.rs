@@ -38,6 +38,10 @@ impl Load {
             return false;
         }
         self.window = Some((now, left));
+        if span > WINDOW * 2 {
+            // Nobody looked for a while: it may have been empty meanwhile.
+            return false;
+        }
         let rate = (left - before) as f64 / span.as_secs_f64();
         rate > 0.0 && waiting as f64 / rate > TOO_LONG.as_secs_f64()
     }
@@ -46,20 +50,19 @@ impl Load {
 impl Group {
     /// Before a batch is passed on.
     pub(super) fn watch_load(&mut self, ctx: &mut Ctx<'_>) {
-        let waiting = if ctx.links.queued_in_all() == 0 { 0 } else { self.waiting_for_edges(ctx) };
+        if ctx.links.queued_in_all() == 0 {
+            self.load.window = None;
+            return;
+        }
+        // Children only: the others are not for this node to send away. One that stands still is not
+        // this node's fault.
+        let children = self.tree.staying_children();
+        let moving = children.filter(|it| !ctx.links.stalled(ctx.now, it, ctx.config));
+        let queues: Vec<_> = moving.map(|it| (ctx.links.queued(&it, Lane::Live), it)).collect();
+        let waiting = queues.iter().map(|it| it.0).sum();
         if self.load.is_too_much(ctx.now, waiting, ctx.links.left()) {
-            let links = &*ctx.links;
-            let queues: Vec<_> =
-                self.tree.edges().into_iter().map(|it| (links.queued(&it, Lane::Live), it)).collect();
             self.with_tree(ctx, |tree, sight, acts| tree.shed(sight, &queues, acts));
         }
-    }
-
-    /// Bytes for tree neighbours that take some: one that stands still is not this node's fault.
-    fn waiting_for_edges(&self, ctx: &Ctx<'_>) -> usize {
-        let edges = self.tree.edges();
-        let moving = edges.iter().filter(|it| !ctx.links.stalled(ctx.now, it, ctx.config));
-        moving.map(|it| ctx.links.queued(it, Lane::Live)).sum()
     }
 }
 

@@ -150,7 +150,7 @@ impl Group {
         let (id, now) = (ctx.group, ctx.now);
         let unicast = descriptor.route == Route::Unicast;
         // Who sends to all must know all.
-        let most = if unicast { ctx.config.roster.max(ctx.config.max_links) } else { ctx.config.roster };
+        let most = if unicast { ctx.config.roster.max(way::AUDIENCE) } else { ctx.config.roster };
         let own = MemberRecord::sign(&id, ctx.identity, ctx.unix_ms, Standing::Online, &nick, &addresses);
         Self {
             id,
@@ -214,7 +214,8 @@ impl Group {
     }
 
     pub(crate) fn is_neighbour(&self, node: &NodeId) -> bool {
-        self.views.is_active(node)
+        let audience = || self.is_unicast() && self.roster.get(node).is_some();
+        self.views.is_active(node) || audience()
     }
 
     pub(crate) fn neighbours(&self) -> usize {

@@ -19,6 +19,8 @@ const LONGEST: Duration = Duration::from_secs(2);
 /// How much longer than the usual gap, at the least. Guess: silence costs a few frames.
 const FACTOR: f64 = 1.25;
 const AT_LEAST: Duration = Duration::from_millis(30);
+/// Batches that come within so long of each other say one thing.
+const TOGETHER: Duration = Duration::from_millis(10);
 /// By then neighbours that run have answered: lazy links are chosen anew. Guess.
 const ANSWERED_BY: Duration = Duration::from_millis(300);
 /// So often somebody asks, each time after twice as long, as long as some do not answer.
@@ -28,6 +30,8 @@ const ATTEMPTS: u32 = 4;
 #[derive(Debug, Default)]
 pub(super) struct Silence {
     last: Option<Time>,
+    /// When the latest of those that came together did.
+    event: Option<Time>,
     gaps: u32,
     /// Smoothed gap and its deviation (RFC 6298 §2).
     mean: Duration,
@@ -40,14 +44,19 @@ pub(super) struct Silence {
 impl Silence {
     /// A batch came that is new here.
     pub(super) fn on_batch(&mut self, now: Time) {
-        let gap = self.last.replace(now).map(|last| now.since(last));
-        (self.asked, self.since) = (0, None);
+        let suspected = self.since.take().is_some();
+        (self.asked, self.last) = (0, Some(now));
+        // What comes together is one event, be it several batches or several sources.
+        if self.event.is_some_and(|at| now.since(at) < TOGETHER) {
+            return;
+        }
+        let gap = self.event.replace(now).map(|event| now.since(event));
         match gap {
             Some(gap) if gap > LONGEST => self.gaps = 0,
             Some(gap) if self.gaps == 0 => (self.gaps, self.mean, self.deviation) = (1, gap, gap / 2),
             Some(gap) => {
                 // What a failure holds up says little of the rhythm.
-                let gap = gap.min(self.mean * 4);
+                let gap = if suspected { gap.min((self.mean * 4).max(AT_LEAST)) } else { gap };
                 self.gaps = self.gaps.saturating_add(1);
                 self.deviation = (self.deviation * 3 + self.mean.abs_diff(gap)) / 4;
                 self.mean = (self.mean * 7 + gap) / 8;
@@ -60,7 +69,8 @@ impl Silence {
     pub(super) fn deadline(&self) -> Option<Time> {
         let last = self.last.filter(|_| self.gaps >= RHYTHM && self.asked < ATTEMPTS)?;
         let usual = self.mean.mul_f64(FACTOR).max(self.mean + self.deviation * 4);
-        Some(last + (usual + AT_LEAST) * (1 << self.asked))
+        let first = last + (usual + AT_LEAST);
+        Some(self.since.map_or(first, |at| first.max(at) + (usual + ANSWERED_BY) * self.asked))
     }
 
     /// Batches should have come, and whoever tells of one is right at once.
@@ -77,7 +87,7 @@ impl Group {
         }
         let neighbours = self.views.active();
         let again = self.silence.since.is_some();
-        if again && !neighbours.iter().any(|it| ctx.links.is_quiet(ctx.now, it)) {
+        if again && !neighbours.iter().any(|it| ctx.links.is_asked(it)) {
             // All run, and none has more: there is nothing more.
             self.silence.asked = ATTEMPTS;
             return;

@@ -52,7 +52,8 @@ impl Group {
             Place::New => {}
             Place::Held => {
                 self.repair.on_has(from, (id.source, id.life), id.seq);
-                if self.is_pushed(&from, &id.source) {
+                let asked = self.repair.is_asked(&from, (id.source, id.life), id.seq);
+                if self.is_pushed(&from, &id.source) && !asked {
                     self.repair.lag.on_pushed(ctx.now, from, (id.source, id.life), id.seq);
                 }
                 return self.on_duplicate(ctx, from, batch);
@@ -473,6 +474,7 @@ impl Group {
             return;
         }
         let (mut absent, mut left) = (Vec::new(), ctx.config.pull_batches);
+        let mut refused = false;
         'answer: for &(start, end) in &pull.ranges {
             let mut seq = start;
             while seq < end {
@@ -486,17 +488,21 @@ impl Group {
                     seq = next;
                     continue;
                 };
+                left -= 1;
                 if self.repair.has(&from, id, seq) && !self.flow.may_repeat(ctx.now, &from) {
-                    seq += 1;
+                    (refused, seq) = (true, seq + 1);
                     continue;
                 }
                 room = room.saturating_sub(bytes.len());
-                left -= 1;
                 self.flow.on_pulled(ctx.now, &from, (id, seq));
                 self.repair.on_has(from, id, seq);
                 ctx.send_encoded(&from, lane, Frame::Batch(bytes).encode(ctx.channel));
                 seq += 1;
             }
+        }
+        if refused {
+            // Neither held back nor absent: who asks too often waits.
+            return;
         }
         let dropped_below = self.sources.life(id).map_or(0, |it| it.dropped_below);
         let end = PullEnd { source: id.0, life: id.1, absent, dropped_below };

@@ -23,6 +23,7 @@ impl Group {
         let wanted = asked || neighbour;
         self.neighbour_down(ctx, &node);
         self.repair.forget(&node);
+        self.flow.forget(&node);
         if matches!(self.phase, Phase::Going(_)) {
             return;
         }

@@ -10,6 +10,9 @@ use super::ctx::Ctx;
 use crate::descriptor::Route;
 use crate::id::NodeId;
 
+/// Members that everybody in a unicast group knows, at most: all must agree on that number.
+pub(super) const AUDIENCE: usize = 512;
+
 impl Group {
     pub(super) fn is_unicast(&self) -> bool {
         self.descriptor.route == Route::Unicast

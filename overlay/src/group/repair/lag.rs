@@ -61,8 +61,10 @@ impl Lag {
 
     /// The tree brought a batch, for the first time or again: how late behind the lazy links?
     pub(crate) fn on_pushed(&mut self, now: Time, by: NodeId, life: LifeId, seq: Seq) {
-        let before = self.pushed.insert(life, Pushed { by, at: now, seq });
-        if before.is_some_and(|it| it.by == by && it.seq + 1 < seq) {
+        let before = self.pushed.get(&life).filter(|it| it.by == by).map(|it| it.seq);
+        let latest = before.map_or(seq, |before| before.max(seq));
+        self.pushed.insert(life, Pushed { by, at: now, seq: latest });
+        if before.is_some_and(|before| before + 1 < seq) {
             self.on_hole(now, by);
         }
         if let Some((next, at)) = self.told.get(&life).copied()
@@ -78,6 +80,7 @@ impl Lag {
 
     /// A tree neighbour brought what comes after something that it did not bring.
     fn on_hole(&mut self, now: Time, by: NodeId) {
+        self.holes.retain(|_, it| it[0].is_some_and(|at| now.since(at) < HOLES_WITHIN));
         if self.holes.len() < MAX_COUNTED || self.holes.contains_key(&by) {
             let holes = self.holes.entry(by).or_default();
             holes.rotate_right(1);

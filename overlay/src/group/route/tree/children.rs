@@ -204,6 +204,7 @@ impl Tree {
             sketch::believe(&graft.clusters, size)
         };
         let meshed = core && graft.meshed;
+        self.left.take_if(|(left, _)| *left == from);
         let child = Child { heard: sight.now, size, clusters, core, meshed, leaving: false };
         self.children.insert(from, child);
         if self.sources_below() != sources {

@@ -20,6 +20,9 @@ use crate::wire::frame::{Appoint, Cores as Told};
 pub(super) const CALL_TTL: Duration = Duration::from_secs(4);
 /// …and is not asked again for so long: it declined, or the word does not reach it. Guess.
 const ABSENT_FOR: Duration = Duration::from_secs(20);
+/// The same word is passed on this often at most, and so many within that.
+const APPOINT_GAP: Duration = Duration::from_millis(250);
+const MAX_PASSED: usize = 64;
 /// A new core that has not reached all others by then goes on without them.
 const MESH_TIMEOUT: Duration = Duration::from_secs(4);
 /// The list of cores is repeated this often.
@@ -59,6 +62,8 @@ pub(super) struct Cores {
     pub(super) asked: BTreeMap<u64, Asked>,
     /// As root: who did not come, and is not asked again until then.
     pub(super) absent: BTreeMap<u64, Time>,
+    /// Whose appointment was passed on, and when.
+    passed: BTreeMap<u64, Time>,
     /// Counts the root's changes to them.
     pub(super) plan: u32,
     /// As root: cores that are in no plan any more, since when.
@@ -129,14 +134,21 @@ impl Tree {
 
     /// The parent from before this node became a core, that still passes on what comes from here.
     pub(super) fn left(&self) -> Option<NodeId> {
-        self.left.map(|(node, _)| node)
+        let left = self.left.map(|(node, _)| node);
+        left.filter(|it| !self.is_in_mesh(it) && !self.children.contains_key(it))
     }
 
     /// Lets the parent from before go, once all cores are fed from here or after a while.
     pub(super) fn poll_left(&mut self, now: Time, acts: &mut Vec<Act>) {
         let meshed = self.is_meshed();
-        if let Some((node, _)) = self.left.take_if(|(_, until)| meshed || *until <= now) {
-            acts.push(Act::Prune(node));
+        let Some((node, _)) = self.left.take_if(|(_, until)| meshed || *until <= now) else { return };
+        if self.children.contains_key(&node) {
+            return;
+        }
+        acts.push(Act::Prune(node));
+        if self.is_in_mesh(&node) {
+            // It is a core by now, and takes us for none of its own.
+            acts.push(Act::Mesh(node, true));
         }
     }
 
@@ -196,7 +208,14 @@ impl Tree {
             self.reconsider(sight, acts);
             return;
         }
-        self.pass_appoint(appoint, acts);
+        // In a loop of parents it would come again and again.
+        let lately = |at: &Time| sight.now.since(*at) < APPOINT_GAP;
+        self.cores.passed.retain(|_, at| lately(at));
+        if self.cores.passed.len() < MAX_PASSED && self.cores.passed.insert(appoint.tag, sight.now).is_none()
+        {
+            let addresses = appoint.addresses.into_iter().take(ADDRESSES).collect();
+            self.pass_appoint(Appoint { addresses, ..appoint }, acts);
+        }
     }
 
     /// Down to the child that told of that one, or to all if none did: those that speak for a cluster

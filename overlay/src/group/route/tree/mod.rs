@@ -404,7 +404,10 @@ impl Tree {
             match awaited {
                 Some(grafting) => self.adopt(sight, from, grafting.reason, acts),
                 // The answer came after we went elsewhere.
-                None if self.parent != Some(from) => acts.push(Act::Prune(from)),
+                None if self.parent != Some(from) => {
+                    self.left.take_if(|(left, _)| *left == from);
+                    acts.push(Act::Prune(from));
+                }
                 None => {}
             }
             self.tell(acts);

@@ -38,6 +38,9 @@ impl Offences {
             let first = self.all.iter().min_by_key(|(node, it)| (it.until, **node)).map(|(node, _)| *node);
             first.map(|node| self.all.remove(&node));
         }
+        if self.bars(now, &node) {
+            return;
+        }
         let lasts = self.all.get(&node).map_or(FOR.0, |it| (it.lasts * FACTOR).min(FOR.1));
         self.all.insert(node, Offence { lasts, until: now + lasts });
     }

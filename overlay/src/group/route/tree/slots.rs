@@ -9,7 +9,7 @@ use crate::time::Time;
 use crate::wire::frame::GraftReply;
 
 /// Between two children that are sent away, for the queues to show what it brought.
-const SHED_GAP: Duration = Duration::from_millis(500);
+const SHED_GAP: Duration = Duration::from_millis(1_200);
 /// Room for one more comes back after so long at first, and twice as long each time that it was too
 /// much, up to this. Guess.
 const BACK: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(600));
@@ -22,11 +22,13 @@ pub(super) struct Slots {
     shed: Time,
     back_after: Duration,
     back: Time,
+    /// Room for one has come back since a child was sent away.
+    returned: bool,
 }
 
 impl Default for Slots {
     fn default() -> Self {
-        Self { most: None, shed: Time::ZERO, back_after: BACK.0, back: Time::NEVER }
+        Self { most: None, shed: Time::ZERO, back_after: BACK.0, back: Time::NEVER, returned: false }
     }
 }
 
@@ -47,21 +49,18 @@ impl Tree {
         if now.since(self.slots.shed) < SHED_GAP {
             return;
         }
-        let staying =
-            |node: &NodeId| self.children.get(node).is_some_and(|child| !child.leaving && !child.core);
-        let count = self.children.keys().filter(|it| staying(it)).count();
-        let longest = queues.iter().filter(|(_, node)| staying(node)).max();
+        let count = self.staying_children().count();
+        let longest = queues.iter().filter(|(queued, _)| *queued > 0).max();
         // The last one stays: somebody has to feed it.
         let Some((_, child)) = longest.filter(|_| count > 1).copied() else { return };
-        if self.slots.most.is_some() {
+        if std::mem::take(&mut self.slots.returned) {
             self.slots.back_after = (self.slots.back_after * 2).min(BACK.1);
         }
         (self.slots.most, self.slots.shed) = (Some(count - 1), now);
         self.slots.back = now + self.slots.back_after;
         self.changed = true;
         let place = sight.links.place(&child);
-        let mut others: Vec<_> =
-            self.children.keys().filter(|it| staying(it) && **it != child).copied().collect();
+        let mut others: Vec<_> = self.staying_children().filter(|it| *it != child).collect();
         others.sort_by_key(|it| (sight.links.place(it).zip(place).map(|(a, b)| a.to(&b)), *it));
         others.truncate(3);
         if let Some(it) = self.children.get_mut(&child) {
@@ -71,10 +70,18 @@ impl Tree {
         acts.push(Act::GraftReply(child, GraftReply { accepted: false, candidates: others }));
     }
 
+    /// Children that are not on their way to somebody else, and that are no cores.
+    pub(crate) fn staying_children(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.children.iter().filter(|(_, child)| !child.leaving && !child.core).map(|(node, _)| *node)
+    }
+
     pub(super) fn poll_slots(&mut self, now: Time, config: &Config) {
         if let Some(most) = self.slots.most.filter(|_| self.slots.back <= now) {
             self.slots.most = Some(most + 1).filter(|it| *it < config.max_children);
-            self.slots.back = now + self.slots.back_after;
+            (self.slots.back, self.slots.returned) = (now + self.slots.back_after, true);
+            if self.slots.most.is_none() {
+                self.slots.back_after = BACK.0;
+            }
             self.changed = true;
         }
     }
@@ -99,12 +106,12 @@ mod tests {
         }
         let queues = [(10, node(2)), (30, node(3)), (20, node(4)), (20, node(5))];
         let mut acts = Vec::new();
-        tree.shed(&at(1_000), &queues, &mut acts);
-        tree.shed(&at(1_100), &queues, &mut acts);
+        tree.shed(&at(2_000), &queues, &mut acts);
+        tree.shed(&at(2_100), &queues, &mut acts);
         let away = |it: &Act| matches!(it, Act::GraftReply(node, reply) if !reply.accepted && *node == NodeId::from_bytes([3; 32]));
         assert_eq!(acts.iter().filter(|it| away(it)).count(), 1, "{acts:?}");
         assert_eq!((tree.children_len(), tree.free(&config)), (4, 0), "it is fed until it has gone");
-        tree.poll_slots(Time::from_micros(21_000_000), &config);
+        tree.poll_slots(Time::from_micros(22_000_000), &config);
         assert_eq!(tree.free(&config), 1);
     }
 }
