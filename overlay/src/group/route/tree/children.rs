@@ -181,7 +181,7 @@ impl Tree {
         let refused = above || stranger || (crossing && self.me > from);
         let gives_way = if full && !refused { self.gives_way(sight, &from, graft) } else { None };
         if let Some(child) = gives_way {
-            self.send_down(sight.now, &child, from, acts);
+            self.send_down(sight.now, &child, vec![from], acts);
         } else if full || refused || (graft.core && !core) {
             if self.remove_child(&from).is_some_and(|child| child.core) {
                 self.on_cores_changed();

@@ -188,7 +188,7 @@ impl Tree {
             (child.core, child.meshed) = (false, false);
         }
         if let Some(nearest) = nearest {
-            self.send_down(sight.now, &node, nearest, acts);
+            self.send_down(sight.now, &node, vec![nearest], acts);
         }
     }
 }

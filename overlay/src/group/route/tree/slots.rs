@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Act, CHILD_TTL, SENT_DOWN_FOR, Sight, Tree};
+use super::{Act, Sight, Tree};
 use crate::config::Config;
 use crate::id::NodeId;
 use crate::time::Time;
-use crate::wire::frame::GraftReply;
 
 /// Between two children that are sent away, for the queues to show what it brought.
 const SHED_GAP: Duration = Duration::from_millis(1_200);
@@ -63,11 +62,7 @@ impl Tree {
         let mut others: Vec<_> = self.staying_children().filter(|it| *it != child).collect();
         others.sort_by_key(|it| (sight.links.place(it).zip(place).map(|(a, b)| a.to(&b)), *it));
         others.truncate(3);
-        if let Some(it) = self.children.get_mut(&child) {
-            it.leaving = true;
-            it.heard = now + SENT_DOWN_FOR - CHILD_TTL;
-        }
-        acts.push(Act::GraftReply(child, GraftReply { accepted: false, candidates: others }));
+        self.send_down(now, &child, others, acts);
     }
 
     /// Children that are not on their way to somebody else, and that are no cores.

@@ -46,13 +46,13 @@ impl Tree {
         (net > gain * LEAST_SHARE && net > seconds(LEAST_GAIN + noise * 2) * size).then_some(child)
     }
 
-    /// Asks a child to go to that node instead; it is fed until it has.
-    pub(super) fn send_down(&mut self, now: Time, child: &NodeId, to: NodeId, acts: &mut Vec<Act>) {
+    /// Asks a child to go to one of those instead; it is fed until it has.
+    pub(super) fn send_down(&mut self, now: Time, child: &NodeId, to: Vec<NodeId>, acts: &mut Vec<Act>) {
         if let Some(it) = self.children.get_mut(child) {
             it.leaving = true;
             it.heard = now + SENT_DOWN_FOR - CHILD_TTL;
         }
-        acts.push(Act::GraftReply(*child, GraftReply { accepted: false, candidates: vec![to] }));
+        acts.push(Act::GraftReply(*child, GraftReply { accepted: false, candidates: to }));
     }
 }
 
