@@ -17,6 +17,10 @@ const UNITS_A_MS: f64 = 2.0;
 /// millisecond apart nobody needs to know whether it is one. Deviation from §3.4, where such pairs
 /// make good coordinates look bad.
 const NEAR: f64 = 5.0;
+/// The longest way to the network that is believed, in milliseconds. Heights without a bound take in what
+/// sets a whole region apart, and then the nodes of that region seem far from each other: no measurement
+/// among them, and all others agree. Guess: about the slowest usual access.
+const HIGHEST: f64 = 20.0;
 /// What a peer may claim, in milliseconds: nothing on Earth is farther.
 const FARTHEST: f64 = 2_000.0;
 
@@ -142,7 +146,9 @@ impl Coordinate {
         for (at, away) in self.at.iter_mut().zip(away) {
             *at = (*at + force * away * share).clamp(-FARTHEST, FARTHEST);
         }
-        self.height = (self.height + force * (1.0 - share)).clamp(0.1, FARTHEST);
+        // Neither end's own way is longer than the way between both.
+        let most = measured.clamp(0.1, HIGHEST);
+        self.height = (self.height + force * (1.0 - share)).clamp(0.1, most);
     }
 
     fn told(place: &Place) -> Self {
@@ -201,6 +207,42 @@ mod tests {
         wrong.sort_by(f64::total_cmp);
         let median = wrong[wrong.len() / 2];
         assert!(median < 0.2, "half of all distances are off by more than {median:.3}");
+    }
+
+    /// Most of a far town's nodes know nobody there: still, they are not as far from each other as from
+    /// everybody else.
+    #[test]
+    fn the_nodes_of_a_far_town_are_near_each_other() {
+        const NODES: usize = 120;
+        let mut rng = Rng::new(3);
+        let is_far = |it: usize| it < NODES / 15;
+        let at: Vec<(f64, f64)> = (0..NODES).map(|_| (rng.unit() * 80.0, rng.unit() * 80.0)).collect();
+        let latency = |a: usize, b: usize| {
+            let ms = match (is_far(a), is_far(b)) {
+                (true, true) => 5.0,
+                (false, false) => (at[a].0 - at[b].0).hypot(at[a].1 - at[b].1) + 2.0,
+                _ => 110.0 + (at[a].0 + at[b].0) / 10.0,
+            };
+            Duration::from_secs_f64(ms / 1_000.0)
+        };
+        let node = |it: usize| NodeId::from_bytes([it as u8 + 1; 32]);
+        let mut all: Vec<Coordinate> = (0..NODES).map(|it| Coordinate::new(&node(it))).collect();
+        let neighbours: Vec<Vec<usize>> =
+            (0..NODES).map(|_| (0..14).map(|_| rng.below(NODES)).collect()).collect();
+        for _ in 0..60 {
+            for me in 0..NODES {
+                for &other in neighbours[me].iter().filter(|it| **it != me) {
+                    let place = all[other].place();
+                    all[me].measured(&place, latency(me, other));
+                }
+            }
+        }
+        let far = all.iter().take(NODES / 15);
+        let ways = far.clone().flat_map(|a| far.clone().map(|b| a.to(&b.place()).as_millis()));
+        let mut ways: Vec<_> = ways.collect();
+        ways.sort_unstable();
+        let median = ways[ways.len() / 2];
+        assert!(median < 60, "half of them believe that they are more than {median} ms apart");
     }
 
     #[test]

@@ -313,9 +313,15 @@ impl Links {
         news.then(|| link.told = Some(here)).map(|()| here)
     }
 
-    /// Where nodes are that are linked, and how far.
-    pub(crate) fn located(&self) -> impl Iterator<Item = (Place, Duration)> + '_ {
-        self.by_node.keys().filter_map(|node| self.used(node)?.located())
+    /// The nodes that are linked and say where they are, nearest first.
+    pub(crate) fn nearest(&self) -> Vec<(Duration, NodeId, Place)> {
+        let each = self.by_node.keys().filter_map(|node| {
+            let (place, rtt) = self.used(node)?.located()?;
+            Some((rtt / 2, *node, place))
+        });
+        let mut nearest: Vec<_> = each.collect();
+        nearest.sort_unstable_by_key(|(way, node, _)| (*way, *node));
+        nearest
     }
 
     /// How much round trips to a node differ: mean deviation of late.

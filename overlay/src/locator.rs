@@ -19,6 +19,13 @@ pub(crate) const EVERY: Duration = Duration::from_millis(250);
 const LINKS: usize = 14;
 /// It need not become so: where round trips are no distances there is no coordinate. Guess.
 const AT_MOST: Duration = Duration::from_secs(20);
+/// The nearest links count: a place that agrees with the far members that a node met at first does not tell
+/// one corner of a region from another. It goes on while nearer ones are found, and so long after. Guess, by
+/// simulation.
+const NEAREST: usize = 6;
+const NEARER_AFTER: Duration = Duration::from_secs(3);
+/// In the place of a link that there is none of.
+const NOBODY: Duration = Duration::from_secs(10);
 /// Where ways differ from distances, more pings do not help: it is enough once the error has not come
 /// down by a tenth for so long. Guess.
 const STUCK_AFTER: Duration = Duration::from_secs(4);
@@ -38,6 +45,9 @@ pub(crate) struct Locator {
     /// The least error so far, and since when.
     least_error: u32,
     improved: Time,
+    /// The ways to the nearest links together, at the least so far, and since when.
+    least_way: Duration,
+    nearer: Time,
     /// Neighbours as they were a moment ago.
     located: Vec<(Place, Duration)>,
     looked: Time,
@@ -52,6 +62,8 @@ impl Locator {
             next: Time::ZERO,
             least_error: u32::MAX,
             improved: Time::ZERO,
+            least_way: NOBODY * NEAREST as u32,
+            nearer: Time::ZERO,
             located: Vec::new(),
             looked: Time::ZERO,
         }
@@ -67,9 +79,10 @@ impl Locator {
 
     /// Whether more measurements would say much more.
     pub(crate) fn is_settling(&self, now: Time) -> bool {
-        let young =
-            self.began.is_some_and(|at| now < at + AT_MOST && now < self.improved.max(at) + STUCK_AFTER);
-        young && !self.place().is_precise()
+        let Some(began) = self.began else { return false };
+        let improves = now < began + AT_MOST && now < self.improved.max(began) + STUCK_AFTER;
+        let comes_nearer = now < began + AT_MOST && now < self.nearer.max(began) + NEARER_AFTER;
+        comes_nearer || (improves && !self.place().is_precise())
     }
 
     /// How many more links would help.
@@ -96,10 +109,14 @@ impl Locator {
         if self.is_settling(now) {
             if now.since(self.looked) >= LOOK_EVERY {
                 self.looked = now;
-                self.located = links.located().collect();
+                self.located = links.nearest().into_iter().map(|(way, _, place)| (place, way)).collect();
+                self.look_for_nearer(now);
             }
-            for (place, rtt) in (0..OTHERS).filter_map(|_| rng.pick(&self.located)) {
-                self.coordinate.measured(place, *rtt / 2);
+            for _ in 0..OTHERS.min(self.located.len()) {
+                // The near ones more often: to them a millisecond is much.
+                let among = rng.below(self.located.len()) + 1;
+                let (place, way) = &self.located[rng.below(among)];
+                self.coordinate.measured(place, *way);
             }
         }
         if let Some((place, rtt)) = links.get(link).and_then(Link::located) {
@@ -108,6 +125,14 @@ impl Locator {
         let error = self.place().error;
         if f64::from(error) <= f64::from(self.least_error) * BETTER {
             (self.least_error, self.improved) = (error, now);
+        }
+    }
+
+    fn look_for_nearer(&mut self, now: Time) {
+        let ways = self.located.iter().map(|(_, way)| *way);
+        let way: Duration = ways.chain([NOBODY; NEAREST]).take(NEAREST).sum();
+        if way < self.least_way.mul_f64(BETTER) {
+            (self.least_way, self.nearer) = (way, now);
         }
     }
 }
@@ -151,6 +176,8 @@ mod tests {
         }
         let way = locator.place().to(&place).as_millis();
         assert!(locator.place().is_precise() && (27..=33).contains(&way), "{way} ms to who is 30 ms away");
-        assert_eq!((locator.deadline(), locator.missing(at(200), &links)), (None, 0));
+        assert_eq!(locator.missing(at(200), &links), LINKS - 1, "there may be nearer ones");
+        locator.next = at(3_200);
+        assert_eq!((locator.deadline(), locator.missing(at(3_200), &links)), (None, 0));
     }
 }

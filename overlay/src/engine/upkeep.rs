@@ -122,9 +122,13 @@ impl Engine {
     pub(super) fn meet_strangers(&mut self, now: Time, out: &mut Out) {
         for id in self.groups() {
             let missing = self.locator.missing(now, &self.links).saturating_sub(self.dialer.dialing());
-            if missing > 0 && !self.shutting_down {
-                self.with_group(now, id, out, |group, ctx| group.meet_strangers(ctx, missing));
+            if self.shutting_down {
+                return;
             }
+            self.with_group(now, id, out, |group, ctx| {
+                group.meet_strangers(ctx, missing);
+                group.meet_close(ctx);
+            });
         }
     }
 }

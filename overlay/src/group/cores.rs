@@ -74,8 +74,10 @@ impl Group {
 
     pub(super) fn tell_cores(&self, ctx: &mut Ctx<'_>, to: &[NodeId], cores: &[NodeId]) {
         let addresses = |node: &NodeId| {
-            let known = self.record_of(node).map(|it| it.addresses.iter().take(ADDRESSES).cloned().collect());
-            known.unwrap_or_default()
+            let met = self.record_of(node).map(|it| it.addresses.clone());
+            let mut known = met.unwrap_or_else(|| self.addresses_of(node));
+            known.truncate(ADDRESSES);
+            known
         };
         let (root, epoch) = self.tree.claim();
         let cores = cores.iter().map(|node| (*node, addresses(node))).collect();

@@ -114,7 +114,6 @@ fn is_for_neighbours(frame: &Frame) -> bool {
             | Frame::Pulse(_)
             | Frame::Graft(_)
             | Frame::GraftReply(_)
-            | Frame::Candidates(_)
             | Frame::Crown(_)
             | Frame::Appoint(_)
             | Frame::Cores(_)

@@ -97,7 +97,7 @@ impl Group {
     }
 
     /// Where a member may be reached, by all that is known here.
-    fn addresses_of(&self, node: &NodeId) -> Vec<Address> {
+    pub(super) fn addresses_of(&self, node: &NodeId) -> Vec<Address> {
         let mut addresses = self.roster.addresses(node);
         addresses.extend(self.views.passive_record(node).into_iter().flat_map(|it| it.addresses.clone()));
         addresses.extend(self.near.addresses(node));

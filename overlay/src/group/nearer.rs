@@ -15,8 +15,18 @@ use crate::wire::frame::{Candidate, Candidates, Crown, Frame};
 /// there is much that is new.
 const BEST: usize = 4;
 const OTHERS: usize = 1;
+/// The way from the root to one that has not said.
+const NOWHERE: Duration = Duration::from_micros(u32::MAX as u64);
+/// …and of the nearest to the other.
+const CLOSE: usize = 4;
+/// So many of a node's links should be to members near it while it looks for its place. Guess, by
+/// simulation.
+const CLOSE_LINKS: usize = 6;
 /// A root by hearsay is sought if its way to all is that much shorter than a neighbour's. Guess.
 const MUCH_BETTER: f64 = 0.9;
+
+/// A candidate, where it may be reached, and how old the news is, seconds.
+type Told = (Offer, Vec<Address>, u32);
 
 impl Group {
     pub(super) fn poll_near(&mut self, ctx: &mut Ctx<'_>) {
@@ -29,8 +39,12 @@ impl Group {
         }
         let active = self.views.active();
         // The near know the near; others know others.
-        let close: Vec<_> = self.tree.edges();
-        let from = if close.is_empty() || ctx.rng.below(2) == 0 { &active } else { &close };
+        let close: Vec<_> = if self.near.is_placing(ctx.now) {
+            ctx.links.nearest().into_iter().take(CLOSE_LINKS).map(|(_, node, _)| node).collect()
+        } else {
+            self.tree.edges()
+        };
+        let from = if close.is_empty() || ctx.rng.below(3) == 0 { &active } else { &close };
         if let Some(partner) = ctx.rng.pick(from).copied() {
             let told = self.candidates_for(ctx, &partner, None);
             ctx.send(&partner, &Frame::Candidates(told));
@@ -65,6 +79,20 @@ impl Group {
         }
     }
 
+    /// While this node does not know its place: links to those that should be near, for their round
+    /// trips.
+    pub(crate) fn meet_close(&mut self, ctx: &mut Ctx<'_>) {
+        self.near.on_placing(ctx.now);
+        let here = ctx.links.here();
+        let enough = ctx.links.nearest().get(CLOSE_LINKS - 1).map_or(Duration::MAX, |it| it.0);
+        let close = self.near.close(&here).into_iter().filter(|it| !ctx.links.connected(it));
+        let next = close.take(1).find(|it| self.near.place(it).is_some_and(|place| here.to(&place) < enough));
+        if let Some(node) = next {
+            let addresses = self.addresses_of(&node);
+            ctx.dial(node, &addresses);
+        }
+    }
+
     /// What a neighbour should hear of, that looks `towards` somewhere: those from which the way from
     /// the root to there is shortest.
     fn candidates_for(&mut self, ctx: &mut Ctx<'_>, node: &NodeId, towards: Option<Place>) -> Candidates {
@@ -80,8 +108,11 @@ impl Group {
             let age = ctx.now.since(it.at).as_secs() as u32;
             (it.offer, it.addresses.clone(), age)
         });
-        let mut pool: Vec<(Offer, Vec<Address>, u32)> =
-            first_hand.chain(known).filter(|(offer, ..)| offer.node != *node).collect();
+        let mut pool: Vec<Told> = first_hand.chain(known).collect();
+        if self.near.is_placing(ctx.now) {
+            pool.extend(self.linked_strangers(ctx));
+        }
+        pool.retain(|(offer, ..)| offer.node != *node);
         pool.sort_by_key(|(offer, ..)| (offer.delay + towards.to(&offer.place), offer.node));
         // Whoever is no nearer to the root than the other is already would be told in vain. A root
         // looks for something else.
@@ -89,9 +120,13 @@ impl Group {
         let is_nearer = |offer: &Offer| placed.is_none_or(|it| offer.delay + towards.to(&offer.place) < it);
         let nearer = pool.iter().take(BEST).take_while(|(offer, ..)| is_nearer(offer)).count();
         let mut others = pool.split_off(nearer);
-        ctx.rng.shuffle(&mut others);
-        let others = others.into_iter().filter(|_| self.near.is_restless());
-        pool.extend(others.take(OTHERS));
+        if self.near.is_restless() {
+            others
+                .sort_by_key(|(offer, ..)| (!offer.place.is_located(), towards.to(&offer.place), offer.node));
+            let mut rest = others.split_off(others.len().min(CLOSE));
+            ctx.rng.shuffle(&mut rest);
+            pool.extend(others.into_iter().chain(rest.into_iter().take(OTHERS)));
+        }
         let candidates = pool.into_iter().map(|(offer, addresses, age_s)| {
             let Offer { node, delay, free, place } = offer;
             Candidate { node, addresses, delay_us: delay.as_micros() as u64, free, place, age_s }
@@ -99,6 +134,18 @@ impl Group {
         let towards = self.tree.ideal().unwrap_or_else(|| ctx.links.here());
         let candidates = candidates.collect();
         Candidates { tree: self.tree.tag(), towards, exchange, candidates }
+    }
+
+    /// Those that are linked and have said where they are, and nothing of the tree.
+    fn linked_strangers(&self, ctx: &Ctx<'_>) -> Vec<Told> {
+        let linked = ctx.links.nearest().into_iter();
+        let strangers = linked.filter(|(_, it, _)| self.tree.delay_of(it).is_none() && !self.near.knows(it));
+        let told = strangers.map(|(_, node, place)| {
+            let mut addresses = self.addresses_of(&node);
+            addresses.truncate(ADDRESSES);
+            (Offer { node, delay: NOWHERE, free: 0, place }, addresses, 0)
+        });
+        told.filter(|(_, addresses, _)| !addresses.is_empty()).collect()
     }
 
     pub(super) fn handle_candidates(&mut self, ctx: &mut Ctx<'_>, from: NodeId, told: &Candidates) {
@@ -111,15 +158,14 @@ impl Group {
         if self.tree.tag() != told.tree {
             return;
         }
-        for it in told.candidates.iter().take(BEST + OTHERS) {
+        for it in told.candidates.iter().take(BEST + CLOSE + OTHERS) {
             let running = self.roster.get(&it.node).is_none_or(|it| it.state() == MemberState::Online);
             let wanted = it.node != ctx.me()
                 && running
                 && !self.views.is_active(&it.node)
-                && self.descriptor.admits(&it.node)
-                && it.delay_us < u64::from(u32::MAX);
+                && self.descriptor.admits(&it.node);
             if wanted {
-                let delay = Duration::from_micros(it.delay_us);
+                let delay = Duration::from_micros(it.delay_us).min(NOWHERE);
                 let offer = Offer { node: it.node, delay, free: it.free, place: it.place };
                 let addresses = it.addresses.iter().take(ADDRESSES).cloned().collect();
                 let age = Duration::from_secs(it.age_s.into());

@@ -123,7 +123,9 @@ impl Views {
     /// Adds a neighbour; `false` if it is one already.
     pub(crate) fn add(&mut self, now: Time, node: NodeId, near: bool) -> bool {
         self.requests.remove(&node);
-        self.passive.remove(&node);
+        if let Some(record) = self.passive.remove(&node) {
+            self.met.entry(node).or_insert(record);
+        }
         let new = !self.active.contains_key(&node);
         let active = self.active.entry(node).or_insert(Active { since: now, near });
         active.near &= near;

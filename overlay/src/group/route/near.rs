@@ -29,6 +29,11 @@ const PATIENCE: f64 = 1.5;
 const STALE: Duration = Duration::from_secs(90);
 /// How long a candidate has to become a neighbour, be measured, and be taken.
 const TRIAL: Duration = Duration::from_secs(5);
+/// So many are kept for being near, whatever their way from the root is: round trips to some near ones
+/// make a node's place.
+const CLOSE: usize = 8;
+/// Between rounds at most while this node looks for its place. Guess.
+const PLACING: Duration = Duration::from_millis(500);
 /// One that was tried in vain is left alone for so long.
 const BARREN: Duration = Duration::from_secs(60);
 
@@ -63,6 +68,7 @@ pub(crate) struct Near {
     barren: BTreeMap<NodeId, Time>,
     pause: Duration,
     next_round: Time,
+    placing: Time,
 }
 
 impl Near {
@@ -73,6 +79,7 @@ impl Near {
             barren: BTreeMap::new(),
             pause: PAUSE.0,
             next_round: now + PAUSE.0,
+            placing: Time::ZERO,
         }
     }
 
@@ -152,11 +159,39 @@ impl Near {
         }
         self.known.insert(offer.node, Known { offer, addresses, at });
         if self.known.len() > ctx.config.near_candidates {
-            // The farthest goes.
-            let last = self.known.iter().max_by_key(|(node, it)| (it.cost(&here), **node));
-            let last = last.map(|(node, _)| *node);
+            let close = self.close(&here);
+            let close = &close[..close.len().min(CLOSE)];
+            let others = self.known.iter().filter(|(node, _)| !close.contains(node));
+            let last = others.max_by_key(|(node, it)| (it.cost(&here), **node)).map(|(node, _)| *node);
             last.map(|node| self.known.remove(&node));
         }
+    }
+
+    /// Those that say where they are, nearest first.
+    pub(crate) fn close(&self, here: &Place) -> Vec<NodeId> {
+        let located = self.known.values().filter(|it| it.offer.place.is_located());
+        let mut close: Vec<_> = located.map(|it| (here.to(&it.offer.place), it.offer.node)).collect();
+        close.sort_unstable();
+        close.into_iter().map(|(_, node)| node).collect()
+    }
+
+    /// This node does not know its place yet: rounds tell who is near.
+    pub(crate) fn on_placing(&mut self, now: Time) {
+        self.next_round = self.next_round.min(now + PLACING);
+        self.placing = now + PLACING * 2;
+    }
+
+    /// Whether this node looks for its place.
+    pub(crate) fn is_placing(&self, now: Time) -> bool {
+        now < self.placing
+    }
+
+    pub(crate) fn knows(&self, node: &NodeId) -> bool {
+        self.known.contains_key(node)
+    }
+
+    pub(crate) fn place(&self, node: &NodeId) -> Option<Place> {
+        Some(self.known.get(node)?.offer.place)
     }
 
     /// All that are known.

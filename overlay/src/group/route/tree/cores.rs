@@ -424,7 +424,7 @@ impl Tree {
             for (node, addresses) in self.cores.all.iter().filter(|it| self.parent.as_ref() != Some(it.0)) {
                 if self.heard.contains_key(node) {
                     acts.push(Act::Mesh(*node, true));
-                } else if self.me < *node || !self.cores.meshed {
+                } else if self.me < *node || !self.cores.meshed || self.cores.mesh_by <= now {
                     acts.push(Act::MeetAt(*node, addresses.clone()));
                 }
             }
