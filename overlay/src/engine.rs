@@ -462,7 +462,7 @@ impl Engine {
         }
         self.reap(now, out);
         if self.locator.is_due(now) {
-            for link in self.links.to_measure(now, &self.identity.node(), crate::locator::EVERY * 2) {
+            for link in self.locator.to_measure(now, &self.identity.node(), &self.links) {
                 self.ping(now, link, out);
             }
             self.meet_strangers(now, out);

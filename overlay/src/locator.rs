@@ -14,7 +14,7 @@ use crate::rng::Rng;
 use crate::time::Time;
 
 /// Between pings on each link until the coordinate is precise.
-pub(crate) const EVERY: Duration = Duration::from_millis(250);
+pub(crate) const EVERY: Duration = Duration::from_millis(600);
 /// Links that are wanted until then. Guess, by simulation.
 const LINKS: usize = 14;
 /// It need not become so: where round trips are no distances there is no coordinate. Guess.
@@ -22,8 +22,8 @@ const AT_MOST: Duration = Duration::from_secs(20);
 /// The nearest links count: a place that agrees with the far members that a node met at first does not tell
 /// one corner of a region from another. It goes on while nearer ones are found, and so long after. Guess, by
 /// simulation.
-const NEAREST: usize = 6;
-const NEARER_AFTER: Duration = Duration::from_secs(3);
+pub(crate) const NEAREST: usize = 10;
+const NEARER_AFTER: Duration = Duration::from_secs(5);
 /// In the place of a link that there is none of.
 const NOBODY: Duration = Duration::from_secs(10);
 /// Where ways differ from distances, more pings do not help: it is enough once the error has not come
@@ -31,9 +31,10 @@ const NOBODY: Duration = Duration::from_secs(10);
 const STUCK_AFTER: Duration = Duration::from_secs(4);
 const BETTER: f64 = 0.9;
 /// Neighbours are looked at this often meanwhile.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Neighbours whose distance counts anew with each answer, beside the one that answered.
-const OTHERS: usize = 3;
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// The nearest count so many times anew with each answer: to them a millisecond is much. Simulated on MODEL.md's
+/// network: nodes of one region are off by 1 ms then, after six seconds, and by 5 ms without.
+const OTHERS: usize = 6;
 
 /// This node's coordinate in the making.
 #[derive(Debug)]
@@ -99,6 +100,11 @@ impl Locator {
         due && self.is_settling(now)
     }
 
+    /// The links to ping now that it is due.
+    pub(crate) fn to_measure(&self, now: Time, me: &NodeId, links: &Links) -> Vec<LinkId> {
+        links.to_measure(now, me, EVERY * 2)
+    }
+
     pub(crate) fn deadline(&self) -> Option<Time> {
         Some(self.next).filter(|next| self.is_settling(*next))
     }
@@ -106,18 +112,15 @@ impl Locator {
     /// A link was measured: this node finds its place anew, among its neighbours while it does not
     /// know it well.
     pub(crate) fn on_round_trip(&mut self, now: Time, links: &Links, link: LinkId, rng: &mut Rng) {
-        if self.is_settling(now) {
-            if now.since(self.looked) >= LOOK_EVERY {
-                self.looked = now;
-                self.located = links.nearest().into_iter().map(|(way, _, place)| (place, way)).collect();
-                self.look_for_nearer(now);
-            }
-            for _ in 0..OTHERS.min(self.located.len()) {
-                // The near ones more often: to them a millisecond is much.
-                let among = rng.below(self.located.len()) + 1;
-                let (place, way) = &self.located[rng.below(among)];
-                self.coordinate.measured(place, *way);
-            }
+        if self.is_settling(now) && now.since(self.looked) >= LOOK_EVERY {
+            self.looked = now;
+            self.located = links.nearest().into_iter().map(|(way, _, place)| (place, way)).collect();
+            self.look_for_nearer(now);
+        }
+        // Also when those links are closed: far ones alone would pull the nodes of a region apart.
+        let nearest = &self.located[..self.located.len().min(NEAREST)];
+        for (place, way) in (0..OTHERS).filter_map(|_| rng.pick(nearest)) {
+            self.coordinate.measured(place, *way);
         }
         if let Some((place, rtt)) = links.get(link).and_then(Link::located) {
             self.coordinate.measured(&place, rtt / 2);
@@ -125,6 +128,10 @@ impl Locator {
         let error = self.place().error;
         if f64::from(error) <= f64::from(self.least_error) * BETTER {
             (self.least_error, self.improved) = (error, now);
+        }
+        if !self.place().is_located() && !self.is_settling(now) {
+            // It is elsewhere now.
+            self.located.clear();
         }
     }
 
@@ -157,7 +164,7 @@ mod tests {
             now = next.max(now);
             pings += usize::from(locator.is_due(now));
         }
-        assert!((14..=18).contains(&pings), "{pings} pings in 4 s that brought nothing");
+        assert!((8..=10).contains(&pings), "{pings} pings in 5 s that brought nothing");
         assert_eq!(locator.missing(now + EVERY, &Links::default()), 0);
 
         let mut links = Links::default();
@@ -177,7 +184,7 @@ mod tests {
         let way = locator.place().to(&place).as_millis();
         assert!(locator.place().is_precise() && (27..=33).contains(&way), "{way} ms to who is 30 ms away");
         assert_eq!(locator.missing(at(200), &links), LINKS - 1, "there may be nearer ones");
-        locator.next = at(3_200);
-        assert_eq!((locator.deadline(), locator.missing(at(3_200), &links)), (None, 0));
+        locator.next = at(5_200);
+        assert_eq!((locator.deadline(), locator.missing(at(5_200), &links)), (None, 0));
     }
 }

@@ -9,24 +9,21 @@ use super::{Group, Phase};
 use crate::coordinate::Place;
 use crate::id::{Address, NodeId};
 use crate::io::MemberState;
+use crate::locator::NEAREST;
 use crate::wire::frame::{Candidate, Candidates, Crown, Frame};
 
-/// Candidates told in one exchange: the best for the other, and others so that all come around while
-/// there is much that is new.
+/// Candidates told in one exchange: the best for the other, and while this node looks for its place…
 const BEST: usize = 4;
-const OTHERS: usize = 1;
+/// …the nearest to the other, and some more so that all come around; later one of these, while there is much
+/// that is new.
+const CLOSE: usize = 8;
+const OTHERS: usize = 3;
+/// Links to such members that are opened at a time.
+const DIALS: usize = 2;
 /// The way from the root to one that has not said.
 const NOWHERE: Duration = Duration::from_micros(u32::MAX as u64);
-/// …and of the nearest to the other.
-const CLOSE: usize = 4;
-/// So many of a node's links should be to members near it while it looks for its place. Guess, by
-/// simulation.
-const CLOSE_LINKS: usize = 6;
 /// A root by hearsay is sought if its way to all is that much shorter than a neighbour's. Guess.
 const MUCH_BETTER: f64 = 0.9;
-
-/// A candidate, where it may be reached, and how old the news is, seconds.
-type Told = (Offer, Vec<Address>, u32);
 
 impl Group {
     pub(super) fn poll_near(&mut self, ctx: &mut Ctx<'_>) {
@@ -40,7 +37,7 @@ impl Group {
         let active = self.views.active();
         // The near know the near; others know others.
         let close: Vec<_> = if self.near.is_placing(ctx.now) {
-            ctx.links.nearest().into_iter().take(CLOSE_LINKS).map(|(_, node, _)| node).collect()
+            ctx.links.nearest().into_iter().take(NEAREST).map(|(_, node, _)| node).collect()
         } else {
             self.tree.edges()
         };
@@ -84,10 +81,10 @@ impl Group {
     pub(crate) fn meet_close(&mut self, ctx: &mut Ctx<'_>) {
         self.near.on_placing(ctx.now);
         let here = ctx.links.here();
-        let enough = ctx.links.nearest().get(CLOSE_LINKS - 1).map_or(Duration::MAX, |it| it.0);
+        let enough = ctx.links.nearest().get(NEAREST - 1).map_or(Duration::MAX, |it| it.0);
         let close = self.near.close(&here).into_iter().filter(|it| !ctx.links.connected(it));
-        let next = close.take(1).find(|it| self.near.place(it).is_some_and(|place| here.to(&place) < enough));
-        if let Some(node) = next {
+        let nearer = close.filter(|it| self.near.place(it).is_some_and(|place| here.to(&place) < enough));
+        for node in nearer.take(DIALS).collect::<Vec<_>>() {
             let addresses = self.addresses_of(&node);
             ctx.dial(node, &addresses);
         }
@@ -99,53 +96,69 @@ impl Group {
         let sight = Sight { now: ctx.now, links: ctx.links, config: ctx.config };
         let exchange = towards.is_none();
         let towards = towards.or_else(|| ctx.links.place(node)).unwrap_or_else(|| ctx.links.here());
-        let first_hand = self.tree.own_offer(&sight).into_iter().chain(self.tree.offers(&sight));
-        let first_hand = first_hand.filter_map(|offer| {
-            let addresses = self.record_of(&offer.node)?.addresses.iter().take(ADDRESSES).cloned().collect();
-            Some((offer, addresses, 0))
-        });
-        let known = self.near.known().map(|it| {
-            let age = ctx.now.since(it.at).as_secs() as u32;
-            (it.offer, it.addresses.clone(), age)
-        });
-        let mut pool: Vec<Told> = first_hand.chain(known).collect();
-        if self.near.is_placing(ctx.now) {
-            pool.extend(self.linked_strangers(ctx));
+        let mut pool: Vec<(Offer, u32)> = self
+            .tree
+            .own_offer(&sight)
+            .into_iter()
+            .chain(self.tree.offers(&sight))
+            .map(|it| (it, 0))
+            .collect();
+        pool.extend(self.near.known().map(|it| (it.offer, ctx.now.since(it.at).as_secs() as u32)));
+        let placing = self.near.is_placing(ctx.now);
+        if placing {
+            pool.extend(self.linked_strangers(ctx).into_iter().map(|it| (it, 0)));
         }
         pool.retain(|(offer, ..)| offer.node != *node);
-        pool.sort_by_key(|(offer, ..)| (offer.delay + towards.to(&offer.place), offer.node));
+        pool.sort_by_cached_key(|(offer, ..)| (offer.delay + towards.to(&offer.place), offer.node));
         // Whoever is no nearer to the root than the other is already would be told in vain. A root
         // looks for something else.
         let placed = self.tree.delay_of(node).filter(|delay| !delay.is_zero());
         let is_nearer = |offer: &Offer| placed.is_none_or(|it| offer.delay + towards.to(&offer.place) < it);
         let nearer = pool.iter().take(BEST).take_while(|(offer, ..)| is_nearer(offer)).count();
         let mut others = pool.split_off(nearer);
-        if self.near.is_restless() {
-            others
-                .sort_by_key(|(offer, ..)| (!offer.place.is_located(), towards.to(&offer.place), offer.node));
-            let mut rest = others.split_off(others.len().min(CLOSE));
-            ctx.rng.shuffle(&mut rest);
-            pool.extend(others.into_iter().chain(rest.into_iter().take(OTHERS)));
+        if placing {
+            let far = |offer: &Offer| (!offer.place.is_located(), towards.to(&offer.place), offer.node);
+            others.sort_by_cached_key(|(offer, ..)| far(offer));
+            let rest = others.split_off(others.len().min(CLOSE));
+            pool.extend(std::mem::replace(&mut others, rest));
         }
-        let candidates = pool.into_iter().map(|(offer, addresses, age_s)| {
+        ctx.rng.shuffle(&mut others);
+        let some = if placing { OTHERS } else { usize::from(self.near.is_restless()) };
+        pool.extend(others.into_iter().take(some));
+        let candidates = pool.into_iter().filter_map(|(offer, age_s)| {
             let Offer { node, delay, free, place } = offer;
-            Candidate { node, addresses, delay_us: delay.as_micros() as u64, free, place, age_s }
+            let addresses = self.addresses_to_tell(&node);
+            let is_reachable = node == ctx.me() || !addresses.is_empty();
+            is_reachable.then_some(Candidate {
+                node,
+                addresses,
+                delay_us: delay.as_micros() as u64,
+                free,
+                place,
+                age_s,
+            })
         });
         let towards = self.tree.ideal().unwrap_or_else(|| ctx.links.here());
         let candidates = candidates.collect();
         Candidates { tree: self.tree.tag(), towards, exchange, candidates }
     }
 
+    /// Where a candidate may be reached.
+    fn addresses_to_tell(&self, node: &NodeId) -> Vec<Address> {
+        let mut addresses = Vec::new();
+        for address in self.addresses_of(node) {
+            if addresses.len() < ADDRESSES && !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        addresses
+    }
+
     /// Those that are linked and have said where they are, and nothing of the tree.
-    fn linked_strangers(&self, ctx: &Ctx<'_>) -> Vec<Told> {
+    fn linked_strangers(&self, ctx: &Ctx<'_>) -> Vec<Offer> {
         let linked = ctx.links.nearest().into_iter();
         let strangers = linked.filter(|(_, it, _)| self.tree.delay_of(it).is_none() && !self.near.knows(it));
-        let told = strangers.map(|(_, node, place)| {
-            let mut addresses = self.addresses_of(&node);
-            addresses.truncate(ADDRESSES);
-            (Offer { node, delay: NOWHERE, free: 0, place }, addresses, 0)
-        });
-        told.filter(|(_, addresses, _)| !addresses.is_empty()).collect()
+        strangers.map(|(_, node, place)| Offer { node, delay: NOWHERE, free: 0, place }).collect()
     }
 
     pub(super) fn handle_candidates(&mut self, ctx: &mut Ctx<'_>, from: NodeId, told: &Candidates) {

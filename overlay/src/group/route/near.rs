@@ -31,7 +31,7 @@ const STALE: Duration = Duration::from_secs(90);
 const TRIAL: Duration = Duration::from_secs(5);
 /// So many are kept for being near, whatever their way from the root is: round trips to some near ones
 /// make a node's place.
-const CLOSE: usize = 8;
+const CLOSE: usize = 12;
 /// Between rounds at most while this node looks for its place. Guess.
 const PLACING: Duration = Duration::from_millis(500);
 /// One that was tried in vain is left alone for so long.

@@ -34,7 +34,7 @@ const LEAST_GAIN: Duration = Duration::from_micros(250);
 /// A core in whose place others have come goes after so long: those below have looked around. Guess.
 const MOVES_FOR: Duration = Duration::from_secs(8);
 /// The first plan waits for so long after the group has a root: coordinates settle meanwhile. Guess.
-const FIRST_AFTER: Duration = Duration::from_secs(3);
+const FIRST_AFTER: Duration = Duration::from_secs(5);
 /// After so many words on the way that the tree says, the next go to all. Guess.
 const PATIENT_TIMES: u32 = 2;
 /// Below this many members one shared tree is all. DESIGN.md §4: about 100.
