@@ -167,7 +167,7 @@ impl Config {
             max_children: 12,
             cores: None,
             max_cores: 24,
-            members_a_core: 25,
+            members_a_core: 16,
             backups: 3,
             advert_every: Duration::from_secs(1),
             root_timeout: Duration::from_millis(3_500),

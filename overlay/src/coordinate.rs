@@ -21,6 +21,9 @@ const NEAR: f64 = 5.0;
 /// sets a whole region apart, and then the nodes of that region seem far from each other: no measurement
 /// among them, and all others agree. Guess: about the slowest usual access.
 const HIGHEST: f64 = 20.0;
+/// Ways differ from distances by a share of their length: of one that is longer than this, in milliseconds,
+/// the error counts the less the longer it is, once the map has its form. Guess, by simulation.
+const SHORT: f64 = 20.0;
 /// What a peer may claim, in milliseconds: nothing on Earth is farther.
 const FARTHEST: f64 = 2_000.0;
 
@@ -126,16 +129,32 @@ impl Coordinate {
         Duration::from_secs_f64(self.distance(&Self::told(place)) / 1_000.0)
     }
 
-    /// A neighbour at that place is half this round trip away.
-    pub(crate) fn measured(&mut self, place: &Place, half_rtt: Duration) {
+    /// By what share of it a way differs from the distance to that place.
+    pub(crate) fn wrong(&self, place: &Place, way: Duration) -> f64 {
+        let way = way.as_secs_f64() * 1_000.0;
+        (self.distance(&Self::told(place)) - way).abs() / way.max(NEAR)
+    }
+
+    /// Beside that place, with the same way to the network.
+    pub(crate) fn moved_to(&self, place: &Place) -> Self {
+        // Two at one point would not know where to push each other.
+        let mut at = Self::told(place).at;
+        at.iter_mut().zip(self.at).for_each(|(at, from)| *at += (from - *at).clamp(-0.1, 0.1));
+        Self { at, ..*self }
+    }
+
+    /// A neighbour at that place is half this round trip away. `fine`: the map has its form, and it is about
+    /// milliseconds.
+    pub(crate) fn measured(&mut self, place: &Place, half_rtt: Duration, fine: bool) {
         let peer = Self::told(place);
         let measured = (half_rtt.as_secs_f64() * 1_000.0).clamp(0.01, FARTHEST);
         let guess = self.distance(&peer);
         let weight = self.error / (self.error + peer.error).max(f64::EPSILON);
-        let wrong = (guess - measured).abs() / measured.max(NEAR);
+        let wrong = self.wrong(place, half_rtt);
         let moment = ERROR_WEIGHT * weight;
         self.error = (wrong * moment + self.error * (1.0 - moment)).clamp(0.01, 1.0);
-        let force = TIMESTEP * weight * (measured - guess);
+        let trust = if fine { (SHORT / measured).min(1.0) } else { 1.0 };
+        let force = TIMESTEP * weight * trust * (measured - guess);
         let flat = self.flat(&peer);
         let away = if flat > 1e-6 {
             std::array::from_fn(|axis| (self.at[axis] - peer.at[axis]) / flat)
@@ -193,7 +212,7 @@ mod tests {
             for me in 0..NODES {
                 for &other in neighbours[me].iter().filter(|it| **it != me) {
                     let place = all[other].place();
-                    all[me].measured(&place, latency(me, other));
+                    all[me].measured(&place, latency(me, other), false);
                 }
             }
         }
@@ -233,7 +252,7 @@ mod tests {
             for me in 0..NODES {
                 for &other in neighbours[me].iter().filter(|it| **it != me) {
                     let place = all[other].place();
-                    all[me].measured(&place, latency(me, other));
+                    all[me].measured(&place, latency(me, other), false);
                 }
             }
         }
@@ -250,9 +269,9 @@ mod tests {
         let mut coordinate = Coordinate::new(&NodeId::from_bytes([3; 32]));
         let wild = Place { x: i32::MAX, y: i32::MIN, z: 0, height: u32::MAX, error: 0 };
         for _ in 0..100 {
-            coordinate.measured(&wild, Duration::ZERO);
-            coordinate.measured(&wild, Duration::from_secs(3_600));
-            coordinate.measured(&coordinate.place(), Duration::from_millis(1));
+            coordinate.measured(&wild, Duration::ZERO, false);
+            coordinate.measured(&wild, Duration::from_secs(3_600), false);
+            coordinate.measured(&coordinate.place(), Duration::from_millis(1), false);
         }
         let far = coordinate.to(&wild);
         assert!(far < Duration::from_secs(60) && coordinate.at.iter().all(|it| it.is_finite()), "{far:?}");

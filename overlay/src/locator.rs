@@ -32,6 +32,18 @@ const STUCK_AFTER: Duration = Duration::from_secs(4);
 const BETTER: f64 = 0.9;
 /// Neighbours are looked at this often meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Before that the map takes its form, and long ways count like short ones. Guess, by simulation.
+const FINE_AFTER: Duration = Duration::from_secs(8);
+/// A place that was found stands until round trips say that it is off by more than this, in half milliseconds: all
+/// who know it build on it, and between few links it would drift.
+const MOVED: u32 = 20;
+/// Between looks for it at the least.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(30);
+/// A node may go to where one of so many is that are not farther away, if its error is less by this factor there.
+/// Guess, by simulation.
+const JUMP_TO: usize = 3;
+const JUMP_WITHIN: Duration = Duration::from_millis(15);
+const JUMP_GAIN: f64 = 0.8;
 /// The nearest count so many times anew with each answer: to them a millisecond is much. Simulated on MODEL.md's
 /// network: nodes of one region are off by 1 ms then, after six seconds, and by 5 ms without.
 const OTHERS: usize = 6;
@@ -40,6 +52,8 @@ const OTHERS: usize = 6;
 #[derive(Debug)]
 pub(crate) struct Locator {
     coordinate: Coordinate,
+    /// What was found.
+    stands: Option<Place>,
     /// When there was a first link that a group shares.
     began: Option<Time>,
     next: Time,
@@ -56,9 +70,13 @@ pub(crate) struct Locator {
 
 impl Locator {
     pub(crate) fn new(me: &NodeId) -> Self {
-        let coordinate = Coordinate::new(me);
+        Self::at(Coordinate::new(me))
+    }
+
+    fn at(coordinate: Coordinate) -> Self {
         Self {
             coordinate,
+            stands: None,
             began: None,
             next: Time::ZERO,
             least_error: u32::MAX,
@@ -71,7 +89,7 @@ impl Locator {
     }
 
     pub(crate) fn place(&self) -> Place {
-        self.coordinate.place()
+        self.stands.unwrap_or_else(|| self.coordinate.place())
     }
 
     pub(crate) fn on_link(&mut self, now: Time) {
@@ -112,26 +130,53 @@ impl Locator {
     /// A link was measured: this node finds its place anew, among its neighbours while it does not
     /// know it well.
     pub(crate) fn on_round_trip(&mut self, now: Time, links: &Links, link: LinkId, rng: &mut Rng) {
-        if self.is_settling(now) && now.since(self.looked) >= LOOK_EVERY {
-            self.looked = now;
-            self.located = links.nearest().into_iter().map(|(way, _, place)| (place, way)).collect();
-            self.look_for_nearer(now);
-        }
-        // Also when those links are closed: far ones alone would pull the nodes of a region apart.
-        let nearest = &self.located[..self.located.len().min(NEAREST)];
-        for (place, way) in (0..OTHERS).filter_map(|_| rng.pick(nearest)) {
-            self.coordinate.measured(place, *way);
+        let fine = self.began.is_some_and(|began| now.since(began) >= FINE_AFTER);
+        if self.is_settling(now) {
+            if now.since(self.looked) >= LOOK_EVERY {
+                self.looked = now;
+                self.located = links.nearest().into_iter().map(|(way, _, place)| (place, way)).collect();
+                self.look_for_nearer(now);
+                self.jump();
+            }
+            let nearest = &self.located[..self.located.len().min(NEAREST)];
+            for (place, way) in (0..OTHERS).filter_map(|_| rng.pick(nearest)) {
+                self.coordinate.measured(place, *way, fine);
+            }
         }
         if let Some((place, rtt)) = links.get(link).and_then(Link::located) {
-            self.coordinate.measured(&place, rtt / 2);
+            self.coordinate.measured(&place, rtt / 2, fine);
         }
-        let error = self.place().error;
-        if f64::from(error) <= f64::from(self.least_error) * BETTER {
-            (self.least_error, self.improved) = (error, now);
+        let place = self.coordinate.place();
+        if f64::from(place.error) <= f64::from(self.least_error) * BETTER {
+            (self.least_error, self.improved) = (place.error, now);
         }
-        if !self.place().is_located() && !self.is_settling(now) {
-            // It is elsewhere now.
-            self.located.clear();
+        if !self.is_settling(now) {
+            self.compare(now, place);
+        }
+    }
+
+    /// Whether the place that was found is still where round trips say.
+    fn compare(&mut self, now: Time, place: Place) {
+        let Some(stands) = self.stands else {
+            self.stands = Some(place).filter(Place::is_located);
+            return;
+        };
+        if place.is_away(&stands, MOVED) && self.began.is_some_and(|at| now.since(at) >= LOOK_AGAIN_AFTER) {
+            *self = Self { began: Some(now), next: self.next, ..Self::at(self.coordinate) };
+        }
+    }
+
+    /// Goes to where a near neighbour says that it is if that agrees much better with what was measured. Step by
+    /// step a node does not come past what is in between, and the map of a far town stays folded.
+    fn jump(&mut self) {
+        let located = &self.located;
+        let wrong =
+            |it: &Coordinate| located.iter().map(|(place, way)| it.wrong(place, *way).min(1.0)).sum::<f64>();
+        let near = located.iter().take_while(|it| it.1 <= JUMP_WITHIN).take(JUMP_TO);
+        let there = near.map(|(place, _)| self.coordinate.moved_to(place)).map(|it| (wrong(&it), it));
+        let best = there.min_by(|a, b| a.0.total_cmp(&b.0));
+        if let Some((_, there)) = best.filter(|it| it.0 < wrong(&self.coordinate) * JUMP_GAIN) {
+            self.coordinate = there;
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::ctx::Ctx;
 use super::route::ADDRESSES;
+use super::route::near::Known;
 use super::route::tree::{Offer, Sight, is_great};
 use super::{Group, Phase};
 use crate::coordinate::Place;
@@ -82,9 +83,9 @@ impl Group {
         self.near.on_placing(ctx.now);
         let here = ctx.links.here();
         let enough = ctx.links.nearest().get(NEAREST - 1).map_or(Duration::MAX, |it| it.0);
-        let close = self.near.close(&here).into_iter().filter(|it| !ctx.links.connected(it));
-        let nearer = close.filter(|it| self.near.place(it).is_some_and(|place| here.to(&place) < enough));
-        for node in nearer.take(DIALS).collect::<Vec<_>>() {
+        let close = self.near.close(&here).into_iter().filter(|(_, node)| !ctx.links.connected(node));
+        let nearer = close.take_while(|(away, _)| *away < enough);
+        for (_, node) in nearer.take(DIALS).collect::<Vec<_>>() {
             let addresses = self.addresses_of(&node);
             ctx.dial(node, &addresses);
         }
@@ -117,8 +118,13 @@ impl Group {
         let nearer = pool.iter().take(BEST).take_while(|(offer, ..)| is_nearer(offer)).count();
         let mut others = pool.split_off(nearer);
         if placing {
-            let far = |offer: &Offer| (!offer.place.is_located(), towards.to(&offer.place), offer.node);
-            others.sort_by_cached_key(|(offer, ..)| far(offer));
+            let by_us = way_to(ctx, node);
+            others.sort_by_cached_key(|(offer, ..)| {
+                let by_us = by_us.zip(way_to(ctx, &offer.node)).map(|(a, b)| a + b);
+                let by_map = Some(towards.to(&offer.place)).filter(|_| offer.place.is_located());
+                let away = by_us.into_iter().chain(by_map).min();
+                (away.is_none(), away, offer.node)
+            });
             let rest = others.split_off(others.len().min(CLOSE));
             pool.extend(std::mem::replace(&mut others, rest));
         }
@@ -136,6 +142,7 @@ impl Group {
                 free,
                 place,
                 age_s,
+                way_us: way_to(ctx, &node).filter(|_| placing).map(|it| it.as_micros() as u32),
             })
         });
         let towards = self.tree.ideal().unwrap_or_else(|| ctx.links.here());
@@ -181,8 +188,10 @@ impl Group {
                 let delay = Duration::from_micros(it.delay_us).min(NOWHERE);
                 let offer = Offer { node: it.node, delay, free: it.free, place: it.place };
                 let addresses = it.addresses.iter().take(ADDRESSES).cloned().collect();
-                let age = Duration::from_secs(it.age_s.into());
-                self.near.hear(ctx, offer, addresses, age);
+                let at = ctx.now - Duration::from_secs(it.age_s.into());
+                let told = it.way_us.map(|it| Duration::from_micros(it.into()));
+                let way = told.zip(way_to(ctx, &from)).map(|(a, b)| a + b);
+                self.near.hear(ctx, Known::new(offer, addresses, at, way));
             }
         }
     }
@@ -215,4 +224,9 @@ impl Group {
         let (root, epoch) = self.tree.claim();
         ctx.send(heir, &Frame::Crown(Crown { root, epoch: epoch + 1 }));
     }
+}
+
+/// How far a linked node is, as round trips say.
+fn way_to(ctx: &Ctx<'_>, node: &NodeId) -> Option<Duration> {
+    ctx.links.distance(node).map(|it| it / 2)
 }

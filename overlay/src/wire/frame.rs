@@ -182,6 +182,8 @@ cbor_array! {
         pub(crate) place: Place,
         /// How old its own word on this is, in seconds.
         pub(crate) age_s: u32,
+        /// Half the shortest round trip between the sender and it, microseconds, if it was measured of late.
+        pub(crate) way_us: Option<u32>,
     }
 }
 

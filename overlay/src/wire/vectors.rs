@@ -187,7 +187,9 @@ impl World {
         let reply = GraftReply { accepted: false, candidates: vec![root] };
         add("GraftReply", 1, Frame::GraftReply(reply));
         let addresses = self.member().addresses;
-        let candidate = Candidate { node: root, addresses, delay_us: 3_000, free: 2, place, age_s: 4 };
+        let way_us = Some(1_500);
+        let candidate =
+            Candidate { node: root, addresses, delay_us: 3_000, free: 2, place, age_s: 4, way_us };
         let candidates = vec![candidate];
         let told =
             Candidates { tree: root.tag().wrapping_add(1), towards: place, exchange: true, candidates };

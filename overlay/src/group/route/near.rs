@@ -44,12 +44,24 @@ pub(crate) struct Known {
     pub(crate) addresses: Vec<Address>,
     /// When it said so itself.
     pub(crate) at: Time,
+    /// The shortest way to it by somebody who told of it, as round trips say.
+    way: Option<Duration>,
 }
 
 impl Known {
+    pub(crate) fn new(offer: Offer, addresses: Vec<Address>, at: Time, way: Option<Duration>) -> Self {
+        Self { offer, addresses, at, way }
+    }
+
     /// How far from the root we would be below it, from here.
     fn cost(&self, here: &Place) -> Duration {
         self.offer.delay + here.to(&self.offer.place)
+    }
+
+    /// How far away it seems from here: a map can be folded, and what was measured is not farther.
+    fn away(&self, here: &Place) -> Option<Duration> {
+        let by_map = Some(&self.offer.place).filter(|it| it.is_located()).map(|it| here.to(it));
+        by_map.into_iter().chain(self.way).min()
     }
 }
 
@@ -150,29 +162,36 @@ impl Near {
         self.known.get(node).map(|it| it.addresses.clone()).unwrap_or_default()
     }
 
-    /// Somebody told of a candidate.
-    pub(crate) fn hear(&mut self, ctx: &Ctx<'_>, offer: Offer, addresses: Vec<Address>, age: Duration) {
-        let (at, here) = (ctx.now - age, ctx.links.here());
-        let newer = |known: &Known| known.at >= at;
-        if age >= STALE || self.known.get(&offer.node).is_some_and(newer) {
+    /// Somebody told of a candidate, to which it is so far by there.
+    pub(crate) fn hear(&mut self, ctx: &Ctx<'_>, told: Known) {
+        let (now, here, node) = (ctx.now, ctx.links.here(), told.offer.node);
+        if now.since(told.at) >= STALE {
             return;
         }
-        self.known.insert(offer.node, Known { offer, addresses, at });
+        if let Some(known) = self.known.get_mut(&node) {
+            let way = known.way.into_iter().chain(told.way).min();
+            if known.at < told.at {
+                *known = told;
+            }
+            known.way = way;
+            return;
+        }
+        self.known.insert(node, told);
         if self.known.len() > ctx.config.near_candidates {
             let close = self.close(&here);
             let close = &close[..close.len().min(CLOSE)];
-            let others = self.known.iter().filter(|(node, _)| !close.contains(node));
+            let others = self.known.iter().filter(|(node, _)| !close.iter().any(|it| it.1 == **node));
             let last = others.max_by_key(|(node, it)| (it.cost(&here), **node)).map(|(node, _)| *node);
             last.map(|node| self.known.remove(&node));
         }
     }
 
-    /// Those that say where they are, nearest first.
-    pub(crate) fn close(&self, here: &Place) -> Vec<NodeId> {
-        let located = self.known.values().filter(|it| it.offer.place.is_located());
-        let mut close: Vec<_> = located.map(|it| (here.to(&it.offer.place), it.offer.node)).collect();
+    /// Those of which it is known how far away they are, nearest first.
+    pub(crate) fn close(&self, here: &Place) -> Vec<(Duration, NodeId)> {
+        let mut close: Vec<_> =
+            self.known.values().filter_map(|it| Some((it.away(here)?, it.offer.node))).collect();
         close.sort_unstable();
-        close.into_iter().map(|(_, node)| node).collect()
+        close
     }
 
     /// This node does not know its place yet: rounds tell who is near.
@@ -188,10 +207,6 @@ impl Near {
 
     pub(crate) fn knows(&self, node: &NodeId) -> bool {
         self.known.contains_key(node)
-    }
-
-    pub(crate) fn place(&self, node: &NodeId) -> Option<Place> {
-        Some(self.known.get(node)?.offer.place)
     }
 
     /// All that are known.

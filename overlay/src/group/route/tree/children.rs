@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Act, CHILD_TTL, Child, LEAVING_AT_ONCE, MAX_SIZE, Sight, Tree, sketch};
+use super::{Act, CHILD_TTL, Child, LEAVING_AT_ONCE, MAX_SIZE, REFUSED_FOR, Sight, Tree, sketch};
 use crate::config::Config;
 use crate::coordinate::{Place, middle};
 use crate::id::NodeId;
+use crate::io::ParentReason;
 use crate::time::Time;
 use crate::wire::frame::{Cluster, Graft, GraftReply};
 
@@ -229,6 +230,23 @@ impl Tree {
         if !known {
             self.root.on_child(sight.now, from);
             acts.push(Act::Edge(from));
+        }
+        self.reconsider(sight, acts);
+    }
+
+    /// A neighbour no longer takes part in our edge.
+    pub(crate) fn handle_prune(&mut self, sight: &Sight<'_>, from: &NodeId, acts: &mut Vec<Act>) {
+        self.forget_core(from);
+        self.left.take_if(|(left, _)| left == from);
+        if self.remove_child(from).is_some_and(|child| child.core) {
+            self.on_cores_changed();
+        }
+        if self.parent.as_ref() == Some(from) {
+            self.refused.insert(*from, sight.now + REFUSED_FOR);
+            self.orphan(sight.now, ParentReason::Released);
+        }
+        if self.has_news_of_below(sight.now) {
+            self.renew_now(sight.now);
         }
         self.reconsider(sight, acts);
     }

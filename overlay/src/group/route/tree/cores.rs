@@ -68,8 +68,9 @@ pub(super) struct Cores {
     pub(super) plan: u32,
     /// As root: cores that are in no plan any more, since when.
     pub(super) leaving: BTreeMap<NodeId, Time>,
-    /// When there was a plan last.
+    /// When there was a plan last, and for how many.
     pub(super) planned: Time,
+    pub(super) members: Option<u32>,
     /// When cores were moved last, and how often.
     pub(super) moved: Time,
     pub(super) moves: u32,

@@ -432,20 +432,6 @@ impl Tree {
         self.reconsider(sight, acts);
     }
 
-    /// A neighbour no longer takes part in our edge.
-    pub(crate) fn handle_prune(&mut self, sight: &Sight<'_>, from: &NodeId, acts: &mut Vec<Act>) {
-        self.forget_core(from);
-        self.left.take_if(|(left, _)| left == from);
-        if self.remove_child(from).is_some_and(|child| child.core) {
-            self.on_cores_changed();
-        }
-        if self.parent.as_ref() == Some(from) {
-            self.refused.insert(*from, sight.now + REFUSED_FOR);
-            self.orphan(sight.now, ParentReason::Released);
-        }
-        self.reconsider(sight, acts);
-    }
-
     /// A batch came twice, from somebody that is no tree neighbour of ours. One that we are asking
     /// in may have taken us in: it would let us go again.
     pub(crate) fn on_duplicate(&self, from: NodeId, acts: &mut Vec<Act>) {

@@ -20,6 +20,8 @@ const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 const PATIENCE: f64 = 1.5;
 /// Between plans at the least: whatever children say, there are not more.
 const PLAN_GAP: Duration = Duration::from_millis(250);
+/// Between words to who was asked to be a core and has not come. More than a round trip.
+const CALL_GAP: Duration = Duration::from_millis(400);
 /// What share of all ways must be saved by other places for the cores. Guess: coordinates err, and
 /// a change moves a part of the group. More after each change, by this factor, up to this.
 const MOVE_GAIN: (f64, f64, f64) = (0.03, 1.1, 0.3);
@@ -27,12 +29,19 @@ const MOVE_GAIN: (f64, f64, f64) = (0.03, 1.1, 0.3);
 const SWAPS: usize = 2;
 /// After each such change the next comes later by a step, so many times.
 const MOVES_REMEMBERED: u32 = 10;
-/// What share a core must save to be worth it. Guess.
-const CORE_GAIN: f64 = 0.01;
+/// What share a core must save to be worth it, and one in the place of another. Guess.
+const CORE_GAIN: f64 = 0.004;
+const SWAP_GAIN: f64 = 0.004;
+/// How much longer the way is for who is not right below its core. By simulation.
+const DETOUR: Duration = Duration::from_millis(3);
 /// What each member must gain in the mean. Guess: less than that, coordinates do not tell.
 const LEAST_GAIN: Duration = Duration::from_micros(250);
 /// A core in whose place others have come goes after so long: those below have looked around. Guess.
+const GOES_AFTER: Duration = Duration::from_secs(5);
+/// Cores rest for so long after a move, and a step longer after each; the first move soon mends what was planned
+/// by places that were hardly known. Guess.
 const MOVES_FOR: Duration = Duration::from_secs(8);
+const MENDS_AFTER: Duration = Duration::from_secs(3);
 /// The first plan waits for so long after the group has a root: coordinates settle meanwhile. Guess.
 const FIRST_AFTER: Duration = Duration::from_secs(5);
 /// After so many words on the way that the tree says, the next go to all. Guess.
@@ -64,18 +73,29 @@ impl Tree {
 
     /// How many cores there should be where so many are: what members say of their number changes, and
     /// each core that goes moves all below it.
-    fn enough(&self, are: usize, config: &Config) -> usize {
-        let wanted = wanted(self.size(), config);
+    fn enough(&mut self, are: usize, config: &Config) -> usize {
+        // Whoever moves is counted twice until the parent that it left has told.
+        let members = self.cores.members.replace(self.size()).unwrap_or(u32::MAX).min(self.size());
+        let wanted = wanted(members, config);
         are.clamp(wanted, wanted + wanted / 4)
     }
 
     pub(super) fn plan_cores(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) {
+        if !self.cores.asked.is_empty() && sight.now < self.cores.planned + PAUSE.0 {
+            self.call(acts);
+            self.cores.next_plan = sight.now + CALL_GAP;
+            return;
+        }
         self.cores.planned = sight.now;
         let may = self.carries && self.root.is_settled_for(&self.me, sight.now, FIRST_AFTER);
         let changed = may && self.replan(sight, acts);
         let longer = self.cores.plan_pause.mul_f64(PATIENCE).clamp(PAUSE.0, PAUSE.1);
         self.cores.plan_pause = if changed || !may { PAUSE.0 } else { longer };
-        self.cores.next_plan = sight.now + self.cores.plan_pause;
+        let pause = if self.cores.asked.is_empty() { self.cores.plan_pause } else { CALL_GAP };
+        let next = sight.now + pause;
+        let goes =
+            self.cores.leaving.values().min().map(|since| (*since + GOES_AFTER).max(sight.now + PAUSE.0));
+        self.cores.next_plan = goes.map_or(next, |it| next.min(it));
     }
 
     /// Others publish much than before.
@@ -97,7 +117,7 @@ impl Tree {
         let is_source = |site: &Site| sources.contains(&site.tag) && site.tag != self.tag;
         let mut now: Vec<Site> = self.sites(sight);
         now.extend(self.cores.asked.iter().map(|(tag, it)| Site { tag: *tag, place: it.place }));
-        let map = Map::new(&clusters, &now);
+        let map = Map::new(&clusters, &now, sight.config.max_children);
         let mut best = Plan { fixed: 1, sites: vec![0] };
         best.sites.extend(map.all().filter(|it| *it > 0 && is_source(&map.sites[*it])));
         best.fixed = best.sites.len();
@@ -109,12 +129,13 @@ impl Tree {
         best.sites.extend(kept);
         map.shrink(&mut best, most);
         map.grow(&mut best, most);
-        let rest = MOVES_FOR * (1 + self.cores.moves.min(MOVES_REMEMBERED));
+        let moves = self.cores.moves;
+        let rest = if moves == 0 { MENDS_AFTER } else { MOVES_FOR * (1 + moves.min(MOVES_REMEMBERED)) };
         let rests = self.cores.asked.is_empty() && sight.now.since(self.cores.moved) >= rest;
         // The first cores move nobody that has found one.
         let first = now.len() == 1;
-        let is_worth = |it: &Plan| first || map.is_worth(map.way(it), map.way(&best), self.cores.moves);
-        let swaps = if first { best.sites.len() * 2 } else { SWAPS };
+        let is_worth = |it: &Plan| first || map.is_worth(map.way(it), map.way(&best), moves);
+        let swaps = if moves == 0 { best.sites.len() * 2 } else { SWAPS };
         let moved = (first || rests).then(|| map.moved(&best, swaps)).filter(is_worth);
         if moved.is_some() {
             self.cores.moved = sight.now;
@@ -128,7 +149,12 @@ impl Tree {
             let asked = Asked { place: site.place, until: sight.now + CALL_TTL, times: 0 };
             self.cores.asked.insert(site.tag, asked);
         }
-        // Those who have not come yet may have moved while the word went down.
+        self.call(acts);
+        self.dismiss_unless(sight, &plan, acts) || !new.is_empty()
+    }
+
+    /// Has those come that were asked and have not yet: they may have moved while the word went down.
+    fn call(&mut self, acts: &mut Vec<Act>) {
         let mut asked = std::mem::take(&mut self.cores.asked);
         let alone = self.core_children().next().is_none() && asked.len() == 1;
         for (tag, it) in &mut asked {
@@ -136,7 +162,6 @@ impl Tree {
             self.appoint(*tag, alone, it.times > PATIENT_TIMES, acts);
         }
         self.cores.asked = asked;
-        self.dismiss_unless(sight, &plan, acts) || !new.is_empty()
     }
 
     /// The cores, this node first.
@@ -166,7 +191,7 @@ impl Tree {
         let mut any = false;
         for node in superfluous {
             let since = *self.cores.leaving.entry(node).or_insert(now);
-            if complete && now.since(since) >= MOVES_FOR {
+            if complete && now.since(since) >= GOES_AFTER {
                 any = true;
                 self.dismiss(sight, node, plan, acts);
             }
@@ -206,11 +231,21 @@ struct Map {
     members: Vec<f64>,
     /// From each site to each cluster, in seconds.
     ways: Vec<Vec<f64>>,
+    /// So many members are right below a core.
+    fanout: f64,
+}
+
+/// Which core each cluster is nearest to, and what follows.
+struct Shares {
+    /// The way there, in seconds, and which of the plan's sites it is.
+    nearest: Vec<(f64, usize)>,
+    /// Members at each of them.
+    loads: Vec<f64>,
 }
 
 impl Map {
     /// Cores that there are come first.
-    fn new(clusters: &[Cluster], cores: &[Site]) -> Self {
+    fn new(clusters: &[Cluster], cores: &[Site], fanout: usize) -> Self {
         let mut sites = cores.to_vec();
         for it in clusters.iter().filter(|it| it.place.is_located()) {
             if !cores.iter().any(|core| core.tag == it.best) {
@@ -222,35 +257,57 @@ impl Map {
             if site.place.is_located() { site.place.to(&to.centre).as_secs_f64() } else { FAR }
         };
         let ways = sites.iter().map(|site| clusters.iter().map(|it| way(site, it)).collect()).collect();
-        Self { sites, members: clusters.iter().map(|it| f64::from(it.members)).collect(), ways }
+        let members = clusters.iter().map(|it| f64::from(it.members)).collect();
+        Self { sites, members, ways, fanout: fanout as f64 }
     }
 
     fn all(&self) -> std::ops::Range<usize> {
         0..self.sites.len()
     }
 
-    /// From each cluster to the nearest of these.
-    fn nearest(&self, sites: impl Iterator<Item = usize>) -> Vec<f64> {
-        let mut nearest = vec![FAR; self.members.len()];
-        for site in sites {
-            for (nearest, way) in nearest.iter_mut().zip(&self.ways[site]) {
-                *nearest = nearest.min(*way);
+    fn shares(&self, plan: &[usize]) -> Shares {
+        let mut shares = Shares { nearest: vec![(FAR, 0); self.members.len()], loads: vec![0.0; plan.len()] };
+        for (at, site) in plan.iter().enumerate() {
+            for (nearest, way) in shares.nearest.iter_mut().zip(&self.ways[*site]) {
+                if *way < nearest.0 {
+                    *nearest = (*way, at);
+                }
             }
         }
-        nearest
+        for ((_, at), members) in shares.nearest.iter().zip(&self.members) {
+            shares.loads[*at] += members;
+        }
+        shares
+    }
+
+    /// The ways of those that find no room right below a core are longer, in seconds.
+    fn detours(&self, loads: impl Iterator<Item = f64>) -> f64 {
+        loads.map(|load| (load - self.fanout).max(0.0)).sum::<f64>() * DETOUR.as_secs_f64()
     }
 
     /// All members' ways together, in seconds.
     fn way(&self, plan: &Plan) -> f64 {
-        let nearest = self.nearest(plan.sites.iter().copied());
-        nearest.iter().zip(&self.members).map(|(way, members)| way * members).sum()
+        let shares = self.shares(&plan.sites);
+        let ways = shares.nearest.iter().zip(&self.members).map(|((way, _), members)| way * members);
+        ways.sum::<f64>() + self.detours(shares.loads.into_iter())
     }
 
     /// The site that shortens all ways most beside these, and how long they are then.
-    fn best_beside(&self, nearest: &[f64]) -> Option<(f64, usize)> {
-        let with = |site: usize| -> f64 {
-            let each = nearest.iter().zip(&self.ways[site]).zip(&self.members);
-            each.map(|((nearest, way), members)| nearest.min(*way) * members).sum()
+    fn best_beside(&self, plan: &[usize]) -> Option<(f64, usize)> {
+        let shares = self.shares(plan);
+        let mut loads = Vec::new();
+        let mut with = |site: usize| {
+            loads.clone_from(&shares.loads);
+            let (mut sum, mut taken) = (0.0, 0.0);
+            for (((way, at), there), members) in
+                shares.nearest.iter().zip(&self.ways[site]).zip(&self.members)
+            {
+                if there < way {
+                    (loads[*at], taken) = (loads[*at] - members, taken + members);
+                }
+                sum += way.min(*there) * members;
+            }
+            sum + self.detours(loads.iter().copied().chain([taken]))
         };
         self.all().map(|site| (with(site), site)).min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)))
     }
@@ -263,37 +320,33 @@ impl Map {
                 rest.sites.remove(out);
                 self.way(&rest)
             };
-            let least = (plan.fixed..plan.sites.len()).min_by(|a, b| without(*a).total_cmp(&without(*b)));
-            least.map(|out| plan.sites.remove(out));
+            let ways = (plan.fixed..plan.sites.len()).map(|out| (without(out), out));
+            let least = ways.min_by(|a, b| a.0.total_cmp(&b.0));
+            least.map(|(_, out)| plan.sites.remove(out));
         }
     }
 
     /// Adds sites as long as that is worth it and there are not so many.
     fn grow(&self, plan: &mut Plan, most: usize) {
         for _ in plan.sites.len()..most {
-            let nearest = self.nearest(plan.sites.iter().copied());
-            let best = self.best_beside(&nearest);
+            let best = self.best_beside(&plan.sites);
             let now = self.way(plan);
-            let Some((_, site)) = best.filter(|it| it.0 + self.least() < now * (1.0 - CORE_GAIN)) else {
-                return;
-            };
+            let Some((_, site)) = best.filter(|it| it.0 < now * (1.0 - CORE_GAIN)) else { return };
             plan.sites.push(site);
         }
     }
 
-    /// One swapped for another as long as that gains, so many times at most.
+    /// Whoever is missed least goes, and the best comes, as long as that gains, so many times at most.
     fn moved(&self, plan: &Plan, most: usize) -> Plan {
         let mut plan = plan.clone();
         for _ in 0..most {
             let now = self.way(&plan);
-            let swaps = (plan.fixed..plan.sites.len()).filter_map(|out| {
-                let rest = plan.sites.iter().enumerate().filter(|(at, _)| *at != out).map(|(_, site)| *site);
-                let (way, site) = self.best_beside(&self.nearest(rest))?;
-                Some((way, out, site))
-            });
-            let best = swaps.min_by(|a, b| a.0.total_cmp(&b.0));
-            let Some((_, out, site)) = best.filter(|it| it.0 < now * (1.0 - CORE_GAIN)) else { break };
-            plan.sites[out] = site;
+            let mut next = plan.clone();
+            self.shrink(&mut next, plan.sites.len() - 1);
+            let best = self.best_beside(&next.sites).filter(|it| it.0 < now * (1.0 - SWAP_GAIN));
+            let Some((_, site)) = best.filter(|_| next.sites.len() < plan.sites.len()) else { break };
+            next.sites.push(site);
+            plan = next;
         }
         plan
     }
