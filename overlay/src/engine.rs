@@ -540,12 +540,14 @@ impl Engine {
         ask: impl FnOnce(&mut Group, &mut Ctx<'_>) -> R,
     ) -> Option<R> {
         // Taken out while it works, so that it can be lent all the rest.
-        let mut joined = self.groups.remove(&id)?;
-        joined.touch();
-        let channel = joined.group.channel();
-        let result = ask(&mut joined.group, &mut self.lend(now, id, channel, &mut joined.traffic, out));
-        self.groups.insert(id, joined);
-        Some(result)
+        let mut groups = std::mem::take(&mut self.groups);
+        let result = groups.get_mut(&id).map(|joined| {
+            joined.touch();
+            let channel = joined.group.channel();
+            ask(&mut joined.group, &mut self.lend(now, id, channel, &mut joined.traffic, out))
+        });
+        self.groups = groups;
+        result
     }
 
     fn each_group(&mut self, now: Time, out: &mut Out, mut ask: impl FnMut(&mut Group, &mut Ctx<'_>)) {
