@@ -146,9 +146,9 @@ impl Group {
     /// Where a candidate may be reached.
     fn addresses_to_tell(&self, node: &NodeId) -> Vec<Address> {
         let mut addresses = Vec::new();
-        for address in self.addresses_of(node) {
-            if addresses.len() < ADDRESSES && !addresses.contains(&address) {
-                addresses.push(address);
+        for address in self.all_addresses_of(node) {
+            if addresses.len() < ADDRESSES && !addresses.contains(address) {
+                addresses.push(address.clone());
             }
         }
         addresses

@@ -44,12 +44,14 @@ pub(crate) struct Known {
     pub(crate) addresses: Vec<Address>,
     /// When it said so itself.
     pub(crate) at: Time,
+    /// From here to it, by the coordinates.
+    way: Duration,
 }
 
 impl Known {
     /// How far from the root we would be below it, from here.
-    fn cost(&self, here: &Place) -> Duration {
-        self.offer.delay + here.to(&self.offer.place)
+    fn cost(&self) -> Duration {
+        self.offer.delay + self.way
     }
 }
 
@@ -63,6 +65,8 @@ struct Trial {
 #[derive(Debug)]
 pub(crate) struct Near {
     known: BTreeMap<NodeId, Known>,
+    /// Where this node is, as all ways were counted.
+    here: Place,
     trial: Option<Trial>,
     /// Tried in vain, until then.
     barren: BTreeMap<NodeId, Time>,
@@ -75,6 +79,7 @@ impl Near {
     pub(crate) fn new(now: Time) -> Self {
         Self {
             known: BTreeMap::new(),
+            here: Place::UNKNOWN,
             trial: None,
             barren: BTreeMap::new(),
             pause: PAUSE.0,
@@ -146,8 +151,16 @@ impl Near {
         self.known.remove(node);
     }
 
-    pub(crate) fn addresses(&self, node: &NodeId) -> Vec<Address> {
-        self.known.get(node).map(|it| it.addresses.clone()).unwrap_or_default()
+    pub(crate) fn addresses(&self, node: &NodeId) -> &[Address] {
+        self.known.get(node).map_or(&[], |it| &it.addresses)
+    }
+
+    /// This node is here now: ways are others than before.
+    fn come_to(&mut self, here: Place) {
+        if self.here != here {
+            self.here = here;
+            self.known.values_mut().for_each(|it| it.way = here.to(&it.offer.place));
+        }
     }
 
     /// Somebody told of a candidate.
@@ -157,20 +170,35 @@ impl Near {
         if age >= STALE || self.known.get(&offer.node).is_some_and(newer) {
             return;
         }
-        self.known.insert(offer.node, Known { offer, addresses, at });
+        self.come_to(here);
+        let way = here.to(&offer.place);
+        self.known.insert(offer.node, Known { offer, addresses, at, way });
         if self.known.len() > ctx.config.near_candidates {
-            let close = self.close(&here);
-            let close = &close[..close.len().min(CLOSE)];
-            let others = self.known.iter().filter(|(node, _)| !close.contains(node));
-            let last = others.max_by_key(|(node, it)| (it.cost(&here), **node)).map(|(node, _)| *node);
+            let last_close = self.last_close();
+            let is_close = |it: &Known| {
+                it.offer.place.is_located() && last_close.is_none_or(|last| (it.way, it.offer.node) <= last)
+            };
+            let others = self.known.iter().filter(|(_, it)| !is_close(it));
+            let last = others.max_by_key(|(node, it)| (it.cost(), **node)).map(|(node, _)| *node);
             last.map(|node| self.known.remove(&node));
         }
     }
 
-    /// Those that say where they are, nearest first.
-    pub(crate) fn close(&self, here: &Place) -> Vec<NodeId> {
+    fn located(&self) -> Vec<(Duration, NodeId)> {
         let located = self.known.values().filter(|it| it.offer.place.is_located());
-        let mut close: Vec<_> = located.map(|it| (here.to(&it.offer.place), it.offer.node)).collect();
+        located.map(|it| (it.way, it.offer.node)).collect()
+    }
+
+    /// The farthest of those that are kept for being near; `None` if all are.
+    fn last_close(&self) -> Option<(Duration, NodeId)> {
+        let mut located = self.located();
+        (located.len() > CLOSE).then(|| *located.select_nth_unstable(CLOSE - 1).1)
+    }
+
+    /// Those that say where they are, nearest first.
+    pub(crate) fn close(&mut self, here: &Place) -> Vec<NodeId> {
+        self.come_to(*here);
+        let mut close = self.located();
         close.sort_unstable();
         close.into_iter().map(|(_, node)| node).collect()
     }
@@ -219,7 +247,8 @@ impl Near {
         if self.trial.is_some() {
             return None;
         }
-        let all = self.known().map(|it| (it.cost(here), it.offer));
+        self.come_to(*here);
+        let all = self.known().map(|it| (it.cost(), it.offer));
         let worth = all.filter(|(cost, offer)| !self.is_barren(&offer.node) && is_worth_it(*cost, offer));
         let node = worth.map(|(cost, offer)| (cost, offer.node)).min()?.1;
         self.try_this(now, node).then_some(node)
