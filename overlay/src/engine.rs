@@ -373,9 +373,6 @@ impl Engine {
 
     fn handle_drained(&mut self, now: Time, link: LinkId, lane: Lane, bytes: usize, out: &mut Out) {
         let Some(node) = self.links.drained(now, link, lane, bytes) else { return };
-        if self.links.to(&node) != Some(link) {
-            return;
-        }
         let awaiting = self.groups.iter().filter(|(_, it)| it.group.awaits_drain()).map(|(id, _)| *id);
         for id in awaiting.collect::<Vec<_>>() {
             self.with_group(now, id, out, |group, ctx| group.on_drained(ctx, &node));

@@ -32,7 +32,8 @@ impl PartialOrd for NodeId {
 }
 
 impl NodeId {
-    fn head(&self) -> u64 {
+    /// The first eight bytes, as a number.
+    pub(crate) fn head(&self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
         u64::from_be_bytes([a, b, c, d, e, f, g, h])
     }

@@ -2,7 +2,7 @@
 
 mod channels;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -159,7 +159,8 @@ pub(crate) struct Links {
     /// Ascending, and each one's link at the same place: all are looked at again and again.
     ids: Vec<LinkId>,
     all: Vec<Link>,
-    by_node: BTreeMap<NodeId, Vec<LinkId>>,
+    /// The heads of their nodes, ascending, and of one node the oldest link first.
+    by_node: Vec<(u64, LinkId)>,
 }
 
 impl Links {
@@ -188,7 +189,8 @@ impl Links {
         };
         self.ids.insert(at, link);
         self.all.insert(at, new);
-        self.by_node.entry(node).or_default().push(link);
+        let last = self.by_node.partition_point(|it| it.0 <= node.head());
+        self.by_node.insert(last, (node.head(), link));
         true
     }
 
@@ -199,12 +201,9 @@ impl Links {
         let gone = self.all.remove(at);
         self.queued -= gone.queued.iter().sum::<usize>();
         let node = gone.node;
-        let siblings = self.by_node.get_mut(&node).expect("every link is listed by node");
-        siblings.retain(|it| *it != link);
-        match siblings.first().copied() {
-            Some(oldest) => self.get_mut(oldest).expect("listed").used = true,
-            None => drop(self.by_node.remove(&node)),
-        }
+        self.by_node.retain(|it| it.1 != link);
+        let oldest = self.places(&node).next();
+        oldest.into_iter().for_each(|at| self.all[at].used = true);
         Some(node)
     }
 
@@ -233,18 +232,30 @@ impl Links {
         self.at(link).map(|at| &mut self.all[at])
     }
 
+    /// Links to nodes with this node's head, the oldest of each first.
+    fn alike(&self, node: &NodeId) -> &[(u64, LinkId)] {
+        let first = self.by_node.partition_point(|it| it.0 < node.head());
+        let rest = &self.by_node[first..];
+        &rest[..rest.partition_point(|it| it.0 == node.head())]
+    }
+
+    /// Where the links to this node are, the oldest first.
+    fn places(&self, node: &NodeId) -> impl Iterator<Item = usize> {
+        let alike = self.alike(node).iter().filter_map(|it| self.at(it.1));
+        alike.filter(|at| self.all[*at].node == *node)
+    }
+
     /// The link that frames to this node go on: the oldest.
     pub(crate) fn to(&self, node: &NodeId) -> Option<LinkId> {
-        self.by_node.get(node).and_then(|links| links.first().copied())
+        self.places(node).next().map(|at| self.ids[at])
+    }
+
+    pub(crate) fn used(&self, node: &NodeId) -> Option<&Link> {
+        self.places(node).next().map(|at| &self.all[at])
     }
 
     pub(crate) fn connected(&self, node: &NodeId) -> bool {
-        self.by_node.contains_key(node)
-    }
-
-    /// The link that frames to this node go on.
-    pub(crate) fn used(&self, node: &NodeId) -> Option<&Link> {
-        self.to(node).and_then(|link| self.get(link))
+        self.places(node).next().is_some()
     }
 
     /// Round trip to a node, once a ping has come back.
@@ -339,9 +350,11 @@ impl Links {
 
     /// Does something with all links to a node.
     fn each_to(&mut self, node: &NodeId, mut act: impl FnMut(LinkId, &mut Link)) {
-        for link in self.by_node.get(node).into_iter().flatten() {
-            if let Ok(at) = self.ids.binary_search(link) {
-                act(*link, &mut self.all[at]);
+        let first = self.by_node.partition_point(|it| it.0 < node.head());
+        for (_, id) in self.by_node[first..].iter().take_while(|it| it.0 == node.head()) {
+            let at = self.ids.binary_search(id).expect("listed");
+            if self.all[at].node == *node {
+                act(*id, &mut self.all[at]);
             }
         }
     }
@@ -355,14 +368,23 @@ impl Links {
         news.then(|| link.told = Some(here)).map(|()| here)
     }
 
-    /// The nodes that are linked and say where they are, nearest first.
-    pub(crate) fn nearest(&self) -> Vec<(Duration, NodeId, Place)> {
-        let each = self.all.iter().filter(|it| it.used).filter_map(|link| {
+    /// The nodes that are linked and say where they are, and how far they are.
+    pub(crate) fn located(&self) -> impl Iterator<Item = (Duration, NodeId, Place)> {
+        self.all.iter().filter(|it| it.used).filter_map(|link| {
             let (place, rtt) = link.located()?;
             Some((rtt / 2, link.node, place))
-        });
-        let mut nearest: Vec<_> = each.collect();
-        nearest.sort_unstable_by_key(|(way, node, _)| (*way, *node));
+        })
+    }
+
+    /// So many of them, nearest first.
+    pub(crate) fn nearest(&self, most: usize) -> Vec<(Duration, NodeId, Place)> {
+        let key = |(way, node, _): &(Duration, NodeId, Place)| (*way, *node);
+        let mut nearest: Vec<_> = self.located().collect();
+        if nearest.len() > most {
+            nearest.select_nth_unstable_by_key(most, key);
+            nearest.truncate(most);
+        }
+        nearest.sort_unstable_by_key(key);
         nearest
     }
 
@@ -417,7 +439,7 @@ impl Links {
 
     /// When the node was last heard of, on any link.
     pub(crate) fn last_heard(&self, node: &NodeId) -> Option<Time> {
-        self.by_node.get(node)?.iter().filter_map(|link| self.get(*link)).map(|link| link.last_heard).max()
+        self.places(node).map(|at| self.all[at].last_heard).max()
     }
 
     /// Notes that a group needs this node.
@@ -450,7 +472,7 @@ impl Links {
         true
     }
 
-    /// Takes note that bytes have left; names the node.
+    /// Takes note that bytes have left; names the node, if frames to it go on this link.
     pub(crate) fn drained(&mut self, now: Time, link: LinkId, lane: Lane, bytes: usize) -> Option<NodeId> {
         let at = self.at(link)?;
         let state = &mut self.all[at];
@@ -460,7 +482,7 @@ impl Links {
         self.queued -= left;
         self.left += left as u64;
         state.moved = now;
-        Some(state.node)
+        state.used.then_some(state.node)
     }
 
     /// Bytes that have left so far.
@@ -522,8 +544,7 @@ impl Links {
 
     /// Whether the node is known, on the link that frames go on, to share the group.
     pub(crate) fn shares(&self, node: &NodeId, group: &GroupId) -> bool {
-        let mut links = self.by_node.get(node).into_iter().flatten();
-        links.any(|link| self.get(*link).is_some_and(|it| it.channels.has(group)))
+        self.places(node).any(|at| self.all[at].channels.has(group))
     }
 }
 

@@ -49,7 +49,7 @@ pub(crate) struct Locator {
     /// The ways to the nearest links together, at the least so far, and since when.
     least_way: Duration,
     nearer: Time,
-    /// Neighbours as they were a moment ago.
+    /// The nearest links as they were a moment ago.
     located: Vec<(Place, Duration)>,
     looked: Time,
 }
@@ -114,12 +114,11 @@ impl Locator {
     pub(crate) fn on_round_trip(&mut self, now: Time, links: &Links, link: LinkId, rng: &mut Rng) {
         if self.is_settling(now) && now.since(self.looked) >= LOOK_EVERY {
             self.looked = now;
-            self.located = links.nearest().into_iter().map(|(way, _, place)| (place, way)).collect();
+            self.located = links.nearest(NEAREST).into_iter().map(|(way, _, place)| (place, way)).collect();
             self.look_for_nearer(now);
         }
         // Also when those links are closed: far ones alone would pull the nodes of a region apart.
-        let nearest = &self.located[..self.located.len().min(NEAREST)];
-        for (place, way) in (0..OTHERS).filter_map(|_| rng.pick(nearest)) {
+        for (place, way) in (0..OTHERS).filter_map(|_| rng.pick(&self.located)) {
             self.coordinate.measured(place, *way);
         }
         if let Some((place, rtt)) = links.get(link).and_then(Link::located) {

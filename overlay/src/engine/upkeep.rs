@@ -120,7 +120,8 @@ impl Engine {
     /// Opens links to some members, for their round trips.
     pub(super) fn meet_strangers(&mut self, now: Time, out: &mut Out) {
         for id in self.groups() {
-            let missing = self.locator.missing(now, &self.links).saturating_sub(self.dialer.dialing());
+            let missing = self.locator.missing(now, &self.links);
+            let missing = if missing > 0 { missing.saturating_sub(self.dialer.dialing()) } else { 0 };
             if self.shutting_down {
                 return;
             }

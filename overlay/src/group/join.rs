@@ -417,11 +417,15 @@ impl Group {
         let alone = self.views.active_len() == 0;
         let few = !self.roster.is_full() || self.views.passive_len() == 0;
         let wanted = |state| (few && state == MemberState::Online) || (alone && state != MemberState::Left);
-        let roster = self.roster.iter().filter(|(_, it)| wanted(it.state())).map(|(node, _)| *node);
+        let roster = (few || alone).then(|| self.roster.iter()).into_iter().flatten();
+        let roster = roster.filter(|(_, it)| wanted(it.state())).map(|(node, _)| *node);
         let passive = self.views.passive_records().map(|it| it.node);
-        let all: std::collections::BTreeSet<_> = roster.chain(passive).collect();
         let own = self.roster.own().node;
-        all.into_iter().filter(|it| *it != own && !self.views.is_active(it)).collect()
+        let fit = |it: &NodeId| *it != own && !self.views.is_active(it);
+        let mut all: Vec<_> = roster.chain(passive).filter(fit).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 
     /// Cyclon's exchange with a neighbour; and one that seemed to be gone is tried again, so
