@@ -92,9 +92,9 @@ impl Tree {
             .iter()
             .filter(|(node, heard)| {
                 self.root.matches(&heard.advert.root, heard.advert.epoch)
-                    && self.is_usable_if_linked(sight, heard)
-                    && (!heard.doubted || trusting || self.parent == Some(**node))
                     && (heard.advert.free > 0 || self.parent == Some(**node))
+                    && (!heard.doubted || trusting || self.parent == Some(**node))
+                    && self.is_usable_if_linked(sight, heard)
                     && !self.refused.contains_key(*node)
                     && !self.children.contains_key(*node)
             })
