@@ -1,6 +1,7 @@
 //! Links to neighbours: who is at the other end, how fast, how full.
 
 mod channels;
+mod pings;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::time::Time;
 use crate::wire::frame::Channel;
 
 use channels::Channels;
+use pings::{Measured, Moments};
 
 /// What a group is called on a link until both ends are found to know it: 16 bytes.
 pub(crate) type Tag = [u8; 16];
@@ -33,9 +35,6 @@ pub(crate) fn tag(group: &GroupId, from: &NodeId, to: &NodeId) -> Tag {
 const SAMPLES: usize = 16;
 /// …and none older than this. Guess: a node that went farther away is seen to be in half a minute.
 const SAMPLES_FOR: Duration = Duration::from_secs(30);
-
-/// Pings of one link whose answers somebody waits for; the oldest is forgotten first. Guess.
-const MAX_AWAITED: usize = 64;
 
 /// A node that has not answered a ping for one and a half round trips and so long is quiet. Guess: what
 /// is sent again comes later than that, once in a while.
@@ -103,45 +102,6 @@ impl Link {
     /// No ping has come back yet.
     pub(crate) fn is_unmeasured(&self) -> bool {
         self.rtt.is_none()
-    }
-}
-
-/// The last moments at which something was asked, so many at most.
-#[derive(Debug, Default)]
-struct Moments(Vec<Time>);
-
-impl Moments {
-    fn push(&mut self, now: Time) {
-        if self.0.last() != Some(&now) {
-            self.0.push(now);
-        }
-        if self.0.len() > MAX_AWAITED {
-            self.0.remove(0);
-        }
-    }
-
-    fn remove(&mut self, at: Time) -> bool {
-        let found = self.0.iter().position(|it| *it == at);
-        found.map(|found| self.0.remove(found)).is_some()
-    }
-}
-
-/// What round trips of late say.
-#[derive(Debug, Clone, Copy, Default)]
-struct Measured {
-    /// The shortest.
-    distance: Option<Duration>,
-    /// Mean deviation.
-    jitter: Duration,
-}
-
-impl Measured {
-    fn of(samples: &VecDeque<(Time, Duration)>) -> Self {
-        let Some(distance) = samples.iter().map(|it| it.1).min() else { return Self::default() };
-        let count = u32::try_from(samples.len()).expect("few");
-        let mean = samples.iter().map(|it| it.1).sum::<Duration>() / count;
-        let jitter = samples.iter().map(|it| it.1.abs_diff(mean)).sum::<Duration>() / count;
-        Self { distance: Some(distance), jitter }
     }
 }
 
@@ -569,7 +529,7 @@ mod tests {
         for sent in 100..1_100 {
             links.await_round_trip(at(sent), &node);
         }
-        assert_eq!(links.get(LinkId(1)).expect("inserted").awaited.0.len(), MAX_AWAITED);
+        assert_eq!(links.get(LinkId(1)).expect("inserted").awaited.len(), pings::MAX_AWAITED);
     }
 
     #[test]
