@@ -73,11 +73,6 @@ impl Place {
         axes.iter().any(|(a, b)| a.abs_diff(*b) > step) || self.height.abs_diff(other.height) > step
     }
 
-    /// How far apart two places are, in milliseconds, without the ways to the network of either.
-    pub(crate) fn flat(&self, other: &Self) -> f64 {
-        Coordinate::told(self).flat(&Coordinate::told(other))
-    }
-
     /// Half a round trip between two places.
     pub(crate) fn to(&self, other: &Self) -> Duration {
         Coordinate::told(self).to(other)
@@ -170,7 +165,8 @@ impl Coordinate {
         self.height = (self.height + force * (1.0 - share)).clamp(0.1, most);
     }
 
-    fn told(place: &Place) -> Self {
+    /// Of a node that told this place.
+    pub(crate) fn told(place: &Place) -> Self {
         let ms = |units: f64| (units / UNITS_A_MS).clamp(-FARTHEST, FARTHEST);
         Self {
             at: [place.x, place.y, place.z].map(|it| ms(f64::from(it))),
@@ -179,7 +175,8 @@ impl Coordinate {
         }
     }
 
-    fn flat(&self, other: &Self) -> f64 {
+    /// How far apart two are, in milliseconds, without the ways to the network of either.
+    pub(crate) fn flat(&self, other: &Self) -> f64 {
         self.at.iter().zip(other.at).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
     }
 

@@ -373,9 +373,6 @@ impl Engine {
 
     fn handle_drained(&mut self, now: Time, link: LinkId, lane: Lane, bytes: usize, out: &mut Out) {
         let Some(node) = self.links.drained(now, link, lane, bytes) else { return };
-        if self.links.to(&node) != Some(link) {
-            return;
-        }
         let awaiting = self.groups.iter().filter(|(_, it)| it.group.awaits_drain()).map(|(id, _)| *id);
         for id in awaiting.collect::<Vec<_>>() {
             self.with_group(now, id, out, |group, ctx| group.on_drained(ctx, &node));
@@ -540,12 +537,14 @@ impl Engine {
         ask: impl FnOnce(&mut Group, &mut Ctx<'_>) -> R,
     ) -> Option<R> {
         // Taken out while it works, so that it can be lent all the rest.
-        let mut joined = self.groups.remove(&id)?;
-        joined.touch();
-        let channel = joined.group.channel();
-        let result = ask(&mut joined.group, &mut self.lend(now, id, channel, &mut joined.traffic, out));
-        self.groups.insert(id, joined);
-        Some(result)
+        let mut groups = std::mem::take(&mut self.groups);
+        let result = groups.get_mut(&id).map(|joined| {
+            joined.touch();
+            let channel = joined.group.channel();
+            ask(&mut joined.group, &mut self.lend(now, id, channel, &mut joined.traffic, out))
+        });
+        self.groups = groups;
+        result
     }
 
     fn each_group(&mut self, now: Time, out: &mut Out, mut ask: impl FnMut(&mut Group, &mut Ctx<'_>)) {

@@ -1,8 +1,10 @@
 //! Names of things: nodes, groups, batches, links.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +34,8 @@ impl PartialOrd for NodeId {
 }
 
 impl NodeId {
-    fn head(&self) -> u64 {
+    /// The first eight bytes, as a number.
+    pub(crate) fn head(&self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
         u64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
@@ -257,8 +260,10 @@ pub struct PublishId(pub u64);
 
 /// Where a node can be reached, opaque to the core: the bytes of a multiaddr,
 /// 1 to 255 of them.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Address(#[serde(with = "serde_bytes")] Vec<u8>);
+///
+/// Clones share the bytes: records, candidates and what is told of them name the same addresses.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address(Arc<[u8]>);
 
 impl Address {
     /// Longest address in bytes.
@@ -266,12 +271,25 @@ impl Address {
 
     /// `None` if empty or longer than [`Address::MAX_LEN`].
     pub fn new(bytes: Vec<u8>) -> Option<Self> {
-        (!bytes.is_empty() && bytes.len() <= Self::MAX_LEN).then_some(Self(bytes))
+        (!bytes.is_empty() && bytes.len() <= Self::MAX_LEN).then(|| Self(bytes.into()))
     }
 
     /// The bytes of the multiaddr.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+}
+
+impl Serialize for Address {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes: Cow<'de, [u8]> = serde_bytes::deserialize(deserializer)?;
+        Ok(Self(Arc::from(bytes)))
     }
 }
 

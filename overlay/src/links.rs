@@ -1,6 +1,9 @@
 //! Links to neighbours: who is at the other end, how fast, how full.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod channels;
+mod pings;
+
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +15,9 @@ use crate::io::{Lane, Output};
 use crate::out::Out;
 use crate::time::Time;
 use crate::wire::frame::Channel;
+
+use channels::Channels;
+use pings::{Measured, Moments};
 
 /// What a group is called on a link until both ends are found to know it: 16 bytes.
 pub(crate) type Tag = [u8; 16];
@@ -30,9 +36,6 @@ const SAMPLES: usize = 16;
 /// …and none older than this. Guess: a node that went farther away is seen to be in half a minute.
 const SAMPLES_FOR: Duration = Duration::from_secs(30);
 
-/// Pings of one link whose answers somebody waits for; the oldest is forgotten first. Guess.
-const MAX_AWAITED: usize = 64;
-
 /// A node that has not answered a ping for one and a half round trips and so long is quiet. Guess: what
 /// is sent again comes later than that, once in a while.
 const QUIET_AFTER: Duration = Duration::from_millis(60);
@@ -41,6 +44,8 @@ const QUIET_AFTER: Duration = Duration::from_millis(60);
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) node: NodeId,
+    /// Frames to the node go on this one: it is the oldest.
+    used: bool,
     pub(crate) last_heard: Time,
     pub(crate) next_ping: Time,
     /// The next ping does not wait until the link is quiet.
@@ -48,9 +53,9 @@ pub(crate) struct Link {
     /// Since when a ping waits for any sign of life.
     pub(crate) asked: Option<Time>,
     /// When pings went out that were not answered yet.
-    asked_at: BTreeSet<Time>,
+    asked_at: Moments,
     /// When the pings went out whose answers somebody waits for.
-    awaited: BTreeSet<Time>,
+    awaited: Moments,
     /// Smoothed round trip (RFC 6298 §2: 7/8 old, 1/8 new): for timeouts.
     rtt: Option<Duration>,
     /// Where the node is, as it told, and where we are, as it was told.
@@ -67,8 +72,8 @@ pub(crate) struct Link {
     queued: [usize; 2],
     /// When its queue last moved or was empty.
     moved: Time,
-    /// The peer's channels: what it told, and which of our groups that is.
-    channels: BTreeMap<Channel, (Tag, Option<GroupId>)>,
+    /// The peer's channels.
+    channels: Channels,
 }
 
 impl Link {
@@ -83,32 +88,20 @@ impl Link {
         self.measured.distance
     }
 
-    fn is_shared(&self) -> bool {
-        self.channels.values().any(|(_, known)| known.is_some())
+    /// A group of ours is shared on it.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.channels.any_known()
+    }
+
+    /// Whether an answer should have come by now, and has not.
+    pub(crate) fn is_quiet(&self, now: Time) -> bool {
+        let patience = || self.rtt.unwrap_or_default().mul_f64(1.5) + QUIET_AFTER;
+        self.asked.is_some_and(|asked| now.since(asked) >= patience())
     }
 
     /// No ping has come back yet.
     pub(crate) fn is_unmeasured(&self) -> bool {
         self.rtt.is_none()
-    }
-}
-
-/// What round trips of late say.
-#[derive(Debug, Clone, Copy, Default)]
-struct Measured {
-    /// The shortest.
-    distance: Option<Duration>,
-    /// Mean deviation.
-    jitter: Duration,
-}
-
-impl Measured {
-    fn of(samples: &VecDeque<(Time, Duration)>) -> Self {
-        let Some(distance) = samples.iter().map(|it| it.1).min() else { return Self::default() };
-        let count = u32::try_from(samples.len()).expect("few");
-        let mean = samples.iter().map(|it| it.1).sum::<Duration>() / count;
-        let jitter = samples.iter().map(|it| it.1.abs_diff(mean)).sum::<Duration>() / count;
-        Self { distance: Some(distance), jitter }
     }
 }
 
@@ -123,24 +116,26 @@ pub(crate) struct Links {
     questions: bool,
     /// Where this node is.
     here: Place,
-    by_id: BTreeMap<LinkId, Link>,
-    by_node: BTreeMap<NodeId, Vec<LinkId>>,
+    /// Ascending, and each one's link at the same place: all are looked at again and again.
+    ids: Vec<LinkId>,
+    all: Vec<Link>,
+    /// The heads of their nodes, ascending, and of one node the oldest link first.
+    by_node: Vec<(u64, LinkId)>,
 }
 
 impl Links {
     /// Adds a link; `false` if the number is taken.
     pub(crate) fn insert(&mut self, now: Time, link: LinkId, node: NodeId) -> bool {
-        if self.by_id.contains_key(&link) {
-            return false;
-        }
+        let Err(at) = self.ids.binary_search(&link) else { return false };
         let new = Link {
             node,
+            used: !self.connected(&node),
             last_heard: now,
             next_ping: now,
             questioned: false,
             asked: None,
-            asked_at: BTreeSet::new(),
-            awaited: BTreeSet::new(),
+            asked_at: Moments::default(),
+            awaited: Moments::default(),
             rtt: self.rtt(&node),
             place: self.place(&node),
             told: None,
@@ -150,58 +145,77 @@ impl Links {
             last_needed: now,
             queued: [0; 2],
             moved: now,
-            channels: BTreeMap::new(),
+            channels: Channels::default(),
         };
-        self.by_id.insert(link, new);
-        self.by_node.entry(node).or_default().push(link);
+        self.ids.insert(at, link);
+        self.all.insert(at, new);
+        let last = self.by_node.partition_point(|it| it.0 <= node.head());
+        self.by_node.insert(last, (node.head(), link));
         true
     }
 
     /// Forgets a link and names its node.
     pub(crate) fn remove(&mut self, link: LinkId) -> Option<NodeId> {
-        let gone = self.by_id.remove(&link)?;
+        let at = self.at(link)?;
+        self.ids.remove(at);
+        let gone = self.all.remove(at);
         self.queued -= gone.queued.iter().sum::<usize>();
         let node = gone.node;
-        let siblings = self.by_node.get_mut(&node).expect("every link is listed by node");
-        siblings.retain(|it| *it != link);
-        if siblings.is_empty() {
-            self.by_node.remove(&node);
-        }
+        self.by_node.retain(|it| it.1 != link);
+        let oldest = self.places(&node).next();
+        oldest.into_iter().for_each(|at| self.all[at].used = true);
         Some(node)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.by_id.len()
+        self.all.len()
     }
 
     /// How many a group shares.
     pub(crate) fn shared_len(&self) -> usize {
-        self.by_id.values().filter(|it| it.is_shared()).count()
+        self.all.iter().filter(|it| it.is_shared()).count()
     }
 
     pub(crate) fn ids(&self) -> Vec<LinkId> {
-        self.by_id.keys().copied().collect()
+        self.ids.clone()
+    }
+
+    fn at(&self, link: LinkId) -> Option<usize> {
+        self.ids.binary_search(&link).ok()
     }
 
     pub(crate) fn get(&self, link: LinkId) -> Option<&Link> {
-        self.by_id.get(&link)
+        self.at(link).map(|at| &self.all[at])
     }
 
     pub(crate) fn get_mut(&mut self, link: LinkId) -> Option<&mut Link> {
-        self.by_id.get_mut(&link)
+        self.at(link).map(|at| &mut self.all[at])
+    }
+
+    /// Links to nodes with this node's head, the oldest of each first.
+    fn alike(&self, node: &NodeId) -> &[(u64, LinkId)] {
+        let first = self.by_node.partition_point(|it| it.0 < node.head());
+        let rest = &self.by_node[first..];
+        &rest[..rest.partition_point(|it| it.0 == node.head())]
+    }
+
+    /// Where the links to this node are, the oldest first.
+    fn places(&self, node: &NodeId) -> impl Iterator<Item = usize> {
+        let alike = self.alike(node).iter().filter_map(|it| self.at(it.1));
+        alike.filter(|at| self.all[*at].node == *node)
     }
 
     /// The link that frames to this node go on: the oldest.
     pub(crate) fn to(&self, node: &NodeId) -> Option<LinkId> {
-        self.by_node.get(node).and_then(|links| links.first().copied())
+        self.places(node).next().map(|at| self.ids[at])
+    }
+
+    pub(crate) fn used(&self, node: &NodeId) -> Option<&Link> {
+        self.places(node).next().map(|at| &self.all[at])
     }
 
     pub(crate) fn connected(&self, node: &NodeId) -> bool {
-        self.by_node.contains_key(node)
-    }
-
-    fn used(&self, node: &NodeId) -> Option<&Link> {
-        self.to(node).and_then(|link| self.by_id.get(&link))
+        self.places(node).next().is_some()
     }
 
     /// Round trip to a node, once a ping has come back.
@@ -212,31 +226,25 @@ impl Links {
     /// Somebody waits for the answer to a ping that goes out now, on the link that is named.
     pub(crate) fn await_round_trip(&mut self, now: Time, node: &NodeId) -> Option<LinkId> {
         let id = self.to(node)?;
-        let link = self.by_id.get_mut(&id)?;
-        link.awaited.insert(now);
-        if link.awaited.len() > MAX_AWAITED {
-            link.awaited.pop_first();
-        }
+        self.get_mut(id)?.awaited.push(now);
         Some(id)
     }
 
     /// A ping goes out.
     pub(crate) fn on_asked(&mut self, now: Time, link: LinkId) {
-        let Some(link) = self.by_id.get_mut(&link) else { return };
-        link.asked_at.insert(now);
-        if link.asked_at.len() > MAX_AWAITED {
-            link.asked_at.pop_first();
+        if let Some(link) = self.get_mut(link) {
+            link.asked_at.push(now);
         }
     }
 
     /// An answer to the ping of that time came; whether there was one without an answer.
     pub(crate) fn on_answered(&mut self, link: LinkId, sent: Time) -> bool {
-        self.by_id.get_mut(&link).is_some_and(|it| it.asked_at.remove(&sent))
+        self.get_mut(link).is_some_and(|it| it.asked_at.remove(sent))
     }
 
     /// A ping came back; whether somebody waits for it.
     pub(crate) fn on_round_trip(&mut self, now: Time, link: LinkId, sample: Duration) -> bool {
-        let Some(link) = self.by_id.get_mut(&link) else { return false };
+        let Some(link) = self.get_mut(link) else { return false };
         link.rtt = Some(link.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
         link.samples.push_back((now, sample));
         let old = |it: &(Time, Duration)| now.since(it.0) > SAMPLES_FOR;
@@ -245,7 +253,7 @@ impl Links {
         }
         link.measured = Measured::of(&link.samples);
         link.told_distance.take_if(|(at, _)| now.since(*at) > SAMPLES_FOR);
-        link.awaited.remove(&(now - sample))
+        link.awaited.remove(now - sample)
     }
 
     /// The other end told how long its round trips are; whether that is worth a look. It may lie: it
@@ -257,7 +265,7 @@ impl Links {
         distance: Duration,
         every: Duration,
     ) -> bool {
-        let Some(link) = self.by_id.get_mut(&link) else { return false };
+        let Some(link) = self.get_mut(link) else { return false };
         let due = link.told_distance.is_none_or(|(at, _)| now.since(at) >= every);
         if due {
             link.told_distance = Some((now, distance));
@@ -270,7 +278,7 @@ impl Links {
     pub(crate) fn to_measure(&self, now: Time, me: &NodeId, lately: Duration) -> Vec<LinkId> {
         let told = |it: &Link| it.told_distance.is_some_and(|(at, _)| now.since(at) < lately);
         let ours = |it: &Link| it.is_shared() && (*me < it.node || it.is_unmeasured() || !told(it));
-        self.by_id.iter().filter(|(_, it)| ours(it)).map(|(id, _)| *id).collect()
+        self.ids.iter().zip(&self.all).filter(|(_, it)| ours(it)).map(|(id, _)| *id).collect()
     }
 
     /// How far a node is: the shortest round trip of late. What is longer waited somewhere, in a
@@ -295,11 +303,18 @@ impl Links {
 
     /// The node at the other end says that it is there.
     pub(crate) fn on_place(&mut self, link: LinkId, place: Option<Place>) {
-        let node = self.by_id.get(&link).map(|it| it.node);
-        let siblings = node.and_then(|node| self.by_node.get(&node)).into_iter().flatten();
-        for link in siblings.filter(|_| place.is_some()) {
-            if let Some(link) = self.by_id.get_mut(link) {
-                link.place = place;
+        if let Some(node) = self.get(link).filter(|_| place.is_some()).map(|it| it.node) {
+            self.each_to(&node, |_, link| link.place = place);
+        }
+    }
+
+    /// Does something with all links to a node.
+    fn each_to(&mut self, node: &NodeId, mut act: impl FnMut(LinkId, &mut Link)) {
+        let first = self.by_node.partition_point(|it| it.0 < node.head());
+        for (_, id) in self.by_node[first..].iter().take_while(|it| it.0 == node.head()) {
+            let at = self.ids.binary_search(id).expect("listed");
+            if self.all[at].node == *node {
+                act(*id, &mut self.all[at]);
             }
         }
     }
@@ -308,19 +323,28 @@ impl Links {
     /// no group.
     pub(crate) fn tell_place(&mut self, link: LinkId) -> Option<Place> {
         let here = self.here;
-        let link = self.by_id.get_mut(&link).filter(|it| it.is_shared())?;
+        let link = self.get_mut(link).filter(|it| it.is_shared())?;
         let news = link.told.is_none_or(|told| !told.is_like(&here));
         news.then(|| link.told = Some(here)).map(|()| here)
     }
 
-    /// The nodes that are linked and say where they are, nearest first.
-    pub(crate) fn nearest(&self) -> Vec<(Duration, NodeId, Place)> {
-        let each = self.by_node.keys().filter_map(|node| {
-            let (place, rtt) = self.used(node)?.located()?;
-            Some((rtt / 2, *node, place))
-        });
-        let mut nearest: Vec<_> = each.collect();
-        nearest.sort_unstable_by_key(|(way, node, _)| (*way, *node));
+    /// The nodes that are linked and say where they are, and how far they are.
+    pub(crate) fn located(&self) -> impl Iterator<Item = (Duration, NodeId, Place)> {
+        self.all.iter().filter(|it| it.used).filter_map(|link| {
+            let (place, rtt) = link.located()?;
+            Some((rtt / 2, link.node, place))
+        })
+    }
+
+    /// So many of them, nearest first.
+    pub(crate) fn nearest(&self, most: usize) -> Vec<(Duration, NodeId, Place)> {
+        let key = |(way, node, _): &(Duration, NodeId, Place)| (*way, *node);
+        let mut nearest: Vec<_> = self.located().collect();
+        if nearest.len() > most {
+            nearest.select_nth_unstable_by_key(most, key);
+            nearest.truncate(most);
+        }
+        nearest.sort_unstable_by_key(key);
         nearest
     }
 
@@ -333,24 +357,24 @@ impl Links {
     /// was heard on another meanwhile. (A node that was killed and came back opens a new
     /// connection long before the old one times out.)
     pub(crate) fn is_superseded(&self, now: Time, link: LinkId, patience: Duration) -> bool {
-        let Some(state) = self.by_id.get(&link) else { return false };
+        let Some(state) = self.get(link) else { return false };
         let Some(asked) = state.asked.filter(|asked| now.since(*asked) >= patience) else { return false };
         self.last_heard(&state.node).is_some_and(|heard| heard > asked)
     }
 
     /// Has the node's other links pinged, now that there is a new one.
     pub(crate) fn question_siblings(&mut self, now: Time, node: &NodeId, new: LinkId) {
-        for link in self.by_node.get(node).into_iter().flatten().filter(|it| **it != new) {
-            if let Some(link) = self.by_id.get_mut(link) {
+        self.each_to(node, |id, link| {
+            if id != new {
                 (link.next_ping, link.questioned) = (now, true);
             }
-        }
+        });
     }
 
     /// Has these pinged at once.
     pub(crate) fn question(&mut self, now: Time, nodes: &[NodeId]) {
         for node in nodes {
-            let Some(link) = self.to(node).and_then(|it| self.by_id.get_mut(&it)) else { continue };
+            let Some(link) = self.to(node).and_then(|it| self.get_mut(it)) else { continue };
             if link.asked.is_none() {
                 (link.next_ping, link.questioned) = (now, true);
                 self.questions = true;
@@ -370,28 +394,17 @@ impl Links {
 
     /// Whether a node should have answered by now, and has not: it may be gone.
     pub(crate) fn is_quiet(&self, now: Time, node: &NodeId) -> bool {
-        let Some(link) = self.used(node) else { return true };
-        let patience = link.rtt.unwrap_or_default().mul_f64(1.5) + QUIET_AFTER;
-        link.asked.is_some_and(|asked| now.since(asked) >= patience)
+        self.used(node).is_none_or(|it| it.is_quiet(now))
     }
 
     /// When the node was last heard of, on any link.
     pub(crate) fn last_heard(&self, node: &NodeId) -> Option<Time> {
-        self.by_node
-            .get(node)?
-            .iter()
-            .filter_map(|link| self.by_id.get(link))
-            .map(|link| link.last_heard)
-            .max()
+        self.places(node).map(|at| self.all[at].last_heard).max()
     }
 
     /// Notes that a group needs this node.
     pub(crate) fn touch(&mut self, now: Time, node: &NodeId) {
-        for link in self.by_node.get(node).into_iter().flatten() {
-            if let Some(link) = self.by_id.get_mut(link) {
-                link.last_needed = now;
-            }
-        }
+        self.each_to(node, |_, link| link.last_needed = now);
     }
 
     /// Puts a frame on the node's link; `false` if there is none.
@@ -409,7 +422,7 @@ impl Links {
         frame: Bytes,
         out: &mut Out,
     ) -> bool {
-        let Some(state) = self.by_id.get_mut(&link) else { return false };
+        let Some(state) = self.get_mut(link) else { return false };
         if state.queued == [0, 0] {
             state.moved = now;
         }
@@ -419,16 +432,17 @@ impl Links {
         true
     }
 
-    /// Takes note that bytes have left; names the node.
+    /// Takes note that bytes have left; names the node, if frames to it go on this link.
     pub(crate) fn drained(&mut self, now: Time, link: LinkId, lane: Lane, bytes: usize) -> Option<NodeId> {
-        let state = self.by_id.get_mut(&link)?;
+        let at = self.at(link)?;
+        let state = &mut self.all[at];
         let queued = &mut state.queued[lane as usize];
         let left = bytes.min(*queued);
         *queued -= left;
         self.queued -= left;
         self.left += left as u64;
         state.moved = now;
-        Some(state.node)
+        state.used.then_some(state.node)
     }
 
     /// Bytes that have left so far.
@@ -453,17 +467,12 @@ impl Links {
 
     /// The peer opened a channel; `Err` when there are too many.
     pub(crate) fn open(&mut self, link: LinkId, channel: Channel, tag: Tag, cap: usize) -> Result<(), ()> {
-        let Some(state) = self.by_id.get_mut(&link) else { return Ok(()) };
-        if state.channels.len() >= cap && !state.channels.contains_key(&channel) {
-            return Err(());
-        }
-        state.channels.insert(channel, (tag, None));
-        Ok(())
+        self.get_mut(link).map_or(Ok(()), |it| it.channels.open(channel, tag, cap))
     }
 
     /// The peer closed a channel; names the group it was.
     pub(crate) fn close(&mut self, link: LinkId, channel: Channel) -> Option<GroupId> {
-        self.by_id.get_mut(&link)?.channels.remove(&channel)?.1
+        self.get_mut(link)?.channels.close(channel)
     }
 
     /// Finds this group among what peers told; names the nodes that are newly seen to share it. For
@@ -475,49 +484,27 @@ impl Links {
         admits: impl Fn(&NodeId) -> bool,
     ) -> Vec<NodeId> {
         let mut found = Vec::new();
-        for link in self.by_id.values_mut().filter(|link| admits(&link.node)) {
-            if link.channels.values().all(|(_, known)| known.is_some()) {
-                continue;
-            }
+        for link in self.all.iter_mut().filter(|link| !link.channels.all_known() && admits(&link.node)) {
             let wanted = tag(group, &link.node, me);
-            for (told, known) in link.channels.values_mut() {
-                if known.is_none() && *told == wanted {
-                    *known = Some(*group);
-                    found.push(link.node);
-                }
-            }
+            let times = link.channels.recognise(&wanted, group);
+            found.extend(std::iter::repeat_n(link.node, times));
         }
         found
     }
 
     /// Forgets what we know of a group that we leave: a later join recognises it anew.
     pub(crate) fn forget_group(&mut self, group: &GroupId) {
-        for link in self.by_id.values_mut() {
-            for (_, known) in link.channels.values_mut() {
-                if known.as_ref() == Some(group) {
-                    *known = None;
-                }
-            }
-        }
+        self.all.iter_mut().for_each(|link| link.channels.forget(group));
     }
 
     /// The group behind a peer's channel.
     pub(crate) fn group(&self, link: LinkId, channel: Channel) -> Option<GroupId> {
-        self.by_id.get(&link)?.channels.get(&channel)?.1
-    }
-
-    /// Whether any group of ours is shared on this link.
-    pub(crate) fn shares_any(&self, link: LinkId) -> bool {
-        self.by_id.get(&link).is_some_and(Link::is_shared)
+        self.get(link)?.channels.group(channel)
     }
 
     /// Whether the node is known, on the link that frames go on, to share the group.
     pub(crate) fn shares(&self, node: &NodeId, group: &GroupId) -> bool {
-        self.by_node.get(node).into_iter().flatten().any(|link| {
-            self.by_id
-                .get(link)
-                .is_some_and(|it| it.channels.values().any(|(_, known)| known.as_ref() == Some(group)))
-        })
+        self.places(node).any(|at| self.all[at].channels.has(group))
     }
 }
 
@@ -542,7 +529,7 @@ mod tests {
         for sent in 100..1_100 {
             links.await_round_trip(at(sent), &node);
         }
-        assert_eq!(links.by_id[&LinkId(1)].awaited.len(), MAX_AWAITED);
+        assert_eq!(links.get(LinkId(1)).expect("inserted").awaited.len(), pings::MAX_AWAITED);
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub(crate) struct Locator {
     /// The ways to the nearest links together, at the least so far, and since when.
     least_way: Duration,
     nearer: Time,
-    /// Neighbours as they were a moment ago.
+    /// The nearest links as they were a moment ago.
     located: Vec<(Place, Duration)>,
     looked: Time,
 }
@@ -134,7 +134,8 @@ impl Locator {
         if self.is_settling(now) {
             if now.since(self.looked) >= LOOK_EVERY {
                 self.looked = now;
-                self.located = links.nearest().into_iter().map(|(way, _, place)| (place, way)).collect();
+                let all = links.nearest(usize::MAX);
+                self.located = all.into_iter().map(|(way, _, place)| (place, way)).collect();
                 self.look_for_nearer(now);
                 self.jump();
             }

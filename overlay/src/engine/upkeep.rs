@@ -64,10 +64,9 @@ impl Engine {
         let crowded = self.links.len() * CROWDED > self.config.max_links;
         let unused_for = if crowded { UNUSED_FOR / 5 } else { UNUSED_FOR };
         for link in self.links.ids() {
-            let shared = self.links.shares_any(link);
             let superseded = self.links.is_superseded(now, link, SUPERSEDED_AFTER);
-            let Some(state) = self.links.get_mut(link) else { continue };
-            let node = state.node;
+            let Some(state) = self.links.get(link) else { continue };
+            let (node, shared) = (state.node, state.is_shared());
             let calm = if shared { 1 } else { UNSHARED_CALM };
             let every = self.config.ping_every * calm;
             // One end pings in time, and the other has heard of it by when it would.
@@ -110,7 +109,7 @@ impl Engine {
     pub(super) fn make_room(&mut self, now: Time, out: &mut Out) -> bool {
         let idle = self.links.ids().into_iter().filter_map(|link| {
             let state = self.links.get(link).filter(|it| self.is_of_no_use(&it.node))?;
-            Some((self.links.shares_any(link), state.last_needed, link))
+            Some((state.is_shared(), state.last_needed, link))
         });
         let Some((.., link)) = idle.min() else { return false };
         self.close(link, CloseReason::Unused, out);
@@ -121,7 +120,8 @@ impl Engine {
     /// Opens links to some members, for their round trips.
     pub(super) fn meet_strangers(&mut self, now: Time, out: &mut Out) {
         for id in self.groups() {
-            let missing = self.locator.missing(now, &self.links).saturating_sub(self.dialer.dialing());
+            let missing = self.locator.missing(now, &self.links);
+            let missing = if missing > 0 { missing.saturating_sub(self.dialer.dialing()) } else { 0 };
             if self.shutting_down {
                 return;
             }

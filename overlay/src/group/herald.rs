@@ -50,10 +50,10 @@ impl Herald {
     }
 
     /// Records for a neighbour.
-    fn missing(&self, node: &NodeId) -> Vec<ByteBuf> {
+    fn missing(&self, node: &NodeId) -> Vec<&ByteBuf> {
         let lacks =
             self.waiting.iter().filter(|(subject, it)| *subject != node && !it.held_by.contains(node));
-        lacks.map(|(_, it)| it.record.clone()).collect()
+        lacks.map(|(_, it)| &it.record).collect()
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
@@ -83,13 +83,14 @@ impl Group {
         }
         self.herald.next = ctx.now + GATHER;
         // Most neighbours lack the same.
-        let mut alike: BTreeMap<Vec<ByteBuf>, Vec<NodeId>> = BTreeMap::new();
+        let mut alike: BTreeMap<Vec<&ByteBuf>, Vec<NodeId>> = BTreeMap::new();
         for node in self.views.active() {
             alike.entry(self.herald.missing(&node)).or_default().push(node);
         }
-        self.herald.waiting.clear();
         for (members, nodes) in alike.into_iter().filter(|it| !it.0.is_empty()) {
+            let members = members.into_iter().cloned().collect();
             ctx.send_all(&nodes, &Frame::Records(Records { members, suspicions: Vec::new() }));
         }
+        self.herald.waiting.clear();
     }
 }

@@ -98,10 +98,12 @@ impl Group {
 
     /// Where a member may be reached, by all that is known here.
     pub(super) fn addresses_of(&self, node: &NodeId) -> Vec<Address> {
-        let mut addresses = self.roster.addresses(node);
-        addresses.extend(self.views.passive_record(node).into_iter().flat_map(|it| it.addresses.clone()));
-        addresses.extend(self.near.addresses(node));
-        addresses
+        self.all_addresses_of(node).cloned().collect()
+    }
+
+    pub(super) fn all_addresses_of(&self, node: &NodeId) -> impl Iterator<Item = &Address> {
+        let passive = self.views.passive_record(node).into_iter().flat_map(|it| &it.addresses);
+        self.roster.addresses(node).iter().chain(passive).chain(self.near.addresses(node))
     }
 
     /// Opens links to some members, for their round trips.
@@ -415,11 +417,15 @@ impl Group {
         let alone = self.views.active_len() == 0;
         let few = !self.roster.is_full() || self.views.passive_len() == 0;
         let wanted = |state| (few && state == MemberState::Online) || (alone && state != MemberState::Left);
-        let roster = self.roster.iter().filter(|(_, it)| wanted(it.state())).map(|(node, _)| *node);
+        let roster = (few || alone).then(|| self.roster.iter()).into_iter().flatten();
+        let roster = roster.filter(|(_, it)| wanted(it.state())).map(|(node, _)| *node);
         let passive = self.views.passive_records().map(|it| it.node);
-        let all: std::collections::BTreeSet<_> = roster.chain(passive).collect();
         let own = self.roster.own().node;
-        all.into_iter().filter(|it| *it != own && !self.views.is_active(it)).collect()
+        let fit = |it: &NodeId| *it != own && !self.views.is_active(it);
+        let mut all: Vec<_> = roster.chain(passive).filter(fit).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 
     /// Cyclon's exchange with a neighbour; and one that seemed to be gone is tried again, so
@@ -519,19 +525,20 @@ impl Group {
     /// Takes records in and floods on what is new.
     pub(super) fn merge_records(&mut self, ctx: &mut Ctx<'_>, from: Option<&NodeId>, records: &[ByteBuf]) {
         for bytes in records.iter().take(ctx.config.roster * 2) {
-            let Ok(record) = MemberRecord::parse(bytes) else { continue };
-            if !self.descriptor.admits(&record.node) {
+            let Ok(subject) = MemberRecord::subject(bytes) else { continue };
+            if !self.descriptor.admits(&subject.0) {
                 continue;
             }
+            if self.roster.knows(&subject.0, subject.1) {
+                from.into_iter().for_each(|from| self.herald.is_held(&subject.0, subject.1, from));
+                continue;
+            }
+            let Ok(record) = MemberRecord::parse(bytes) else { continue };
             let mut events = Vec::new();
-            let subject = (record.node, record.incarnation);
-            match self.roster.merge(bytes, &mut events) {
+            match self.roster.merge(&record, &mut events) {
                 Merged::New => {
                     self.on_record(ctx, &record);
                     self.herald(ctx, subject, bytes, from);
-                }
-                Merged::Stale => {
-                    from.into_iter().for_each(|from| self.herald.is_held(&subject.0, subject.1, from));
                 }
                 Merged::Full
                     if record.standing == Standing::Online

@@ -38,7 +38,7 @@ impl Group {
         let active = self.views.active();
         // The near know the near; others know others.
         let close: Vec<_> = if self.near.is_placing(ctx.now) {
-            ctx.links.nearest().into_iter().take(NEAREST).map(|(_, node, _)| node).collect()
+            ctx.links.nearest(NEAREST).into_iter().map(|(_, node, _)| node).collect()
         } else {
             self.tree.edges()
         };
@@ -82,7 +82,7 @@ impl Group {
     pub(crate) fn meet_close(&mut self, ctx: &mut Ctx<'_>) {
         self.near.on_placing(ctx.now);
         let here = ctx.links.here();
-        let enough = ctx.links.nearest().get(NEAREST - 1).map_or(Duration::MAX, |it| it.0);
+        let enough = ctx.links.nearest(NEAREST).get(NEAREST - 1).map_or(Duration::MAX, |it| it.0);
         let close = self.near.close(&here).into_iter().filter(|(_, node)| !ctx.links.connected(node));
         let nearer = close.take_while(|(away, _)| *away < enough);
         for (_, node) in nearer.take(DIALS).collect::<Vec<_>>() {
@@ -153,9 +153,9 @@ impl Group {
     /// Where a candidate may be reached.
     fn addresses_to_tell(&self, node: &NodeId) -> Vec<Address> {
         let mut addresses = Vec::new();
-        for address in self.addresses_of(node) {
-            if addresses.len() < ADDRESSES && !addresses.contains(&address) {
-                addresses.push(address);
+        for address in self.all_addresses_of(node) {
+            if addresses.len() < ADDRESSES && !addresses.contains(address) {
+                addresses.push(address.clone());
             }
         }
         addresses
@@ -163,8 +163,8 @@ impl Group {
 
     /// Those that are linked and have said where they are, and nothing of the tree.
     fn linked_strangers(&self, ctx: &Ctx<'_>) -> Vec<Offer> {
-        let linked = ctx.links.nearest().into_iter();
-        let strangers = linked.filter(|(_, it, _)| self.tree.delay_of(it).is_none() && !self.near.knows(it));
+        let strangers =
+            ctx.links.located().filter(|(_, it, _)| self.tree.delay_of(it).is_none() && !self.near.knows(it));
         strangers.map(|(_, node, place)| Offer { node, delay: NOWHERE, free: 0, place }).collect()
     }
 

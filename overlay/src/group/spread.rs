@@ -401,8 +401,7 @@ impl Group {
                     self.with_tree(ctx, |tree, sight, acts| tree.on_parent_silent(sight, other, acts));
                 }
                 Step::Reach(nodes) => nodes.into_iter().for_each(|node| {
-                    let addresses = self.roster.addresses(&node);
-                    ctx.dial(node, &addresses);
+                    ctx.dial(node, self.roster.addresses(&node));
                 }),
                 Step::Gap((source, life), (from, to)) => {
                     ctx.event(Event::Gap { group: self.id, source, life, from, to, lost: false });

@@ -48,11 +48,10 @@ impl Group {
             return;
         }
         let Some(nonce) = self.detector.check(ctx.now, node, ctx.config) else { return };
-        let addresses = self.roster.addresses(&node);
         if !ctx.links.connected(&node) {
             ctx.dialer.lost(ctx.now, node, ctx.config);
         }
-        ctx.dial(node, &addresses);
+        ctx.dial(node, self.roster.addresses(&node));
         let mut others = self.views.active();
         others.retain(|it| *it != node);
         ctx.rng.shuffle(&mut others);
@@ -90,8 +89,7 @@ impl Group {
         if heard.is_some_and(|at| ctx.now.since(at) < ctx.config.ping_every * 2) {
             self.answer_errands(ctx, &target, true);
         } else if !ctx.links.connected(&target) {
-            let addresses = self.roster.addresses(&target);
-            ctx.dial(target, &addresses);
+            ctx.dial(target, self.roster.addresses(&target));
         }
     }
 

@@ -48,8 +48,7 @@ impl Group {
             if ctx.links.shares(&node, &self.id) {
                 ctx.links.touch(ctx.now, &node);
             } else if !ctx.links.connected(&node) {
-                let addresses = self.roster.addresses(&node);
-                ctx.dial(node, &addresses);
+                ctx.dial(node, self.roster.addresses(&node));
             }
         }
         self.linked(ctx)

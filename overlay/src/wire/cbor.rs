@@ -2,9 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Most of what is encoded is shorter than this.
+const SHORT: usize = 64;
+
 /// The bytes of `value`.
 pub(crate) fn to_vec<T: Serialize>(value: &T) -> Vec<u8> {
-    cbor4ii::serde::to_vec(Vec::new(), value).expect("our own types encode")
+    to_vec_with_capacity(SHORT, value)
 }
 
 /// The bytes of `value`, in a buffer of this capacity.

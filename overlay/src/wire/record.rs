@@ -48,6 +48,15 @@ cbor_array! {
     }
 }
 
+cbor_array! {
+    /// What a record begins with.
+    #[derive(Debug)]
+    struct Subject {
+        node: NodeId,
+        incarnation: u64,
+    }
+}
+
 /// A member's own word on itself.
 #[derive(Debug, Clone)]
 pub(crate) struct MemberRecord {
@@ -79,6 +88,13 @@ impl MemberRecord {
         let bytes = ByteBuf::from(seal("treecast 1 member", group, &body, identity));
         let MemberBody { node, nick, addresses, .. } = body;
         Self { node, incarnation, standing, nick, addresses, bytes }
+    }
+
+    /// Whose word it is, and of which incarnation: most that comes is known, and need not be read
+    /// further.
+    pub(crate) fn subject(bytes: &[u8]) -> Result<(NodeId, u64), Malformed> {
+        let Subject { node, incarnation } = cbor::from_slice(split(bytes)?.0)?;
+        Ok((node, incarnation))
     }
 
     /// Reads a record; its signature is checked by [`MemberRecord::check`], so that known
@@ -232,6 +248,7 @@ mod tests {
         let record = MemberRecord::sign(&group, &identity, 5, Standing::Online, "ann", &[]);
         let read = MemberRecord::parse(&record.bytes).expect("parses");
         assert_eq!((read.node, read.incarnation, read.nick.as_str()), (identity.node(), 5, "ann"));
+        assert_eq!(MemberRecord::subject(&record.bytes), Ok((identity.node(), 5)));
         read.check(&group, Signatures::Checked).expect("signed");
         assert!(read.check(&GroupId::from_bytes([2; 32]), Signatures::Checked).is_err());
         assert!(Suspicion::open(&group, &record.bytes, Signatures::Checked).is_err());

@@ -78,8 +78,8 @@ pub(crate) struct Roster {
     members: BTreeMap<NodeId, Member>,
     /// As long as nothing changes.
     summary: Cell<Option<u64>>,
-    /// The tags of those that did not leave, ascending.
-    ranks: Vec<u64>,
+    /// The tags of those that did not leave, ascending, and whose they are.
+    ranks: Vec<(u64, NodeId)>,
 }
 
 impl Roster {
@@ -134,8 +134,8 @@ impl Roster {
         self.members.values().filter(failed).map(|it| it.failed_at).max()
     }
 
-    pub(crate) fn addresses(&self, node: &NodeId) -> Vec<Address> {
-        self.members.get(node).map(|it| it.record.addresses.clone()).unwrap_or_default()
+    pub(crate) fn addresses(&self, node: &NodeId) -> &[Address] {
+        self.members.get(node).map_or(&[], |it| &it.record.addresses)
     }
 
     /// Whether there may be more members than are known to all.
@@ -143,14 +143,17 @@ impl Roster {
         self.members.len() >= self.cap
     }
 
+    /// Whether no older word of this member is known.
+    pub(crate) fn knows(&self, node: &NodeId, incarnation: u64) -> bool {
+        self.members.get(node).is_some_and(|it| it.record.incarnation >= incarnation)
+    }
+
     /// Takes a record in if it is newer than what is known, and says so in an event.
-    pub(crate) fn merge(&mut self, bytes: &[u8], events: &mut Vec<Event>) -> Merged {
-        let Ok(record) = MemberRecord::parse(bytes) else { return Merged::Forged };
-        let known = self.members.get(&record.node);
-        if known.is_some_and(|it| it.record.incarnation >= record.incarnation) {
+    pub(crate) fn merge(&mut self, record: &MemberRecord, events: &mut Vec<Event>) -> Merged {
+        if self.knows(&record.node, record.incarnation) {
             return Merged::Stale;
         }
-        if known.is_none() && !self.fits(&record) {
+        if !self.members.contains_key(&record.node) && !self.fits(record) {
             return Merged::Full;
         }
         if record.check(&self.group, self.signatures).is_err() {
@@ -161,7 +164,7 @@ impl Roster {
         }
         let node = record.node;
         let before = self.members.get(&node).map(|it| (it.state(), it.record.nick.clone()));
-        self.insert(record);
+        self.insert(record.clone());
         events.extend(self.change(node, before));
         self.trim();
         Merged::New
@@ -172,9 +175,9 @@ impl Roster {
         let (node, new) = (record.node, Member::new(record));
         let (tag, stays) = (new.tag, new.state() != MemberState::Left);
         let stayed = self.members.insert(node, new).is_some_and(|it| it.state() != MemberState::Left);
-        let at = self.ranks.partition_point(|it| *it < tag);
+        let at = self.rank(tag);
         match (stayed, stays) {
-            (false, true) => self.ranks.insert(at, tag),
+            (false, true) => self.ranks.insert(at, (tag, node)),
             (true, false) => drop(self.ranks.remove(at)),
             _ => {}
         }
@@ -185,12 +188,12 @@ impl Roster {
         let Some(gone) = self.members.remove(node).filter(|it| it.state() != MemberState::Left) else {
             return;
         };
-        self.ranks.remove(self.ranks.partition_point(|it| *it < gone.tag));
+        self.ranks.remove(self.rank(gone.tag));
     }
 
     /// How many members, gone ones aside, are known by all before the one with this tag.
     fn rank(&self, tag: u64) -> usize {
-        self.ranks.partition_point(|it| *it < tag)
+        self.ranks.partition_point(|it| it.0 < tag)
     }
 
     /// Whether a member that is not known yet is to be.
@@ -206,12 +209,19 @@ impl Roster {
     /// Forgets who is too many: members that left first, then those with the greatest tags.
     fn trim(&mut self) {
         while self.members.len() > self.cap + usize::from(!self.is_known()) {
-            let have_left = self.ranks.len() < self.members.len();
-            let others = self.members.iter().filter(|(node, _)| **node != self.me);
-            let last = others.max_by_key(|(_, it)| (have_left && it.state() == MemberState::Left, it.tag));
-            let Some(node) = last.map(|(node, _)| *node) else { return };
+            let last = || self.ranks.iter().rev().map(|it| it.1).find(|it| *it != self.me);
+            let Some(node) = self.last_left().or_else(last) else { return };
             self.remove(&node);
         }
+    }
+
+    /// Of the others that left, the one with the greatest tag.
+    fn last_left(&self) -> Option<NodeId> {
+        if self.ranks.len() == self.members.len() {
+            return None;
+        }
+        let left = |it: &&Member| it.state() == MemberState::Left && it.record.node != self.me;
+        self.members.values().filter(left).max_by_key(|it| it.tag).map(|it| it.record.node)
     }
 
     /// Those that all know, in the order of their keys.
@@ -341,7 +351,7 @@ mod tests {
     }
 
     fn merge(roster: &mut Roster, record: &MemberRecord) -> Merged {
-        roster.merge(&record.bytes, &mut Vec::new())
+        roster.merge(record, &mut Vec::new())
     }
 
     #[test]

@@ -170,8 +170,8 @@ impl Views {
             return;
         }
         if self.passive.len() >= config.passive_view && !self.passive.contains_key(&record.node) {
-            let nodes: Vec<_> = self.passive.keys().copied().collect();
-            rng.pick(&nodes).map(|node| self.passive.remove(node));
+            let one = self.passive.keys().nth(rng.below(self.passive.len())).copied();
+            one.map(|node| self.passive.remove(&node));
         }
         self.passive.insert(record.node, record);
     }

@@ -44,24 +44,26 @@ pub(crate) struct Known {
     pub(crate) addresses: Vec<Address>,
     /// When it said so itself.
     pub(crate) at: Time,
+    /// From here to it, by the coordinates.
+    way: Duration,
     /// The shortest way to it by somebody who told of it, as round trips say.
-    way: Option<Duration>,
+    told: Option<Duration>,
 }
 
 impl Known {
-    pub(crate) fn new(offer: Offer, addresses: Vec<Address>, at: Time, way: Option<Duration>) -> Self {
-        Self { offer, addresses, at, way }
+    pub(crate) fn new(offer: Offer, addresses: Vec<Address>, at: Time, told: Option<Duration>) -> Self {
+        Self { offer, addresses, at, way: Duration::ZERO, told }
     }
 
     /// How far from the root we would be below it, from here.
-    fn cost(&self, here: &Place) -> Duration {
-        self.offer.delay + here.to(&self.offer.place)
+    fn cost(&self) -> Duration {
+        self.offer.delay + self.way
     }
 
     /// How far away it seems from here: a map can be folded, and what was measured is not farther.
-    fn away(&self, here: &Place) -> Option<Duration> {
-        let by_map = Some(&self.offer.place).filter(|it| it.is_located()).map(|it| here.to(it));
-        by_map.into_iter().chain(self.way).min()
+    fn away(&self) -> Option<Duration> {
+        let by_map = Some(self.way).filter(|_| self.offer.place.is_located());
+        by_map.into_iter().chain(self.told).min()
     }
 }
 
@@ -75,6 +77,8 @@ struct Trial {
 #[derive(Debug)]
 pub(crate) struct Near {
     known: BTreeMap<NodeId, Known>,
+    /// Where this node is, as all ways were counted.
+    here: Place,
     trial: Option<Trial>,
     /// Tried in vain, until then.
     barren: BTreeMap<NodeId, Time>,
@@ -87,6 +91,7 @@ impl Near {
     pub(crate) fn new(now: Time) -> Self {
         Self {
             known: BTreeMap::new(),
+            here: Place::UNKNOWN,
             trial: None,
             barren: BTreeMap::new(),
             pause: PAUSE.0,
@@ -158,8 +163,16 @@ impl Near {
         self.known.remove(node);
     }
 
-    pub(crate) fn addresses(&self, node: &NodeId) -> Vec<Address> {
-        self.known.get(node).map(|it| it.addresses.clone()).unwrap_or_default()
+    pub(crate) fn addresses(&self, node: &NodeId) -> &[Address] {
+        self.known.get(node).map_or(&[], |it| &it.addresses)
+    }
+
+    /// This node is here now: ways are others than before.
+    fn come_to(&mut self, here: Place) {
+        if self.here != here {
+            self.here = here;
+            self.known.values_mut().for_each(|it| it.way = here.to(&it.offer.place));
+        }
     }
 
     /// Somebody told of a candidate, to which it is so far by there.
@@ -168,28 +181,42 @@ impl Near {
         if now.since(told.at) >= STALE {
             return;
         }
+        self.come_to(here);
         if let Some(known) = self.known.get_mut(&node) {
-            let way = known.way.into_iter().chain(told.way).min();
+            let shortest = known.told.into_iter().chain(told.told).min();
             if known.at < told.at {
                 *known = told;
+                known.way = here.to(&known.offer.place);
             }
-            known.way = way;
+            known.told = shortest;
             return;
         }
-        self.known.insert(node, told);
+        self.known.insert(node, Known { way: here.to(&told.offer.place), ..told });
         if self.known.len() > ctx.config.near_candidates {
-            let close = self.close(&here);
-            let close = &close[..close.len().min(CLOSE)];
-            let others = self.known.iter().filter(|(node, _)| !close.iter().any(|it| it.1 == **node));
-            let last = others.max_by_key(|(node, it)| (it.cost(&here), **node)).map(|(node, _)| *node);
+            let last_close = self.last_close();
+            let is_close = |it: &Known| {
+                it.away().is_some_and(|away| last_close.is_none_or(|last| (away, it.offer.node) <= last))
+            };
+            let others = self.known.iter().filter(|(_, it)| !is_close(it));
+            let last = others.max_by_key(|(node, it)| (it.cost(), **node)).map(|(node, _)| *node);
             last.map(|node| self.known.remove(&node));
         }
     }
 
+    fn located(&self) -> Vec<(Duration, NodeId)> {
+        self.known.values().filter_map(|it| Some((it.away()?, it.offer.node))).collect()
+    }
+
+    /// The farthest of those that are kept for being near; `None` if all are.
+    fn last_close(&self) -> Option<(Duration, NodeId)> {
+        let mut located = self.located();
+        (located.len() > CLOSE).then(|| *located.select_nth_unstable(CLOSE - 1).1)
+    }
+
     /// Those of which it is known how far away they are, nearest first.
-    pub(crate) fn close(&self, here: &Place) -> Vec<(Duration, NodeId)> {
-        let mut close: Vec<_> =
-            self.known.values().filter_map(|it| Some((it.away(here)?, it.offer.node))).collect();
+    pub(crate) fn close(&mut self, here: &Place) -> Vec<(Duration, NodeId)> {
+        self.come_to(*here);
+        let mut close = self.located();
         close.sort_unstable();
         close
     }
@@ -234,7 +261,8 @@ impl Near {
         if self.trial.is_some() {
             return None;
         }
-        let all = self.known().map(|it| (it.cost(here), it.offer));
+        self.come_to(*here);
+        let all = self.known().map(|it| (it.cost(), it.offer));
         let worth = all.filter(|(cost, offer)| !self.is_barren(&offer.node) && is_worth_it(*cost, offer));
         let node = worth.map(|(cost, offer)| (cost, offer.node)).min()?.1;
         self.try_this(now, node).then_some(node)

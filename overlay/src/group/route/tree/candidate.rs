@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::root::Claim;
 use super::{GREAT_GAIN, MAX_PATH, Offer, SHORTLY, Sight, TO_ALL_EVERY, Tree, sketch};
 use crate::coordinate::Place;
 use crate::id::NodeId;
@@ -51,6 +52,11 @@ impl Heard {
         self.doubted |= self.advert.path.contains(&gone.tag());
     }
 
+    /// How far from the root we would be below it, with this round trip to it.
+    fn cost(&self, rtt: Option<Duration>) -> Duration {
+        Duration::from_micros(self.advert.delay_us) + rtt.map_or(UNKNOWN_HALF_RTT, |rtt| rtt / 2)
+    }
+
     pub(super) fn age(&self, now: Time) -> Duration {
         now.since(self.at)
     }
@@ -64,6 +70,10 @@ impl Heard {
 impl Tree {
     /// Whether its path leads to a root that lives, and not through us.
     pub(super) fn is_usable(&self, sight: &Sight<'_>, node: &NodeId, heard: &Heard) -> bool {
+        self.is_usable_if_linked(sight, heard) && sight.links.connected(node)
+    }
+
+    fn is_usable_if_linked(&self, sight: &Sight<'_>, heard: &Heard) -> bool {
         let advert = &heard.advert;
         advert.delay_us != u64::MAX
             && advert.path.len() < MAX_PATH
@@ -71,7 +81,6 @@ impl Tree {
             && !advert.path.contains(&self.tag)
             && heard.is_fresh(sight)
             && self.root.accepts(advert)
-            && sight.links.connected(node)
     }
 
     /// Candidates in our root's tree, nearest first.
@@ -83,13 +92,17 @@ impl Tree {
             .iter()
             .filter(|(node, heard)| {
                 self.root.matches(&heard.advert.root, heard.advert.epoch)
-                    && self.is_usable(sight, node, heard)
-                    && (!heard.doubted || trusting || self.parent == Some(**node))
                     && (heard.advert.free > 0 || self.parent == Some(**node))
+                    && (!heard.doubted || trusting || self.parent == Some(**node))
+                    && self.is_usable_if_linked(sight, heard)
                     && !self.refused.contains_key(*node)
                     && !self.children.contains_key(*node)
             })
-            .map(|(node, heard)| (self.is_doubtful(sight, node), cost_of(sight, node, heard), *node))
+            .filter_map(|(node, heard)| {
+                let link = sight.links.used(node)?;
+                let doubtful = link.is_quiet(sight.now) || self.offences.bars(sight.now, node);
+                Some((doubtful, heard.cost(link.measured()), *node))
+            })
             .collect();
         // A last resort.
         found.sort_unstable();
@@ -106,8 +119,8 @@ impl Tree {
         let full = self.heard.iter().filter(|(node, heard)| {
             heard.advert.free == 0
                 && self.root.matches(&heard.advert.root, heard.advert.epoch)
-                && self.is_usable(sight, node, heard)
                 && !heard.doubted
+                && self.is_usable(sight, node, heard)
                 && !self.is_doubtful(sight, node)
                 && self.parent != Some(**node)
                 && !self.refused.contains_key(*node)
@@ -189,13 +202,16 @@ impl Tree {
     }
 
     /// The best root that a usable neighbour leads to.
-    pub(super) fn best_root(&self, sight: &Sight<'_>) -> Option<Advert> {
-        self.heard
-            .iter()
-            .filter(|(node, heard)| self.is_usable(sight, node, heard))
-            .map(|(_, heard)| &heard.advert)
-            .max_by_key(|advert| (advert.epoch, std::cmp::Reverse(advert.root), advert.number))
-            .cloned()
+    pub(super) fn best_root(&self, sight: &Sight<'_>) -> Option<Claim> {
+        let rank = |it: &Advert| (it.epoch, std::cmp::Reverse(it.root), it.number);
+        let mut best: Option<&Advert> = None;
+        for (node, heard) in self.heard.iter().rev() {
+            let better = best.is_none_or(|best| rank(&heard.advert) > rank(best));
+            if better && self.is_usable(sight, node, heard) {
+                best = Some(&heard.advert);
+            }
+        }
+        best.map(|it| Claim { root: it.root, epoch: it.epoch, number: it.number, heir: it.heir })
     }
 }
 
@@ -217,5 +233,5 @@ pub(crate) fn is_great(
 }
 
 fn cost_of(sight: &Sight<'_>, node: &NodeId, heard: &Heard) -> Duration {
-    Duration::from_micros(heard.advert.delay_us) + half_rtt(sight.links, node)
+    heard.cost(sight.links.distance(node))
 }

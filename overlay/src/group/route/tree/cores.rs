@@ -178,8 +178,8 @@ impl Tree {
         let is_edge = |node: &NodeId| {
             self.is_in_mesh(node) || self.parent.as_ref() == Some(node) || self.children.contains_key(node)
         };
-        let others = self.heard.keys().filter(move |it| involved && !is_edge(it));
-        others.filter(|it| self.wants(it)).copied()
+        let heard = involved.then_some(&self.heard).into_iter().flat_map(BTreeMap::keys);
+        heard.filter(move |it| !is_edge(it) && self.wants(it)).copied()
     }
 
     /// This node publishes so much that it should be a core, or no longer.

@@ -46,6 +46,15 @@ pub(super) struct Root {
     crowned: Option<Time>,
 }
 
+/// What an advert says of the root.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Claim {
+    pub(super) root: NodeId,
+    pub(super) epoch: u64,
+    pub(super) number: u64,
+    pub(super) heir: Option<NodeId>,
+}
+
 impl Root {
     pub(super) fn alone(now: Time, me: NodeId) -> Self {
         Self {
@@ -122,7 +131,7 @@ impl Root {
     }
 
     /// Takes the best root heard of; whether it is another than before.
-    pub(super) fn consider(&mut self, now: Time, me: &NodeId, best: Option<Advert>, config: &Config) -> bool {
+    pub(super) fn consider(&mut self, now: Time, me: &NodeId, best: Option<Claim>, config: &Config) -> bool {
         if let Some(best) = best {
             let claim = (best.epoch, std::cmp::Reverse(best.root));
             let ours = (self.epoch, std::cmp::Reverse(self.node));

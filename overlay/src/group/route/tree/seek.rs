@@ -62,8 +62,8 @@ impl Tree {
         let gain = sight.gain(current);
         // What round trips differ by anyway is no gain.
         let is_nearer = |(cost, node): &(Duration, NodeId)| {
-            let noise = sight.links.jitter(&parent) + sight.links.jitter(node);
-            *cost + gain + noise < current && !self.is_doubtful(sight, node)
+            let noise = || sight.links.jitter(&parent) + sight.links.jitter(node);
+            *cost + gain < current && *cost + gain + noise() < current && !self.is_doubtful(sight, node)
         };
         let nearer: Vec<_> = candidates.iter().filter(|it| is_nearer(it)).map(|(_, node)| *node).collect();
         let is_great = |(cost, node): (Duration, NodeId)| is_great(sight, (current, &parent), (cost, &node));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::coordinate::middle;
+use crate::coordinate::{Coordinate, middle};
 use crate::wire::frame::Cluster;
 
 /// Clusters that a subtree is told as, at most: four times as many as a group of a thousand has cores, and less
@@ -34,11 +34,12 @@ pub(super) fn believe(told: &[Cluster], members: u32) -> Vec<Cluster> {
 
 /// Makes one of the two that are the least loss: near each other, and one of them small.
 fn merge_nearest(clusters: &mut Vec<Cluster>) {
-    let loss = |a: &Cluster, b: &Cluster| a.centre.flat(&b.centre) * f64::from(a.members.min(b.members));
+    let all = clusters.iter().enumerate().filter(|(_, it)| !it.source);
+    let all: Vec<_> = all.map(|(at, it)| (at, Coordinate::told(&it.centre), it.members)).collect();
     let mut least: Option<(f64, usize, usize)> = None;
-    for (at, a) in clusters.iter().enumerate().filter(|(_, it)| !it.source) {
-        for (before, b) in clusters[..at].iter().enumerate().filter(|(_, it)| !it.source) {
-            let loss = loss(a, b);
+    for (nth, (at, a, members)) in all.iter().enumerate() {
+        for (before, b, others) in &all[..nth] {
+            let (loss, before, at) = (a.flat(b) * f64::from(*members.min(others)), *before, *at);
             if least.is_none_or(|it| loss < it.0) {
                 least = Some((loss, before, at));
             }
