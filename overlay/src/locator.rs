@@ -34,9 +34,10 @@ const BETTER: f64 = 0.9;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Before that the map takes its form, and long ways count like short ones. Guess, by simulation.
 const FINE_AFTER: Duration = Duration::from_secs(8);
-/// A place that was found stands until round trips say that it is off by more than this, in half milliseconds: all
-/// who know it build on it, and between few links it would drift.
-const MOVED: u32 = 20;
+/// A place that was found stands, since all who know it build on it, and between few links it would drift…
+const CHECK_EVERY: Duration = Duration::from_secs(5);
+/// …until ways differ from distances by so much more, as a share of them, than they did. Guess.
+const ELSEWHERE: f64 = 0.4;
 /// Between looks for it at the least.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(30);
 /// A node may go to where one of so many is that are not farther away, if its error is less by this factor there.
@@ -52,8 +53,8 @@ const OTHERS: usize = 6;
 #[derive(Debug)]
 pub(crate) struct Locator {
     coordinate: Coordinate,
-    /// What was found.
-    stands: Option<Place>,
+    /// By what share ways differed from distances when it was found.
+    usual: Option<f64>,
     /// When there was a first link that a group shares.
     began: Option<Time>,
     next: Time,
@@ -76,7 +77,7 @@ impl Locator {
     fn at(coordinate: Coordinate) -> Self {
         Self {
             coordinate,
-            stands: None,
+            usual: None,
             began: None,
             next: Time::ZERO,
             least_error: u32::MAX,
@@ -89,7 +90,7 @@ impl Locator {
     }
 
     pub(crate) fn place(&self) -> Place {
-        self.stands.unwrap_or_else(|| self.coordinate.place())
+        self.coordinate.place()
     }
 
     pub(crate) fn on_link(&mut self, now: Time) {
@@ -144,25 +145,29 @@ impl Locator {
                 self.coordinate.measured(place, *way, fine);
             }
         }
+        if !self.is_settling(now) && self.place().is_located() {
+            return self.check(now, links);
+        }
         if let Some((place, rtt)) = links.get(link).and_then(Link::located) {
             self.coordinate.measured(&place, rtt / 2, fine);
         }
-        let place = self.coordinate.place();
-        if f64::from(place.error) <= f64::from(self.least_error) * BETTER {
-            (self.least_error, self.improved) = (place.error, now);
-        }
-        if !self.is_settling(now) {
-            self.compare(now, place);
+        let error = self.place().error;
+        if f64::from(error) <= f64::from(self.least_error) * BETTER {
+            (self.least_error, self.improved) = (error, now);
         }
     }
 
-    /// Whether the place that was found is still where round trips say.
-    fn compare(&mut self, now: Time, place: Place) {
-        let Some(stands) = self.stands else {
-            self.stands = Some(place).filter(Place::is_located);
+    /// Whether the place that was found still agrees with round trips as well as it did.
+    fn check(&mut self, now: Time, links: &Links) {
+        if now.since(self.looked) < CHECK_EVERY {
             return;
-        };
-        if place.is_away(&stands, MOVED) && self.began.is_some_and(|at| now.since(at) >= LOOK_AGAIN_AFTER) {
+        }
+        self.looked = now;
+        let wrong = links.located().map(|(way, _, place)| self.coordinate.wrong(&place, way).min(1.0));
+        let (count, sum) = wrong.fold((0, 0.0), |(count, sum), it| (count + 1, sum + it));
+        let wrong = sum / f64::from(count.max(1));
+        let usual = *self.usual.get_or_insert(wrong);
+        if wrong > usual + ELSEWHERE && self.began.is_some_and(|at| now.since(at) >= LOOK_AGAIN_AFTER) {
             *self = Self { began: Some(now), next: self.next, ..Self::at(self.coordinate) };
         }
     }

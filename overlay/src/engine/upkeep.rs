@@ -18,8 +18,10 @@ const UNUSED_FOR: Duration = Duration::from_secs(15);
 const CROWDED: usize = 8;
 /// The round trip of a busy link is measured this often.
 const RTT_EVERY: Duration = Duration::from_secs(5);
-/// By so much rarer are the pings on a link that no group shares, and longer the patience. Guess.
-const UNSHARED_CALM: u32 = 4;
+/// By so much rarer are the pings on a link that no group shares, or that no group has needed for so long, and
+/// longer the patience. Guess.
+const CALM: u32 = 4;
+const UNUSED_SOON: Duration = Duration::from_secs(3);
 /// A link that is silent for so long after a ping, while the node speaks on another, is dead.
 const SUPERSEDED_AFTER: Duration = Duration::from_millis(400);
 
@@ -67,7 +69,8 @@ impl Engine {
             let superseded = self.links.is_superseded(now, link, SUPERSEDED_AFTER);
             let Some(state) = self.links.get(link) else { continue };
             let (node, shared) = (state.node, state.is_shared());
-            let calm = if shared { 1 } else { UNSHARED_CALM };
+            let unused = now.since(state.last_needed) > UNUSED_SOON && self.is_of_no_use(&node);
+            let calm = if shared && !unused { 1 } else { CALM };
             let every = self.config.ping_every * calm;
             // One end pings in time, and the other has heard of it by when it would.
             let patience = if self.identity.node() < node { every } else { every.mul_f64(1.5) };
@@ -81,7 +84,7 @@ impl Engine {
                 self.close(link, CloseReason::Silent, out);
                 continue;
             }
-            if now.since(state.last_needed) > unused_for && self.is_of_no_use(&node) {
+            if unused && now.since(state.last_needed) > unused_for {
                 if !shared {
                     self.dialer.foreign(now, &node);
                 }

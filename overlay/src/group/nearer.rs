@@ -111,10 +111,11 @@ impl Group {
         }
         pool.retain(|(offer, ..)| offer.node != *node);
         pool.sort_by_cached_key(|(offer, ..)| (offer.delay + towards.to(&offer.place), offer.node));
-        // Whoever is no nearer to the root than the other is already would be told in vain. A root
+        // Whoever is not much nearer to the root than the other is already would be told in vain. A root
         // looks for something else.
         let placed = self.tree.delay_of(node).filter(|delay| !delay.is_zero());
-        let is_nearer = |offer: &Offer| placed.is_none_or(|it| offer.delay + towards.to(&offer.place) < it);
+        let most = placed.map(|it| it.saturating_sub(sight.gain(it)));
+        let is_nearer = |offer: &Offer| most.is_none_or(|it| offer.delay + towards.to(&offer.place) < it);
         let nearer = pool.iter().take(BEST).take_while(|(offer, ..)| is_nearer(offer)).count();
         let mut others = pool.split_off(nearer);
         if placing {
