@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::ops::RangeInclusive;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,9 +18,6 @@ const FRAME: usize = 1_514;
 /// What our addresses on the wire begin with: locally administered, and the host's place follows.
 const MAC: [u8; 4] = [0x02, 0x77, 0, 0];
 
-/// A larger frame carries payload, if the test publishes lines of about a kilobyte.
-const LARGE: usize = 1_000;
-
 /// A switch without frames looks up so often.
 const IDLE: Duration = Duration::from_millis(100);
 
@@ -30,15 +28,21 @@ pub struct Wide {
     forwarder: Option<JoinHandle<()>>,
 }
 
-/// How late frames left the switch, later than they were due.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// How much later frames left the switch than they were due.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Lateness {
-    /// The mean, milliseconds.
-    pub mean_ms: f64,
-    /// The worst, milliseconds.
-    pub max_ms: f64,
-    /// Of so many frames.
+    /// So many frames.
     pub frames: u64,
+    /// All of them together.
+    pub sum: Duration,
+}
+
+impl Lateness {
+    /// The mean of the frames since then, milliseconds.
+    pub fn mean_ms_since(&self, then: &Self) -> f64 {
+        let frames = (self.frames - then.frames).max(1);
+        (self.sum - then.sum).as_secs_f64() * 1_000.0 / frames as f64
+    }
 }
 
 struct Link {
@@ -46,14 +50,15 @@ struct Link {
     one_way: Vec<Vec<Duration>>,
     under_way: Mutex<UnderWay>,
     sooner: Condvar,
-    lateness: Mutex<(Duration, Duration, u64)>,
+    lateness: Mutex<Lateness>,
 }
 
 /// A host's end.
 struct Port {
     tap: Tap,
     dark: AtomicBool,
-    large: AtomicU64,
+    /// How many frames of each size reached it.
+    sizes: Vec<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -103,17 +108,15 @@ impl Wide {
         Ok(Self { link, forwarder: Some(forwarder) })
     }
 
-    /// Frames that carried payload to each host so far, by place: what is larger than most
-    /// housekeeping, and comes once a line if lines have about a kilobyte.
-    pub fn payloads(&self) -> Vec<u64> {
-        self.link.ports.iter().map(|port| port.large.load(Ordering::Relaxed)).collect()
+    /// Frames of these sizes, Ethernet's header included, that reached each host so far, by place.
+    pub fn frames(&self, sizes: RangeInclusive<usize>) -> Vec<u64> {
+        let of = |port: &Port| port.sizes[sizes.clone()].iter().map(|it| it.load(Ordering::Relaxed)).sum();
+        self.link.ports.iter().map(of).collect()
     }
 
     /// How precise the delays were so far.
     pub fn lateness(&self) -> Lateness {
-        let (sum, max, frames) = *self.link.lateness.lock().unwrap_or_else(PoisonError::into_inner);
-        let ms = |duration: Duration| duration.as_secs_f64() * 1_000.0;
-        Lateness { mean_ms: ms(sum) / frames.max(1) as f64, max_ms: ms(max), frames }
+        *self.link.lateness.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on nothing comes from this host or gets there, as if its power were gone; what is
@@ -144,7 +147,8 @@ impl Port {
     fn new(name: &str) -> Result<Self, String> {
         let tap = Interface::new(name).and_then(Tap::new_named);
         let tap = tap.map_err(|error| format!("no TAP device: {error}"))?;
-        Ok(Self { tap, dark: AtomicBool::new(false), large: AtomicU64::new(0) })
+        let sizes = (0..=FRAME).map(|_| AtomicU64::new(0)).collect();
+        Ok(Self { tap, dark: AtomicBool::new(false), sizes })
     }
 
     fn is_dark(&self) -> bool {
@@ -220,24 +224,23 @@ impl Link {
         if port.is_dark() {
             return;
         }
-        if frame.bytes.len() > LARGE {
-            port.large.fetch_add(1, Ordering::Relaxed);
-        }
+        port.sizes[frame.bytes.len().min(FRAME)].fetch_add(1, Ordering::Relaxed);
         let late = frame.due.elapsed();
         // Ignored: a host that is not up yet, or gone, misses it.
         let _ = port.tap.send(&frame.bytes);
         let mut lateness = self.lateness.lock().unwrap_or_else(PoisonError::into_inner);
-        *lateness = (lateness.0 + late, lateness.1.max(late), lateness.2 + 1);
+        lateness.frames += 1;
+        lateness.sum += late;
     }
 }
 
-/// Puts this thread before all that runs under test: a late switch is a longer way.
+/// Puts this thread before all that runs under test, in real time: a late switch is a longer way.
 fn hurry() {
     let Ok(thread) = std::fs::read_link("/proc/thread-self") else { return };
     let Some(id) = thread.file_name() else { return };
     // Ignored: without it the delays are less precise, which is told.
-    let _ = Command::new("renice")
-        .args(["-n", "-20", "-p"])
+    let _ = Command::new("chrt")
+        .args(["--fifo", "--pid", "1"])
         .arg(id)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
