@@ -35,7 +35,7 @@ impl<'a> Crowd<'a> {
         self.nodes.iter().enumerate().filter_map(|(place, node)| Some((place, node.as_ref()?)))
     }
 
-    fn place(&self, id: &str) -> usize {
+    pub(crate) fn place(&self, id: &str) -> usize {
         self.ids.iter().position(|other| other == id).expect("nobody else is there")
     }
 

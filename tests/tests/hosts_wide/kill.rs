@@ -8,31 +8,46 @@ use treecast_tests::hosts::tell;
 use super::NODES;
 use super::crowd::Crowd;
 
+/// Whose death leaves most without a parent. Chosen before lines flow: looking through what all have
+/// said takes its time.
+pub(crate) struct Plan {
+    victim: usize,
+    /// And how many lines they had told by then.
+    orphans: Vec<(usize, usize)>,
+}
+
 /// Who was killed, and whom that left without a parent.
 pub(crate) struct Kill {
     pub(crate) victim: usize,
-    /// And how many lines they had told before.
     pub(crate) orphans: Vec<(usize, usize)>,
     at: Instant,
 }
 
-impl Kill {
+impl Plan {
     /// Whoever has most children, the source excepted, by what the nodes told of their parents.
-    pub(crate) fn largest_parent(crowd: &mut Crowd<'_>, source: usize) -> Self {
-        let orphans = |crowd: &Crowd<'_>, parent: usize| -> Vec<(usize, usize)> {
-            let told = crowd.alive().map(|(place, process)| (place, process.said()));
-            let children = told.filter(|(_, said)| last_parent(said) == Some(crowd.ids[parent].as_str()));
-            children.map(|(place, said)| (place, said.len())).collect()
-        };
-        let candidates = (0..NODES).filter(|place| *place != source);
-        let victim = candidates.max_by_key(|place| orphans(crowd, *place).len()).expect("there are others");
-        let orphans = orphans(crowd, victim);
+    pub(crate) fn largest_parent(crowd: &Crowd<'_>, source: usize) -> Self {
+        let mut children = vec![Vec::new(); NODES];
+        for (place, process) in crowd.alive() {
+            let said = process.said();
+            if let Some(parent) = last_parent(&said) {
+                children[crowd.place(parent)].push((place, said.len()));
+            }
+        }
+        children[source].clear();
+        let largest = children.into_iter().enumerate().max_by_key(|(_, children)| children.len());
+        let (victim, orphans) = largest.expect("there are others");
         assert!(!orphans.is_empty(), "nobody passes anything on");
-        let at = Instant::now();
-        crowd.nodes[victim].take().expect("it lives").kill();
-        Self { victim, orphans, at }
+        Self { victim, orphans }
     }
 
+    pub(crate) fn carry_out(self, crowd: &mut Crowd<'_>) -> Kill {
+        let at = Instant::now();
+        crowd.nodes[self.victim].take().expect("it lives").kill();
+        Kill { victim: self.victim, orphans: self.orphans, at }
+    }
+}
+
+impl Kill {
     /// Each orphan told that its parent went, and who is it now.
     pub(crate) fn is_told(&self, crowd: &Crowd<'_>) {
         let mut told: Vec<_> = self.orphans.iter().map(|orphan| self.told_by(crowd, *orphan)).collect();
