@@ -152,6 +152,11 @@ impl World {
         self.nodes[node.0].site.bytes_per_s = bytes_per_s;
     }
 
+    /// How many bytes a second the node's uplink takes.
+    pub fn uplink(&self, node: NodeIx) -> u64 {
+        self.nodes[node.0].site.bytes_per_s
+    }
+
     /// Whether the node's writes fail from now on.
     pub fn set_disk_failing(&mut self, node: NodeIx, failing: bool) {
         self.nodes[node.0].disk.failing = failing;

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::process::{Process, Run};
+use super::wide::{self, Wide};
 use super::{PATIENCE, binary, tell, until};
 
 /// What our namespaces' names begin with; then the process id, and the lab's number in it.
@@ -24,9 +26,13 @@ pub struct Lab {
     hosts: Vec<Host>,
     /// Forwards between the networks, if there are several; never multicast.
     router: Option<Namespace>,
+    /// Between the hosts of a wide lab, instead of bridges.
+    wide: Option<Wide>,
     /// The namespace with the bridges.
     switch: Namespace,
     folder: PathBuf,
+    /// What the names of its namespaces begin with.
+    name: String,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -60,7 +66,42 @@ impl Lab {
         Some(lab.with_router(networks.len()))
     }
 
+    /// Hosts in one network that are far from each other: what one sends reaches another after the delay
+    /// in the row of the first and the column of the second, by their numbers less one. They cannot be
+    /// cut off, blocked or unplugged, but [go dark](Lab::darken).
+    ///
+    /// # Panics
+    /// As [`Lab::new`]; and if the matrix is not square.
+    pub fn wide(one_way: Vec<Vec<Duration>>) -> Option<Self> {
+        let hosts = one_way.len();
+        assert!(one_way.iter().all(|row| row.len() == hosts), "a delay for each pair");
+        // At most 15 characters, and no other process has them.
+        let tap = |place: usize| format!("tc{}-{place}", std::process::id());
+        let made = Self::empty().and_then(|mut lab| {
+            answers("tc", "-Version")?;
+            lab.wide = Some(Wide::new(one_way, tap)?);
+            Ok(lab)
+        });
+        let mut lab = or_skip(made)?;
+        for place in 0..hosts {
+            lab.add_far_host(place, &tap(place));
+        }
+        Some(lab)
+    }
+
     fn of(networks: &[usize]) -> Option<Self> {
+        let mut lab = or_skip(Self::empty())?;
+        for (network, hosts) in networks.iter().enumerate() {
+            lab.add_bridge(&bridge(network));
+            for _ in 0..*hosts {
+                lab.add_host(network);
+            }
+        }
+        Some(lab)
+    }
+
+    /// Without hosts and bridges.
+    fn empty() -> Result<Self, String> {
         // Built before the clock of any test runs.
         binary::path();
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,24 +109,10 @@ impl Lab {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("{PREFIX}-{}-{number}", std::process::id());
-        let switch = match possible().and_then(|()| Namespace::new(format!("{name}-lan"))) {
-            Ok(switch) => switch,
-            Err(why) => {
-                let required = std::env::var("TREECAST_HOSTS").is_ok_and(|it| it == "require");
-                assert!(!required, "hosts are required, but {why}");
-                tell(&format!("skipped: needs root, `ip` and `nft` for hosts of its own ({why})"));
-                return None;
-            }
-        };
+        possible()?;
+        let switch = Namespace::new(format!("{name}-lan"))?;
         let folder = std::env::temp_dir().join(&name);
-        let mut lab = Self { hosts: Vec::new(), router: None, switch, folder, _turn: turn };
-        for (network, hosts) in networks.iter().enumerate() {
-            lab.add_bridge(&bridge(network));
-            for _ in 0..*hosts {
-                lab.add_host(&name, network);
-            }
-        }
-        Some(lab)
+        Ok(Self { hosts: Vec::new(), router: None, wide: None, switch, folder, name, _turn: turn })
     }
 
     fn add_bridge(&self, name: &str) {
@@ -93,11 +120,28 @@ impl Lab {
         self.switch.ip(&["link", "set", name, "up"]);
     }
 
-    fn add_host(&mut self, lab: &str, network: usize) {
+    fn add_host(&mut self, network: usize) {
         let number = self.hosts.len() + 1;
-        let namespace = Namespace::new(format!("{lab}-h{number}")).expect("a namespace more");
+        self.add_host_by(number, network, |lab, namespace| {
+            lab.wire(namespace, "eth0", &port(number), network, &ip_of(network, number));
+        });
+    }
+
+    /// Whose interface is this device.
+    fn add_far_host(&mut self, place: usize, tap: &str) {
+        self.add_host_by(place + 1, 0, |_, namespace| {
+            ip(&["link", "set", tap, "netns", &namespace.0, "name", "eth0", "address", &wide::mac(place)])
+                .expect("a device of our own can be given away");
+            namespace.ip(&["addr", "add", &format!("{}/16", ip_of(0, place + 1)), "dev", "eth0"]);
+            namespace.ip(&["link", "set", "eth0", "up"]);
+        });
+    }
+
+    /// `connect` gives the namespace its interface.
+    fn add_host_by(&mut self, number: usize, network: usize, connect: impl FnOnce(&Self, &Namespace)) {
+        let namespace = Namespace::new(format!("{}-h{number}", self.name)).expect("a namespace more");
         namespace.ip(&["link", "set", "lo", "up"]);
-        self.wire(&namespace, "eth0", &port(number), network, &ip_of(network, number));
+        connect(self, &namespace);
         namespace.ip(&["route", "add", "default", "dev", "eth0"]);
         let folder = self.folder.join(format!("h{number}"));
         std::fs::create_dir_all(&folder).expect("a temporary folder");
@@ -176,6 +220,23 @@ impl Lab {
         self.switch.run(&["nft", "-f", script.to_str().expect("our own path is text")]);
     }
 
+    /// The switch of a wide lab.
+    ///
+    /// # Panics
+    /// If this is none.
+    pub fn switch(&self) -> &Wide {
+        self.wide.as_ref().expect("hosts that are far from each other")
+    }
+
+    /// From now on nothing that this host of a wide lab sends gets anywhere, and nothing reaches it:
+    /// unlike a process that is killed, it does not even close its connections.
+    ///
+    /// # Panics
+    /// As [`Lab::switch`].
+    pub fn darken(&self, host: &Host) {
+        self.switch().darken(host.number - 1);
+    }
+
     /// All hosts.
     pub fn hosts(&self) -> &[Host] {
         &self.hosts
@@ -234,6 +295,16 @@ impl Host {
     /// A folder of the host's own for whatever a test needs.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Its uplink takes so many megabits a second from now on.
+    pub fn shape(&self, mbit: u64) {
+        // What fits into a millisecond goes out at once; less than a frame would never go.
+        let burst = (mbit * 1_000 / 8).max(2_000).to_string();
+        let rate = format!("{mbit}mbit");
+        let tbf = ["tbf", "rate", &rate, "burst", &burst, "latency", "500ms"];
+        let replace = ["tc", "qdisc", "replace", "dev", "eth0", "root"];
+        self.namespace.run(&[&replace[..], &tbf[..]].concat());
     }
 
     /// Starts `treecast` here, with `--json` and the host's data directory.
@@ -357,8 +428,23 @@ fn possible() -> Result<(), String> {
     if me.uid() != 0 {
         return Err(format!("this is user {}", me.uid()));
     }
-    let nft = Command::new("nft").arg("--version").stdout(Stdio::null()).status();
-    nft.map(|_| ()).map_err(|error| format!("`nft` does not start: {error}"))
+    answers("nft", "--version")
+}
+
+/// Whether this command is there.
+fn answers(command: &str, ask: &str) -> Result<(), String> {
+    let status = Command::new(command).arg(ask).stdout(Stdio::null()).status();
+    status.map(|_| ()).map_err(|error| format!("`{command}` does not start: {error}"))
+}
+
+/// The lab; or a line that says why there is none.
+fn or_skip(made: Result<Lab, String>) -> Option<Lab> {
+    made.inspect_err(|why| {
+        let required = std::env::var("TREECAST_HOSTS").is_ok_and(|it| it == "require");
+        assert!(!required, "hosts are required, but {why}");
+        tell(&format!("skipped: needs root, `ip`, `nft` and sometimes `tc` for hosts of its own ({why})"));
+    })
+    .ok()
 }
 
 /// Runs `ip`; its output, or what it complained of.

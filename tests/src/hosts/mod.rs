@@ -3,6 +3,7 @@
 //! A [`Lab`] makes the hosts and takes everything away again when it is dropped, also after a
 //! panic. On a [`Host`] the binary under test runs as a [`Process`] whose lines are read as they
 //! come. Needs root, `ip` (iproute2) and `nft` (nftables); without them [`Lab::new`] says so and gives `None`.
+//! [`Lab::wide`] puts them far from each other, and needs `tc` (iproute2) and `/dev/net/tun` as well.
 //!
 //! `TREECAST_BIN` names another binary than the workspace's own. `TREECAST_HOSTS=require` makes a
 //! lab that cannot be made a failure.
@@ -12,6 +13,7 @@ mod lab;
 mod process;
 mod said;
 mod tree;
+mod wide;
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -20,6 +22,7 @@ pub use lab::{Host, Lab};
 pub use process::{Process, Run};
 pub use said::{Said, lines_of, numbered};
 pub use tree::{Place, Tree};
+pub use wide::{Lateness, Wide};
 
 /// For what needs seconds at most; a loaded machine gets a minute.
 pub const PATIENCE: Duration = Duration::from_secs(60);
