@@ -100,13 +100,21 @@ impl Tree {
             })
             .filter_map(|(node, heard)| {
                 let link = sight.links.used(node)?;
-                let doubtful = link.is_quiet(sight.now) || self.offences.bars(sight.now, node);
+                let doubtful =
+                    heard.doubted || link.is_quiet(sight.now) || self.offences.bars(sight.now, node);
                 Some((doubtful, heard.cost(link.measured()), *node))
             })
             .collect();
         // A last resort.
         found.sort_unstable();
         found.into_iter().map(|(_, cost, node)| (cost, node)).collect()
+    }
+
+    /// Whether who is asked in leads where somebody is gone, and another does not.
+    pub(super) fn asks_in_vain(&self, sight: &Sight<'_>) -> bool {
+        let doubted = |node: &NodeId| self.heard.get(node).is_none_or(|heard| heard.doubted);
+        let asked = self.grafting.as_ref().filter(|it| self.parent.is_none() && doubted(&it.to));
+        asked.is_some_and(|_| self.candidates(sight).first().is_some_and(|(_, best)| !doubted(best)))
     }
 
     /// Whether a neighbour may be gone, or was a bad parent of late.

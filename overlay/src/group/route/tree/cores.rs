@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::ADDRESSES;
-use super::{Act, CHILD_TTL, Child, GRAFT_RENEWAL, POISON_AFTER, Sight, Tree};
+use super::{Act, CHILD_TTL, Child, GRAFT_RENEWAL, POISON_AFTER, SHORTLY, Sight, Tree};
 use crate::coordinate::Place;
 use crate::id::{Address, NodeId};
 use crate::io::ParentReason;
@@ -162,14 +162,20 @@ impl Tree {
 
     /// Tree neighbours, and those that are to be: links to keep.
     pub(crate) fn bonds(&self) -> Vec<NodeId> {
-        self.edges().into_iter().chain(self.wanted()).collect()
+        self.edges().into_iter().chain(self.wanted()).chain(self.asked_in()).collect()
+    }
+
+    /// Who is asked to be our parent, and is no tree neighbour yet.
+    fn asked_in(&self) -> Option<NodeId> {
+        let asked = self.grafting.as_ref().map(|it| it.to);
+        asked.filter(|it| !self.is_edge(it) && !self.wanted().any(|wanted| wanted == *it))
     }
 
     /// How many there are of them.
     pub(crate) fn bonds_len(&self) -> usize {
         let above = usize::from(self.parent.is_some()) + usize::from(self.left.is_some());
         let edges = above + self.children.len() + self.mesh().count();
-        edges + self.wanted().count()
+        edges + self.wanted().count() + usize::from(self.asked_in().is_some())
     }
 
     /// Neighbours that are to be tree neighbours.
@@ -358,7 +364,9 @@ impl Tree {
         if self.parent.is_some() {
             self.orphan(sight.now, ParentReason::LinkClosed);
         }
-        let patient = self.orphan_since.is_some_and(|at| sight.now.since(at) < POISON_AFTER);
+        // Other cores feed us meanwhile.
+        let patience = if self.cores.mesh.is_empty() { SHORTLY } else { POISON_AFTER };
+        let patient = self.orphan_since.is_some_and(|at| sight.now.since(at) < patience);
         if !patient {
             self.resign(acts);
         }

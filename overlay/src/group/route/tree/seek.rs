@@ -20,7 +20,7 @@ impl Tree {
             acts.push(Act::Prune(parent));
             self.orphan(sight.now, ParentReason::RootLost);
         }
-        if self.grafting.is_none() {
+        if self.grafting.is_none() || self.asks_in_vain(sight) {
             self.seek(sight, acts);
         }
     }
