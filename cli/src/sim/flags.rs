@@ -27,13 +27,13 @@ pub(crate) struct SimFlags {
     /// The group's order: unordered, fifo or causal. Default: causal.
     #[arg(long, value_name = "ORDER")]
     pub(crate) order: Option<Order>,
-    /// How messages travel: tree:shared, tree:source or tree:auto. Default: tree:auto.
+    /// How messages travel: tree:shared, tree:source, tree:auto or unicast. Default: tree:auto.
     #[arg(long, value_name = "ROUTE")]
     pub(crate) route: Option<Route>,
     /// Cores, each the root of a shared tree. Default: by the size of the group.
     #[arg(long, value_name = "C")]
     pub(crate) cores: Option<usize>,
-    /// Children of one member in one tree, at most. Default: 8.
+    /// Children of one member in one tree, at most. Default: 12.
     #[arg(long, value_name = "B")]
     pub(crate) fanout: Option<usize>,
     /// Members that agree on a total order.
