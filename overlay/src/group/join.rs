@@ -108,7 +108,7 @@ impl Group {
 
     /// Opens links to some members, for their round trips.
     pub(crate) fn meet_strangers(&self, ctx: &mut Ctx<'_>, count: usize) {
-        if matches!(self.phase, Phase::Going(_)) {
+        if count == 0 || matches!(self.phase, Phase::Going(_)) {
             return;
         }
         let mut strangers = self.candidates();

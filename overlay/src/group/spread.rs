@@ -54,7 +54,7 @@ impl Group {
                 self.repair.on_has(from, (id.source, id.life), id.seq);
                 let asked = self.repair.is_asked(&from, (id.source, id.life), id.seq);
                 if self.is_pushed(&from, &id.source) && !asked {
-                    self.repair.lag.on_pushed(ctx.now, from, (id.source, id.life), id.seq);
+                    self.on_pushed(ctx, from, &id);
                 }
                 return self.on_duplicate(ctx, from, batch);
             }
@@ -84,7 +84,7 @@ impl Group {
             ctx.links.touch(ctx.now, &from);
         }
         if self.is_pushed(&from, &id.source) && !self.repair.is_asked(&from, life, id.seq) {
-            self.repair.lag.on_pushed(ctx.now, from, life, id.seq);
+            self.on_pushed(ctx, from, &id);
         }
         self.take(ctx, batch, Some(from));
         let repaired = self.repair.on_received(ctx.now, life, id.seq, &self.sources, ctx.config);
@@ -93,6 +93,12 @@ impl Group {
             ctx.event(Event::Repaired { group, source, life, from, to });
         }
         Ok(())
+    }
+
+    fn on_pushed(&mut self, ctx: &Ctx<'_>, from: NodeId, id: &BatchId) {
+        let life = (id.source, id.life);
+        let held = self.sources.life(life).map(|it| &it.held);
+        self.repair.lag.on_pushed(ctx.now, from, life, id.seq, held);
     }
 
     fn is_next(&self, id: &BatchId) -> bool {

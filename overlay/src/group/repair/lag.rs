@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::Config;
+use crate::group::ranges::Ranges;
 use crate::group::sources::LifeId;
 use crate::id::{NodeId, Seq};
 use crate::time::Time;
@@ -59,12 +60,14 @@ impl Lag {
         flows
     }
 
-    /// The tree brought a batch, for the first time or again: how late behind the lazy links?
-    pub(crate) fn on_pushed(&mut self, now: Time, by: NodeId, life: LifeId, seq: Seq) {
+    /// The tree brought a batch, for the first time or again: how late behind the lazy links? `held` is what
+    /// was here before: what others brought meanwhile need not be pushed.
+    pub(crate) fn on_pushed(&mut self, now: Time, by: NodeId, life: LifeId, seq: Seq, held: Option<&Ranges>) {
         let before = self.pushed.get(&life).filter(|it| it.by == by).map(|it| it.seq);
         let latest = before.map_or(seq, |before| before.max(seq));
         self.pushed.insert(life, Pushed { by, at: now, seq: latest });
-        if before.is_some_and(|before| before + 1 < seq) {
+        let skipped = before.map(|before| (before + 1, seq)).filter(|(from, to)| from < to);
+        if skipped.is_some_and(|it| held.is_none_or(|held| held.intersect(&[it]) != [it])) {
             self.on_hole(now, by);
         }
         if let Some((next, at)) = self.told.get(&life).copied()
@@ -147,10 +150,14 @@ mod tests {
         let mut lag = Lag::default();
         let life = (NodeId::from_bytes([2; 32]), 7);
         for (seconds, seq) in [(0, 0), (1, 2), (2, 3), (3, 9)] {
-            lag.on_pushed(at(seconds), node, life, seq);
+            lag.on_pushed(at(seconds), node, life, seq, None);
         }
         assert_eq!(lag.lossy(at(3)).count(), 0, "a failure above leaves two, too");
-        lag.on_pushed(at(20), node, life, 11);
+        let mut others = Ranges::default();
+        others.insert(10);
+        lag.on_pushed(at(19), node, life, 11, Some(&others));
+        assert_eq!(lag.lossy(at(19)).count(), 0, "others had brought it");
+        lag.on_pushed(at(20), node, life, 13, Some(&others));
         assert_eq!(lag.lossy(at(20)).collect::<Vec<_>>(), [node]);
         assert_eq!(lag.lossy(at(32)).count(), 0);
     }

@@ -75,8 +75,9 @@ impl Tree {
     pub(super) fn has_news_of_below(&self, now: Time) -> bool {
         let told = &self.told_clusters;
         let (size, before) = (f64::from(self.size()), f64::from(told.size));
-        let differs = size > before * MORE || before > size * MORE || self.sources_below() != told.sources;
-        differs && self.parent.is_some() && now.since(told.at) >= TOLD_GAP
+        let differs = size > before * MORE || before > size * MORE;
+        let differs = differs && now.since(told.at) >= TOLD_GAP;
+        self.parent.is_some() && (differs || self.sources_below() != told.sources)
     }
 
     /// To ask in, and to stay with news.
