@@ -210,6 +210,8 @@ impl Tree {
         }
         if appoint.tag == self.tag {
             (self.cores.called, self.cores.alone) = (Some(sight.now + CALL_TTL), appoint.alone);
+            // It may have had no room for one more child. For a core it has.
+            self.refused.remove(&appoint.root);
             let addresses = appoint.addresses.into_iter().take(ADDRESSES).collect();
             acts.push(Act::MeetAt(appoint.root, addresses));
             self.reconsider(sight, acts);
