@@ -6,8 +6,8 @@ use std::time::Duration;
 use treecast_overlay::sim::{Experiment, Liars, Lie, Measures};
 use treecast_tests::seeds::seeds;
 
-fn run(seed: u64, lie: Option<Lie>) -> Measures {
-    let liars = lie.map(|lie| Liars { share: 0.1, lie });
+fn run(seed: u64, lie: Lie) -> Measures {
+    let liars = Some(Liars { share: 0.1, lie });
     let span = Duration::from_secs(20);
     let experiment = Experiment { seed, nodes: 120, span, liars, ..Experiment::default() };
     let measures = experiment.run().expect("the options are in range");
@@ -31,12 +31,15 @@ fn run(seed: u64, lie: Option<Lie>) -> Measures {
     measures
 }
 
-/// At most: how many times the honest group's control bytes, how many copies of a batch a member gets, and
+/// Control bytes that a message may cost each member of an honest group: the goal for the simulator's network.
+const HONEST: f64 = 75.0;
+
+/// At most: how many times an honest group's control bytes, how many copies of a batch a member gets, and
 /// the stretch. These are bounds, not goals.
 fn costs(lie: Lie, control: f64, copies: f64, stretch: f64) {
     for seed in seeds(2) {
-        let (honest, lied) = (run(seed, None), run(seed, Some(lie)));
-        assert!(lied.control_bytes <= honest.control_bytes * control, "seed {seed}");
+        let lied = run(seed, lie);
+        assert!(lied.control_bytes <= HONEST * control, "seed {seed}");
         assert!(lied.rmr + 1.0 <= copies, "seed {seed}");
         assert!(lied.stretch.expect("delivered").mean <= stretch, "seed {seed}");
     }
