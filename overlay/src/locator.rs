@@ -13,7 +13,7 @@ use crate::links::{Link, Links};
 use crate::rng::Rng;
 use crate::time::Time;
 
-/// Between pings on each link until the coordinate is precise.
+/// Between pings on each link while this node looks for its place.
 pub(crate) const EVERY: Duration = Duration::from_millis(600);
 /// Links that are wanted until then. Guess, by simulation.
 const LINKS: usize = 14;
@@ -64,7 +64,7 @@ pub(crate) struct Locator {
     /// The ways to the nearest links together, at the least so far, and since when.
     least_way: Duration,
     nearer: Time,
-    /// The nearest links as they were a moment ago.
+    /// All that are linked and say where they are, nearest first, as they were a moment ago.
     located: Vec<(Place, Duration)>,
     looked: Time,
 }
@@ -237,5 +237,61 @@ mod tests {
         assert_eq!(locator.missing(at(200), &links), LINKS - 1, "there may be nearer ones");
         locator.next = at(5_200);
         assert_eq!((locator.deadline(), locator.missing(at(5_200), &links)), (None, 0));
+    }
+
+    /// Links to a member at each of these places, with half a round trip of so many milliseconds.
+    fn linked(now: Time, others: &[(Place, u64)]) -> Links {
+        let group = GroupId::from_bytes([7; 32]);
+        let mut links = Links::default();
+        for (at, (place, _)) in others.iter().enumerate() {
+            let (id, node) = (LinkId(at as u64), NodeId::from_bytes([at as u8 + 2; 32]));
+            links.insert(now, id, node);
+            links.open(id, 1, tag(&group, &node, &NodeId::from_bytes([1; 32])), 8).expect("one of eight");
+            links.on_place(id, Some(*place));
+        }
+        links.recognise(&NodeId::from_bytes([1; 32]), &group, |_| true);
+        measure(&mut links, now, others);
+        links
+    }
+
+    fn measure(links: &mut Links, now: Time, others: &[(Place, u64)]) {
+        for (at, (_, way)) in others.iter().enumerate() {
+            links.on_round_trip(now, LinkId(at as u64), Duration::from_millis(way * 2));
+        }
+    }
+
+    fn place(x: i32, y: i32) -> Place {
+        Place { x, y, z: 0, height: 2, error: 5 }
+    }
+
+    #[test]
+    fn a_node_on_the_wrong_side_of_a_fold_goes_to_who_is_near() {
+        let now = Time::from_micros(1_000_000);
+        // Two far ones fit on both sides; the near ones are on the other.
+        let others = [(place(0, 0), 102), (place(60, 0), 102), (place(30, 196), 4), (place(34, 200), 4)];
+        let links = linked(now, &others);
+        let mut locator = Locator::at(Coordinate::told(&place(30, -200)));
+        locator.on_link(now);
+        locator.on_round_trip(now, &links, LinkId(0), &mut Rng::new(1));
+        assert!(locator.place().y > 150, "{:?}", locator.place());
+    }
+
+    #[test]
+    fn a_found_place_stands_until_ways_are_others() {
+        let at = |seconds: u64| Time::from_micros(seconds * 1_000_000);
+        let near = [(place(4, 0), 4), (place(0, 4), 4), (place(100, 0), 52)];
+        let mut links = linked(at(0), &near);
+        let (mut locator, mut rng) = (Locator::at(Coordinate::told(&place(0, 0))), Rng::new(1));
+        locator.on_link(at(0));
+        // A little longer ways are no other place.
+        for (second, more) in [(40, 0), (50, 0), (60, 1), (70, 1)] {
+            assert!(!locator.is_settling(at(second)));
+            measure(&mut links, at(second), &near.map(|(place, way)| (place, way + more)));
+            locator.on_round_trip(at(second), &links, LinkId(0), &mut rng);
+            assert_eq!(locator.place(), place(0, 0), "after {second} s");
+        }
+        measure(&mut links, at(110), &near.map(|(place, way)| (place, way + 60)));
+        locator.on_round_trip(at(110), &links, LinkId(0), &mut rng);
+        assert!(locator.is_settling(at(111)), "it is somewhere else");
     }
 }
