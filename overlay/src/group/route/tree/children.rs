@@ -71,13 +71,18 @@ impl Tree {
         below.chain(self.cores.is_source.then_some(self.tag)).collect()
     }
 
-    /// Whether the parent should hear at once of what is below us.
-    pub(super) fn has_news_of_below(&self, now: Time) -> bool {
+    /// Whether the parent should hear of what is below us before long; and from when on: not each change.
+    fn news_of_below(&self) -> Option<Time> {
         let told = &self.told_clusters;
         let (size, before) = (f64::from(self.size()), f64::from(told.size));
-        let differs = size > before * MORE || before > size * MORE;
-        let differs = differs && now.since(told.at) >= TOLD_GAP;
-        self.parent.is_some() && (differs || self.sources_below() != told.sources)
+        let differs = size > before * MORE || before > size * MORE || self.sources_below() != told.sources;
+        differs.then(|| told.at + TOLD_GAP)
+    }
+
+    fn tell_of_below_soon(&mut self, now: Time) {
+        if let Some(time) = self.news_of_below() {
+            self.renew_by(time.max(now));
+        }
     }
 
     /// To ask in, and to stay with news.
@@ -108,7 +113,7 @@ impl Tree {
             && !told.stale
             && !told.place.is_away(&self.place, MOVED)
             && now.since(told.at) < WHOLE_EVERY;
-        if same && !self.has_news_of_below(now) {
+        if same && self.news_of_below().is_none_or(|time| time > now) {
             return Act::Stay(parent);
         }
         Act::Graft(parent, self.graft_frame(now, &parent))
@@ -224,9 +229,7 @@ impl Tree {
                 self.on_cores_changed();
             }
         }
-        if self.has_news_of_below(sight.now) {
-            self.renew_now(sight.now);
-        }
+        self.tell_of_below_soon(sight.now);
         acts.push(Act::GraftReply(from, GraftReply { accepted: true, candidates: Vec::new() }));
         if !known {
             self.root.on_child(sight.now, from);
@@ -246,9 +249,7 @@ impl Tree {
             self.refused.insert(*from, sight.now + REFUSED_FOR);
             self.orphan(sight.now, ParentReason::Released);
         }
-        if self.has_news_of_below(sight.now) {
-            self.renew_now(sight.now);
-        }
+        self.tell_of_below_soon(sight.now);
         self.reconsider(sight, acts);
     }
 }

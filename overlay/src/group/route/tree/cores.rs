@@ -192,7 +192,7 @@ impl Tree {
     pub(crate) fn set_source(&mut self, is_source: bool) {
         if self.cores.is_source != is_source {
             self.cores.is_source = is_source;
-            self.renew_now(Time::ZERO);
+            self.renew_by(Time::ZERO);
             self.cores.next_plan = Time::ZERO;
         }
     }
@@ -297,14 +297,14 @@ impl Tree {
         let complete = others.clone().all(|it| self.cores.mesh.contains_key(it));
         if self.cores.is_core && !self.cores.meshed && (complete || self.cores.mesh_by <= now) {
             self.cores.meshed = true;
-            self.renew_now(now);
+            self.renew_by(now);
         }
     }
 
-    /// The parent hears of us at once.
-    pub(super) fn renew_now(&mut self, now: Time) {
+    /// The parent hears of us by then.
+    pub(super) fn renew_by(&mut self, time: Time) {
         if self.parent.is_some() {
-            self.next_renewal = self.next_renewal.min(now);
+            self.next_renewal = self.next_renewal.min(time);
         }
     }
 
