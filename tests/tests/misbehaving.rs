@@ -56,6 +56,11 @@ fn who_passes_nothing_on_is_passed_by() {
 }
 
 #[test]
+fn who_always_asks_for_patience_gets_it_once() {
+    costs(Lie::Hold, 6.0, 1.3, 4.0);
+}
+
+#[test]
 fn who_tells_of_what_it_lacks_is_asked_in_vain() {
     costs(Lie::Boast, 6.0, 1.3, 3.0);
 }

@@ -37,6 +37,7 @@ impl Group {
                 self.on_drained(ctx, &from);
             }
             Frame::Listen(listen) => self.handle_listen(ctx, from, &listen),
+            Frame::Hold(hold) => self.handle_hold(ctx, from, &hold),
             Frame::Summary(summary) => self.handle_summary(ctx, from, &summary),
             Frame::AckRequest(request) => self.handle_ack_request(ctx, from, &request),
             Frame::Acks(acks) => self.handle_acks(ctx, from, &acks),
@@ -123,6 +124,7 @@ fn is_for_neighbours(frame: &Frame) -> bool {
             | Frame::Stay(_)
             | Frame::Flow(_)
             | Frame::Listen(_)
+            | Frame::Hold(_)
             | Frame::Summary(_)
             | Frame::AckRequest(_)
             | Frame::Shuffle(_)

@@ -12,6 +12,7 @@ mod farewell;
 mod flow;
 mod fork;
 mod herald;
+mod hold;
 mod inbound;
 mod join;
 mod lazy;
@@ -120,6 +121,8 @@ pub(crate) struct Group {
     news: BTreeSet<LifeId>,
     undefined: BTreeSet<LifeId>,
     next_news: Time,
+    /// The parent, if it is to hear that we have pulled what it did not bring.
+    tells_parent: Option<NodeId>,
     frontier_number: u64,
     next_anti_entropy: Time,
     next_eviction: Time,
@@ -186,6 +189,7 @@ impl Group {
             news: BTreeSet::new(),
             undefined: BTreeSet::new(),
             next_news: now,
+            tells_parent: None,
             frontier_number: 0,
             next_anti_entropy: now + ctx.rng.jitter(ctx.config.anti_entropy_every),
             next_eviction: now + EVICT_EVERY,

@@ -3,6 +3,7 @@
 //! A seq that a lazy link tells of is pulled after the learned lag; a second miss says that
 //! the parent is silent (Plumtree §3.4, SRM §3 for the timing).
 
+mod hold;
 mod lag;
 mod lost;
 mod tail;
@@ -17,6 +18,7 @@ use crate::id::{NodeId, Seq};
 use crate::links::Links;
 use crate::time::Time;
 
+use hold::Holds;
 use lag::Lag;
 pub(crate) use tail::Others;
 
@@ -25,6 +27,11 @@ const MAX_HEADS: usize = 64;
 /// After so many pulls without an answer, news cut the back-off short: somebody may have told
 /// of what does not exist.
 const IN_VAIN: u32 = 3;
+/// So often a parent that runs may miss something before it counts as silent. Guess: at one batch in
+/// twenty lost, three in a row are.
+const MISSES: u32 = 3;
+/// Children are told of what is missing of a life that the tree brought within this span.
+const HOLD_WITHIN: Duration = Duration::from_secs(2);
 
 /// Something known to exist that is not here.
 #[derive(Debug)]
@@ -98,6 +105,8 @@ pub(crate) enum Step {
     Pull(NodeId, LifeId, Vec<Range>),
     /// The parent missed twice what this neighbour has.
     ParentSilent(NodeId),
+    /// Ask whether this one runs.
+    Question(NodeId),
     /// Get links to these: they are to be asked.
     Reach(Vec<NodeId>),
     /// Tell of a gap.
@@ -118,6 +127,7 @@ pub(crate) struct Repair {
     dropped: BTreeMap<(NodeId, LifeId), Seq>,
     /// What the tree brings, and how late.
     pub(crate) lag: Lag,
+    holds: Holds,
     /// Pulls of what the parent should have brought, since it last brought anything.
     misses: u32,
 }
@@ -162,6 +172,7 @@ impl Repair {
     pub(crate) fn forget_life(&mut self, life: LifeId) {
         self.wants.remove(&life);
         self.lag.forget_life(&life);
+        self.holds.forget_life(&life);
         self.unended.retain(|(_, it), _| *it != life);
         self.dropped.retain(|(_, it), _| *it != life);
         for known in self.known.values_mut() {
@@ -173,6 +184,7 @@ impl Repair {
     pub(crate) fn retain(&mut self, open: impl Fn(LifeId) -> bool) {
         self.wants.retain(|life, _| open(*life));
         self.lag.retain(&open);
+        self.holds.retain(&open);
         self.unended.retain(|(_, life), _| open(*life));
         self.dropped.retain(|(_, life), _| open(*life));
         for known in self.known.values_mut() {
@@ -257,9 +269,33 @@ impl Repair {
         told
     }
 
+    /// The tree brought a batch, for the first time or again; `held` is what was here before.
+    pub(crate) fn on_pushed(&mut self, now: Time, by: NodeId, life: LifeId, seq: Seq, held: Option<&Ranges>) {
+        let lost = self.holds.named(&life, seq);
+        self.lag.on_pushed(now, by, life, seq, lost, held);
+    }
+
     /// The parent brought something, or there is another.
     pub(crate) fn on_parent_speaks(&mut self) {
         self.misses = 0;
+        self.holds.on_parent_speaks();
+    }
+
+    /// The parent has asked for what it lacks of a life below `end`; whether that is new, and worth a wait.
+    pub(crate) fn on_hold(&mut self, now: Time, life: LifeId, end: Seq, config: &Config) -> bool {
+        let waits = self.holds.on_hold(life, end, now + self.lag.learned(config));
+        if waits {
+            self.misses = 0;
+        }
+        waits
+    }
+
+    /// Whether to tell our children that we have asked for these.
+    pub(crate) fn is_to_hold(&mut self, now: Time, life: LifeId, ranges: &[Range]) -> bool {
+        let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else { return false };
+        // Of what has flowed until now. History is asked for by whoever lacks it.
+        let flows = self.lag.pushed_at(&life).is_some_and(|at| now.since(at) < HOLD_WITHIN);
+        flows && last.1 - first.0 <= MAX_HEADS as Seq && self.holds.is_to_tell(life, last.1)
     }
 
     /// A neighbour has answered a pull with all that it could.
@@ -329,6 +365,7 @@ impl Repair {
 
     fn poll_one(&mut self, sight: &Sight<'_>, life: LifeId, missing: &[Range], steps: &mut Vec<Step>) {
         let until = self.on_its_way(sight.now, life, missing[0].0, sight.sources, sight.config);
+        let until = until.or_else(|| self.held_back(sight.now, life, missing[0].0));
         let want = self.wants.get_mut(&life).expect("due");
         if let Some(until) = until {
             want.deadline = until;
@@ -378,6 +415,13 @@ impl Repair {
         (tail && first >= want.unpushed && want.asked.is_none() && until > now).then_some(until)
     }
 
+    /// While the parent asks for what we all lack, it is to have the time to bring it.
+    fn held_back(&self, now: Time, life: LifeId, first: Seq) -> Option<Time> {
+        let want = self.wants.get(&life)?;
+        let free = first >= want.unpushed && want.asked.is_none();
+        self.holds.until(now, &life, first).filter(|_| free)
+    }
+
     fn step(&mut self, sight: &Sight<'_>, life: LifeId, missing: &[Range], steps: &mut Vec<Step>) {
         let Sight { now, parent, neighbours, links, config, .. } = *sight;
         let first = missing[0];
@@ -417,14 +461,15 @@ impl Repair {
         // tree never brought nothing is to be had from a parent's silence.
         let elsewhere = parent.is_some_and(|it| it != target) && self.lag.pushed_at(&life).is_some();
         let gone = parent.is_some_and(|it| links.is_quiet(now, &it));
-        if elsewhere && (self.misses > 0 || gone) && !flows {
-            steps.push(Step::ParentSilent(target));
+        if let Some(parent) = parent.filter(|_| elsewhere && !flows) {
+            self.misses = self.misses.saturating_add(1);
+            // One that runs and loses a batch now and then is not silent.
+            let silent = gone || self.misses > MISSES;
+            steps.push(if silent { Step::ParentSilent(target) } else { Step::Question(parent) });
         }
-        self.misses = self.misses.saturating_add(u32::from(elsewhere));
         let ranges = ask(self.known.get(&target).and_then(|it| it.get(&life)), missing, config.pull_batches);
         want.pulls = want.pulls.saturating_add(1);
-        let patience =
-            links.rtt(&target).map_or(config.pull_timeout, |rtt| rtt.mul_f64(1.25) + config.pull_timeout / 4);
+        let patience = answer_within(links, &target, config);
         want.deadline = now + backoff(patience, want.pulls - 1);
         if want.first != missing[0].0 {
             want.lacking.clear();
@@ -435,7 +480,7 @@ impl Repair {
         steps.push(Step::Pull(target, life, ranges));
     }
 
-    /// The parent first, then who is known to have it, nearest first, then anybody.
+    /// Who is known to have it, nearest first, then the parent, then anybody.
     fn choose(&self, sight: &Sight<'_>, life: LifeId, missing: &[Range]) -> Option<NodeId> {
         let Sight { now, parent, neighbours, links, .. } = *sight;
         let tried = self.wants.get(&life).map(|it| &it.tried);
@@ -443,7 +488,9 @@ impl Repair {
         let rank = |node: &NodeId| {
             let has = self.covers(node, life, missing);
             let quiet = links.is_quiet(now, node);
-            (quiet, !has, parent != Some(*node), links.rtt(node).unwrap_or(Duration::MAX), *node)
+            // Who has it, the nearest; else who should get it.
+            let rtt = links.rtt(node).unwrap_or(Duration::MAX);
+            (quiet, !has, !has && parent != Some(*node), rtt, *node)
         };
         neighbours.iter().filter(open).min_by_key(|node| rank(node)).copied()
     }
@@ -467,6 +514,11 @@ impl Repair {
     pub(crate) fn open(&self) -> usize {
         self.wants.len()
     }
+}
+
+/// When a neighbour should have answered a pull.
+fn answer_within(links: &Links, node: &NodeId, config: &Config) -> Duration {
+    links.rtt(node).map_or(config.pull_timeout, |rtt| rtt.mul_f64(1.25) + config.pull_timeout / 4)
 }
 
 /// What to ask a neighbour for: what it is known to have; of one that we know nothing of,

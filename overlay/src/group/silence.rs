@@ -65,6 +65,11 @@ impl Silence {
         }
     }
 
+    /// Above us somebody asks for what is missing: it is known, and no reason to ask around.
+    pub(super) fn on_hold(&mut self, now: Time) {
+        (self.since, self.asked, self.last) = (None, 0, self.last.map(|_| now));
+    }
+
     /// When to ask around.
     pub(super) fn deadline(&self) -> Option<Time> {
         let last = self.last.filter(|_| self.gaps >= RHYTHM && self.asked < ATTEMPTS)?;

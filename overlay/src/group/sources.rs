@@ -331,6 +331,16 @@ impl LifeState {
         }
     }
 
+    /// Its batch `seq` has come. `digest_at` knows those that came before: what fills a gap brings the head
+    /// to the last of what was above it.
+    pub(crate) fn hold(&mut self, seq: Seq, digest: Digest, digest_at: impl FnOnce(Seq) -> Option<Digest>) {
+        self.held.insert(seq);
+        let next = self.held.next();
+        if next > seq {
+            self.head = if next == seq + 1 { Some(digest) } else { digest_at(next - 1) };
+        }
+    }
+
     /// Everything below `first` is before our time.
     pub(crate) fn start_at(&mut self, first: Seq) {
         if first > self.held.next() {
@@ -361,5 +371,25 @@ impl LifeState {
     /// What is known to exist and not held.
     pub(crate) fn missing(&self) -> Vec<Range> {
         self.held.missing_below(self.end.map_or(self.heard, |end| self.heard.min(end)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_head_is_the_last_before_the_first_gap() {
+        let digest = |seq: Seq| Digest::from_bytes([seq as u8; Digest::LEN]);
+        let mut life = LifeState::new(1);
+        for (seq, head) in
+            [(0, Some(0)), (2, Some(0)), (3, Some(0)), (1, Some(3)), (5, Some(3)), (4, Some(5))]
+        {
+            life.hold(seq, digest(seq), |at| Some(digest(at)));
+            assert_eq!(life.head, head.map(digest), "after {seq}");
+        }
+        life.hold(7, digest(7), |_| None);
+        life.hold(6, digest(6), |_| None);
+        assert_eq!(life.head, None, "what is not kept is not claimed");
     }
 }

@@ -86,6 +86,11 @@ impl Group {
         if self.is_pushed(&from, &id.source) && !self.repair.is_asked(&from, life, id.seq) {
             self.on_pushed(ctx, from, &id);
         }
+        if self.repair.is_asked(&from, life, id.seq) {
+            self.repair.lag.on_pulled(life, id.seq);
+            // Or the parent would bring it, too, once it has it.
+            self.tells_parent = self.tree.parent().filter(|it| !self.repair.has(it, life, id.seq));
+        }
         self.take(ctx, batch, Some(from));
         let repaired = self.repair.on_received(ctx.now, life, id.seq, &self.sources, ctx.config);
         if let Some((from, to)) = repaired {
@@ -98,7 +103,7 @@ impl Group {
     fn on_pushed(&mut self, ctx: &Ctx<'_>, from: NodeId, id: &BatchId) {
         let life = (id.source, id.life);
         let held = self.sources.life(life).map(|it| &it.held);
-        self.repair.lag.on_pushed(ctx.now, from, life, id.seq, held);
+        self.repair.on_pushed(ctx.now, from, life, id.seq, held);
     }
 
     fn is_next(&self, id: &BatchId) -> bool {
@@ -139,13 +144,11 @@ impl Group {
         let begins = id.seq == 0;
         (state.only_named, state.moved) = (false, ctx.now);
         state.heard = state.heard.max(id.seq + 1);
-        state.held.insert(id.seq);
         if id.seq == 0 {
             state.opening = batch.header.opening.clone();
         }
-        if state.held.next() == id.seq + 1 {
-            state.head = Some(batch.digest);
-        }
+        let digest_at = |seq| self.store.get(&BatchId { seq, ..id }).map(|it| it.digest);
+        state.hold(id.seq, batch.digest, digest_at);
         let opening = batch.header.opening.clone().and_then(|it| it.previous);
         let bytes = batch.bytes.clone();
         self.store.insert(ctx.now, batch);
@@ -227,7 +230,8 @@ impl Group {
         let mut frame = None;
         // What had to be pulled goes down only: the parent has ways of its own, and by when it
         // comes from there the lag is learned.
-        let pulled = from.is_some_and(|from| !self.tree.is_edge(&from));
+        let pulled =
+            from.is_some_and(|from| !self.tree.is_edge(&from) || self.repair.is_asked(&from, life, id.seq));
         for node in self.onward(ctx, from.as_ref(), pulled) {
             if node == id.source || self.repair.has(&node, life, id.seq) {
                 continue;
@@ -401,11 +405,15 @@ impl Group {
         for step in steps {
             match step {
                 Step::Pull(node, (source, life), ranges) => {
+                    if self.repair.is_to_hold(ctx.now, (source, life), &ranges) {
+                        self.hold_below(ctx, (source, life), &ranges);
+                    }
                     ctx.send(&node, &Frame::Pull(Pull { source, life, ranges }));
                 }
                 Step::ParentSilent(other) => {
                     self.with_tree(ctx, |tree, sight, acts| tree.on_parent_silent(sight, other, acts));
                 }
+                Step::Question(node) => ctx.links.question(ctx.now, &[node]),
                 Step::Reach(nodes) => nodes.into_iter().for_each(|node| {
                     ctx.dial(node, self.roster.addresses(&node));
                 }),

@@ -62,7 +62,8 @@ impl Group {
         let undefined: Vec<_> = std::mem::take(&mut self.undefined).into_iter().collect();
         let sources: BTreeSet<_> = news.iter().map(|id| id.0).collect();
         let mut to = self.views.active();
-        let wants = |node: &NodeId| self.lazy.has_listener(node);
+        let tells_parent = self.tells_parent.take();
+        let wants = |node: &NodeId| self.lazy.has_listener(node) || tells_parent == Some(*node);
         to.retain(|node| !undefined.is_empty() || wants(node) || sources.contains(node));
         for chunk in news.chunks(MAX_ENTRIES) {
             let short = if undefined.is_empty() { self.short_news(chunk) } else { None };

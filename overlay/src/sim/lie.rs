@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::id::{Life, NodeId, Seq};
-use crate::wire::frame::{self, Frame, Pull};
+use crate::id::{BatchId, GroupId, Life, NodeId, Seq};
+use crate::wire::batch::Batch;
+use crate::wire::frame::{self, Frame, Hold, Pull};
 use crate::wire::frontier::{Entry, News};
 
 /// What a member claims to be far from the root, microseconds.
@@ -21,6 +22,8 @@ pub enum Lie {
     Distance,
     /// Likewise, and takes children in, and passes nothing on to anybody.
     Nothing,
+    /// Passes nothing on, and tells those below it each time that it has asked for it.
+    Hold,
     /// Tells of batches that it does not have.
     Boast,
     /// Asks for each batch again and again, whether it has it or not.
@@ -50,6 +53,13 @@ impl Liar {
                     [advert.path.first(), advert.path.last()].into_iter().flatten().copied().collect();
             }
             (Lie::Nothing, Frame::Batch(_)) => return Vec::new(),
+            (Lie::Hold, Frame::Batch(batch)) => {
+                // Of which group it is shows in its hash only.
+                let batch = Batch::parse(&GroupId::from_bytes([0; 32]), batch.clone());
+                let hold = |it: BatchId| Hold { source: it.source, life: it.life, end: it.seq + 1 };
+                let hold = batch.ok().map(|it| Frame::Hold(hold(it.header.id)).encode(channel));
+                return hold.into_iter().collect();
+            }
             (Lie::Boast, Frame::News(News { next })) => next.iter_mut().for_each(|(_, next)| *next += AHEAD),
             (Lie::Boast, Frame::Frontier(frontier)) => {
                 let ahead = |it: &mut Entry| it.next += AHEAD;

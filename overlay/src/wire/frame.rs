@@ -310,6 +310,17 @@ cbor_array! {
 }
 
 cbor_array! {
+    /// From a parent: it lacks batches of this life below `end`, and has asked for them; its children are not to
+    /// ask, too.
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct Hold {
+        pub(crate) source: NodeId,
+        pub(crate) life: Life,
+        pub(crate) end: Seq,
+    }
+}
+
+cbor_array! {
     /// Asks for a pause in pushed batches, or ends it.
     #[derive(Debug, Clone, PartialEq)]
     pub(crate) struct Flow {
@@ -412,6 +423,7 @@ pub(crate) enum Frame {
     Acks(Acks),
     Fork(Fork),
     Listen(Listen),
+    Hold(Hold),
     /// Of a later version.
     Unknown,
 }
@@ -449,7 +461,7 @@ kinds! {
     22 => News, 23 => Stay,
     30 => Advert, 31 => Graft, 32 => GraftReply, 33 => Prune, 34 => Candidates, 35 => Crown,
     36 => Appoint, 37 => Cores, 38 => Mesh, 39 => Pulse,
-    41 => Frontier, 42 => Pull, 43 => PullEnd, 44 => Flow, 45 => Summary, 46 => AckRequest, 47 => Acks, 48 => Fork, 49 => Listen,
+    41 => Frontier, 42 => Pull, 43 => PullEnd, 44 => Flow, 45 => Summary, 46 => AckRequest, 47 => Acks, 48 => Fork, 49 => Listen, 50 => Hold,
 }
 
 /// A batch goes into its frame with a few bytes before it.

@@ -236,6 +236,7 @@ impl World {
         add("Acks", 1, Frame::Acks(Acks { acks: vec![ack] }));
         add("Fork", 1, Frame::Fork(fork));
         add("Listen", 1, Frame::Listen(Listen { on: true }));
+        add("Hold", 1, Frame::Hold(Hold { source, life: LIFE, end: 20 }));
     }
 
     /// Every vector by name, as it is printed.

@@ -1,10 +1,10 @@
 //! What the tree brings, and how late: after lazy links, and with holes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::group::ranges::Ranges;
+use crate::group::ranges::{Range, Ranges};
 use crate::group::sources::LifeId;
 use crate::id::{NodeId, Seq};
 use crate::time::Time;
@@ -15,6 +15,8 @@ const SAMPLE_TTL: Duration = Duration::from_secs(2);
 /// it holds, too. Guess: after a failure above, one or two holes come by reliable links as well.
 const HOLES: usize = 3;
 const HOLES_WITHIN: Duration = Duration::from_secs(30);
+/// Batches of a life that are remembered to have been pulled.
+const MAX_PULLED: usize = 32;
 /// Neighbours whose holes are counted, at most.
 const MAX_COUNTED: usize = 64;
 
@@ -38,6 +40,8 @@ pub(crate) struct Lag {
     smoothed: Option<(Duration, Duration)>,
     /// When tree neighbours left something out of a life that they brought.
     holes: BTreeMap<NodeId, [Option<Time>; HOLES]>,
+    /// What was pulled of late, as the tree had not brought it.
+    pulled: BTreeMap<LifeId, VecDeque<Seq>>,
 }
 
 impl Lag {
@@ -61,24 +65,46 @@ impl Lag {
     }
 
     /// The tree brought a batch, for the first time or again: how late behind the lazy links? `held` is what
-    /// was here before: what others brought meanwhile need not be pushed.
-    pub(crate) fn on_pushed(&mut self, now: Time, by: NodeId, life: LifeId, seq: Seq, held: Option<&Ranges>) {
+    /// was here before: what others brought meanwhile need not be pushed. `lost` if the parent had to ask for it.
+    pub(crate) fn on_pushed(
+        &mut self,
+        now: Time,
+        by: NodeId,
+        life: LifeId,
+        seq: Seq,
+        lost: bool,
+        held: Option<&Ranges>,
+    ) {
         let before = self.pushed.get(&life).filter(|it| it.by == by).map(|it| it.seq);
         let latest = before.map_or(seq, |before| before.max(seq));
         self.pushed.insert(life, Pushed { by, at: now, seq: latest });
         let skipped = before.map(|before| (before + 1, seq)).filter(|(from, to)| from < to);
-        if skipped.is_some_and(|it| held.is_none_or(|held| held.intersect(&[it]) != [it])) {
+        let brought = |it: Range| {
+            let pulled =
+                self.pulled.get(&life).is_some_and(|all| all.iter().any(|seq| (it.0..it.1).contains(seq)));
+            !pulled && held.is_some_and(|held| held.intersect(&[it]) == [it])
+        };
+        if skipped.is_some_and(|it| !brought(it)) {
             self.on_hole(now, by);
         }
         if let Some((next, at)) = self.told.get(&life).copied()
             && seq + 1 >= next
         {
             self.told.remove(&life);
-            // Otherwise it did not bring that one at all.
-            if seq + 1 == next {
+            // Otherwise it did not bring that one at all, or had lost it.
+            if seq + 1 == next && !lost {
                 self.learn(now.since(at));
             }
         }
+    }
+
+    /// Something came that we had asked for.
+    pub(crate) fn on_pulled(&mut self, life: LifeId, seq: Seq) {
+        let pulled = self.pulled.entry(life).or_default();
+        if pulled.len() == MAX_PULLED {
+            pulled.pop_front();
+        }
+        pulled.push_back(seq);
     }
 
     /// A tree neighbour brought what comes after something that it did not bring.
@@ -119,7 +145,7 @@ impl Lag {
     /// How long to wait for what a lazy link told of.
     pub(super) fn learned(&self, config: &Config) -> Duration {
         // Nothing learned yet: rather late than twice.
-        let (mean, deviation) = self.smoothed.unwrap_or((config.lag_max, Duration::ZERO));
+        let (mean, deviation) = self.smoothed.unwrap_or((config.lag_max / 4, Duration::ZERO));
         // RFC 6298 §2.3: with a slack of its own, or a steady tree would be anticipated.
         (mean + (deviation * 4).max(config.lag_min)).min(config.lag_max)
     }
@@ -131,11 +157,13 @@ impl Lag {
     pub(super) fn forget_life(&mut self, life: &LifeId) {
         self.told.remove(life);
         self.pushed.remove(life);
+        self.pulled.remove(life);
     }
 
     pub(super) fn retain(&mut self, open: impl Fn(LifeId) -> bool) {
         self.told.retain(|life, _| open(*life));
         self.pushed.retain(|life, _| open(*life));
+        self.pulled.retain(|life, _| open(*life));
     }
 }
 
@@ -150,14 +178,14 @@ mod tests {
         let mut lag = Lag::default();
         let life = (NodeId::from_bytes([2; 32]), 7);
         for (seconds, seq) in [(0, 0), (1, 2), (2, 3), (3, 9)] {
-            lag.on_pushed(at(seconds), node, life, seq, None);
+            lag.on_pushed(at(seconds), node, life, seq, false, None);
         }
         assert_eq!(lag.lossy(at(3)).count(), 0, "a failure above leaves two, too");
         let mut others = Ranges::default();
         others.insert(10);
-        lag.on_pushed(at(19), node, life, 11, Some(&others));
+        lag.on_pushed(at(19), node, life, 11, false, Some(&others));
         assert_eq!(lag.lossy(at(19)).count(), 0, "others had brought it");
-        lag.on_pushed(at(20), node, life, 13, Some(&others));
+        lag.on_pushed(at(20), node, life, 13, false, Some(&others));
         assert_eq!(lag.lossy(at(20)).collect::<Vec<_>>(), [node]);
         assert_eq!(lag.lossy(at(32)).count(), 0);
     }

@@ -1,0 +1,27 @@
+//! A network that loses batches and frontiers for good: one of a subtree asks for what was lost there, and
+//! who has what never looks like a fork.
+
+use std::time::Duration;
+
+use treecast_overlay::sim::{Experiment, NetworkModel};
+use treecast_tests::seeds::seeds;
+
+#[test]
+fn what_datagrams_lose_comes_soon_and_once() {
+    for seed in seeds(3) {
+        let network = NetworkModel { loss: 0.05, ..NetworkModel::regions().datagrams() };
+        let span = Duration::from_secs(30);
+        let experiment = Experiment { seed, nodes: 120, span, network, ..Experiment::default() };
+        let measures = experiment.run().expect("the options are in range");
+        let stretch = measures.stretch.expect("messages were delivered").mean;
+        eprintln!(
+            "seed {seed}: stretch {stretch:.2}, redundancy {:.3}, control {:.0} B",
+            measures.rmr, measures.control_bytes
+        );
+        let lost = (measures.missing, measures.duplicates, measures.order_violations);
+        assert_eq!(lost, (0, 0, 0), "seed {seed}");
+        // MODEL.md's goal for copies; that for delay is not always reached.
+        assert!(measures.rmr <= 0.08, "seed {seed}: {}", measures.rmr);
+        assert!(stretch <= 1.7, "seed {seed}: {stretch}");
+    }
+}
