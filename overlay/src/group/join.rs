@@ -354,6 +354,7 @@ impl Group {
         self.repair.forget(node);
         self.flow.forget(node);
         self.lazy.forget(node);
+        self.beaten.forget(node);
         self.told.forget(node);
         self.lazy.on_change(ctx.now);
         self.proofs.forget(node);

@@ -6,6 +6,7 @@
 //! ([`spread`]), or time ([`Group::poll`]).
 
 mod adverts;
+mod beaten;
 mod cores;
 pub(crate) mod ctx;
 mod farewell;
@@ -51,6 +52,7 @@ use crate::wire::frame::{Channel, Frame, Mesh, Records, Summary};
 use crate::wire::record::{MemberRecord, Standing};
 
 use adverts::Told;
+use beaten::Beaten;
 use cores::Pace;
 use ctx::Ctx;
 use farewell::Farewell;
@@ -123,6 +125,7 @@ pub(crate) struct Group {
     next_news: Time,
     /// The parent, if it is to hear that we have pulled what it did not bring.
     tells_parent: Option<NodeId>,
+    beaten: Beaten,
     frontier_number: u64,
     next_anti_entropy: Time,
     next_eviction: Time,
@@ -190,6 +193,7 @@ impl Group {
             undefined: BTreeSet::new(),
             next_news: now,
             tells_parent: None,
+            beaten: Beaten::default(),
             frontier_number: 0,
             next_anti_entropy: now + ctx.rng.jitter(ctx.config.anti_entropy_every),
             next_eviction: now + EVICT_EVERY,
@@ -323,6 +327,7 @@ impl Group {
                 self.near.on_moved(ctx.now, to.as_ref());
                 self.lazy.on_change(ctx.now);
                 self.repair.on_parent_speaks();
+                self.beaten.begin_anew();
                 let tree = self.tree_id();
                 ctx.event(Event::ParentChanged { group: self.id, tree, from, to, reason });
             }

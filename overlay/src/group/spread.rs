@@ -100,10 +100,13 @@ impl Group {
         Ok(())
     }
 
-    fn on_pushed(&mut self, ctx: &Ctx<'_>, from: NodeId, id: &BatchId) {
+    fn on_pushed(&mut self, ctx: &mut Ctx<'_>, from: NodeId, id: &BatchId) {
         let life = (id.source, id.life);
         let held = self.sources.life(life).map(|it| &it.held);
         self.repair.on_pushed(ctx.now, from, life, id.seq, held);
+        if self.tree.parent() == Some(from) {
+            self.brought_by_parent(ctx, life, id.seq);
+        }
     }
 
     fn is_next(&self, id: &BatchId) -> bool {

@@ -189,6 +189,7 @@ impl Group {
         let lacks = !state.missing().is_empty();
         let differs = is_fork(state, entry);
         let next = held.end();
+        self.told_by(ctx, from, id, held.next());
         self.repair.on_told(from, id, held);
         if fresh {
             self.undefined.insert(id);

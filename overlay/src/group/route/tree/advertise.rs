@@ -49,8 +49,11 @@ impl Tree {
         let parent = self.parent.expect("heard of");
         let mut path = heard.advert.path.clone();
         path.push(self.tag);
-        let way = || candidate::half_rtt(sight.links, &parent).as_micros() as u64;
-        let delay = if self.is_core() { 0 } else { heard.advert.delay_us.saturating_add(way()) };
+        let delay = match heard.advert.delay_us {
+            _ if self.is_core() => 0,
+            u64::MAX => u64::MAX,
+            _ => candidate::cost_of(sight, &parent, heard).as_micros() as u64,
+        };
         Some(self.root.relay(&heard.advert, path, delay, free))
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::root::Claim;
-use super::{GREAT_GAIN, MAX_PATH, Offer, SHORTLY, Sight, TO_ALL_EVERY, Tree, sketch};
+use super::{Act, GREAT_GAIN, MAX_PATH, Offer, SHORTLY, Sight, TO_ALL_EVERY, Tree, sketch};
 use crate::coordinate::Place;
 use crate::id::NodeId;
 use crate::links::Links;
@@ -30,11 +30,22 @@ pub(super) struct Heard {
     progress: Time,
     /// A node on its path was our neighbour and is gone, since it said so.
     doubted: bool,
+    /// Below it we were no nearer to the root than this, whatever it says, and until when that counts.
+    floor: Option<(Duration, Time)>,
 }
+
+/// A false word is remembered for so long. Guess: long enough that who is taken in by it now and then is
+/// none the worse for it.
+const FLOOR_FOR: Duration = Duration::from_secs(60);
+
+/// The root's number grows once a gap between adverts, and is heard up to half a gap later. After so many gaps
+/// below one parent, and so many below whatever parents, it stands still if so many others have heard of more.
+const STUCK_AFTER: (f64, f64) = (1.6, 3.2);
+const WITNESSES: usize = 2;
 
 impl Heard {
     pub(super) fn new(now: Time, advert: Advert) -> Self {
-        Self { advert, at: now, progress: now, doubted: false }
+        Self { advert, at: now, progress: now, doubted: false, floor: None }
     }
 
     pub(super) fn update(&mut self, now: Time, advert: Advert) {
@@ -53,8 +64,9 @@ impl Heard {
     }
 
     /// How far from the root we would be below it, with this round trip to it.
-    fn cost(&self, rtt: Option<Duration>) -> Duration {
-        Duration::from_micros(self.advert.delay_us) + rtt.map_or(UNKNOWN_HALF_RTT, |rtt| rtt / 2)
+    fn cost(&self, now: Time, rtt: Option<Duration>) -> Duration {
+        let said = Duration::from_micros(self.advert.delay_us) + rtt.map_or(UNKNOWN_HALF_RTT, |rtt| rtt / 2);
+        self.floor.filter(|(_, until)| now < *until).map_or(said, |(floor, _)| said.max(floor))
     }
 
     pub(super) fn age(&self, now: Time) -> Duration {
@@ -102,7 +114,7 @@ impl Tree {
                 let link = sight.links.used(node)?;
                 let doubtful =
                     heard.doubted || link.is_quiet(sight.now) || self.offences.bars(sight.now, node);
-                Some((doubtful, heard.cost(link.measured()), *node))
+                Some((doubtful, heard.cost(sight.now, link.measured()), *node))
             })
             .collect();
         // A last resort.
@@ -141,9 +153,49 @@ impl Tree {
         self.heard.get(node).map(|heard| cost_of(sight, node, heard))
     }
 
+    /// One after the other, what the parent brings `by` has had for so much longer: it is farther than it says.
+    pub(crate) fn on_beaten(&mut self, sight: &Sight<'_>, by: NodeId, lead: Duration, acts: &mut Vec<Act>) {
+        let Some(parent) = self.parent.filter(|_| !self.is_core()) else { return };
+        let Some(cost) = self.cost(sight, &by) else { return };
+        if let Some(heard) = self.heard.get_mut(&parent) {
+            heard.floor = Some((cost + lead, sight.now + FLOOR_FOR));
+            self.changed = true;
+        }
+        self.reconsider(sight, acts);
+    }
+
     /// Whether the parent no longer leads to a root that lives.
     pub(super) fn is_lost(&self, sight: &Sight<'_>, parent: &NodeId) -> bool {
         self.heard.get(parent).is_none_or(|heard| !self.is_usable(sight, parent, heard))
+    }
+
+    /// Whether the parent's word on the root stands still while others' goes on: it, or who is above it,
+    /// leads in a circle, or nowhere.
+    pub(super) fn is_stuck(&self, sight: &Sight<'_>, parent: &NodeId) -> bool {
+        let Some(heard) = self.heard.get(parent) else { return false };
+        let for_long = |since: Time, gaps: f64| {
+            sight.now.since(since) >= sight.config.advert_every.mul_f64(gaps)
+        };
+        // As no child of its we heard of it more seldom.
+        if !for_long(self.parent_since, STUCK_AFTER.0) || !for_long(self.led_on.1, STUCK_AFTER.1) {
+            return false;
+        }
+        let claim = (heard.advert.root, heard.advert.epoch);
+        let ahead = self.heard.iter().filter(|(node, it)| {
+            (it.advert.root, it.advert.epoch) == claim
+                && it.advert.number > heard.advert.number
+                && !self.children.contains_key(*node)
+        });
+        ahead.take(WITNESSES).count() == WITNESSES
+    }
+
+    /// The parent has told of the root.
+    pub(super) fn on_led(&mut self, now: Time, parent: &NodeId) {
+        let Some(heard) = self.heard.get(parent) else { return };
+        let word = (heard.advert.epoch, heard.advert.number);
+        if word > self.led_on.0 {
+            self.led_on = (word, now);
+        }
     }
 
     /// Whether the parent has heard of the root that we follow.
@@ -240,6 +292,6 @@ pub(crate) fn is_great(
     cost + GREAT_GAIN.max(sight.gain(current) * 3) + noise < current
 }
 
-fn cost_of(sight: &Sight<'_>, node: &NodeId, heard: &Heard) -> Duration {
-    heard.cost(sight.links.distance(node))
+pub(super) fn cost_of(sight: &Sight<'_>, node: &NodeId, heard: &Heard) -> Duration {
+    heard.cost(sight.now, sight.links.distance(node))
 }

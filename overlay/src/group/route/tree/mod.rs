@@ -166,6 +166,8 @@ pub(crate) struct Tree {
     /// Why it is the parent, and since when.
     reason: ParentReason,
     parent_since: Time,
+    /// The root's term and running number, as parents have told them, and when those last grew.
+    led_on: ((u64, u64), Time),
     /// Root and parent that the application was told last.
     told: Option<(NodeId, Option<NodeId>)>,
     optimiser: Optimiser,
@@ -208,6 +210,7 @@ impl Tree {
             parent: None,
             reason: ParentReason::Joined,
             parent_since: now,
+            led_on: ((0, 0), now),
             told: None,
             optimiser: Optimiser::default(),
             offences: Offences::default(),
@@ -364,6 +367,9 @@ impl Tree {
             }
         }
         self.refused.remove(&from);
+        if self.parent == Some(from) {
+            self.on_led(sight.now, &from);
+        }
         self.reconsider(sight, acts);
     }
 

@@ -9,8 +9,12 @@ use std::time::Duration;
 use crate::id::NodeId;
 use crate::time::Time;
 
-/// How long a parent that was silent is none again: the first time, and at most.
-const FOR: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
+/// How long a parent that was silent is none again the first time…
+pub(super) const SILENT_FOR: Duration = Duration::from_secs(5);
+/// …or one that led nowhere, by what it said…
+pub(super) const STUCK_FOR: Duration = Duration::from_secs(30);
+/// …and at most.
+const MOST_FOR: Duration = Duration::from_secs(600);
 /// By so much longer each time.
 const FACTOR: u32 = 3;
 /// An offence is forgotten so long after it ended.
@@ -31,7 +35,7 @@ pub(super) struct Offences {
 }
 
 impl Offences {
-    pub(super) fn add(&mut self, now: Time, node: NodeId) {
+    pub(super) fn add(&mut self, now: Time, node: NodeId, first: Duration) {
         self.all.retain(|_, it| now < it.until + FORGOTTEN_AFTER);
         if self.all.len() >= MOST && !self.all.contains_key(&node) {
             // The one that ends first.
@@ -41,7 +45,7 @@ impl Offences {
         if self.bars(now, &node) {
             return;
         }
-        let lasts = self.all.get(&node).map_or(FOR.0, |it| (it.lasts * FACTOR).min(FOR.1));
+        let lasts = self.all.get(&node).map_or(first, |it| (it.lasts * FACTOR).min(MOST_FOR));
         self.all.insert(node, Offence { lasts, until: now + lasts });
     }
 
@@ -60,15 +64,15 @@ mod tests {
         let at = |seconds: u64| Time::from_micros(seconds * 1_000_000);
         let node = NodeId::from_bytes([1; 32]);
         let mut offences = Offences::default();
-        offences.add(at(0), node);
+        offences.add(at(0), node, SILENT_FOR);
         assert!(offences.bars(at(4), &node) && !offences.bars(at(5), &node));
-        offences.add(at(10), node);
+        offences.add(at(10), node, SILENT_FOR);
         assert!(offences.bars(at(24), &node) && !offences.bars(at(25), &node));
         for other in 2..=200 {
-            offences.add(at(30), NodeId::from_bytes([other; 32]));
+            offences.add(at(30), NodeId::from_bytes([other; 32]), SILENT_FOR);
         }
         assert!(offences.all.len() <= MOST);
-        offences.add(at(5_000), node);
+        offences.add(at(5_000), node, SILENT_FOR);
         assert!(!offences.bars(at(5_005), &node), "what was long ago is forgotten");
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::candidate::is_great;
+use super::offences::{SILENT_FOR, STUCK_FOR};
 use super::{Act, GRAFT_RENEWAL, GRAFT_TIMEOUT, Grafting, REFUSED_FOR, REFUSED_ORPHAN_FOR, Sight, Tree};
 use crate::id::NodeId;
 use crate::io::ParentReason;
@@ -17,6 +18,10 @@ impl Tree {
             return;
         }
         if let Some(parent) = self.parent.filter(|it| self.is_lost(sight, it)) {
+            acts.push(Act::Prune(parent));
+            self.orphan(sight.now, ParentReason::RootLost);
+        } else if let Some(parent) = self.parent.filter(|it| self.is_stuck(sight, it)) {
+            self.offences.add(sight.now, parent, STUCK_FOR);
             acts.push(Act::Prune(parent));
             self.orphan(sight.now, ParentReason::RootLost);
         }
@@ -130,7 +135,7 @@ impl Tree {
         let best = backups.iter().find(|it| **it == other).or(backups.first()).copied();
         if let Some(best) = best {
             if let Some(parent) = self.parent {
-                self.offences.add(sight.now, parent);
+                self.offences.add(sight.now, parent, SILENT_FOR);
             }
             self.graft(sight, best, ParentReason::Silent, acts);
         }
