@@ -91,7 +91,8 @@ pub struct Config {
     pub backups: usize,
     /// Between a root's adverts; also how stale the others' may get.
     pub advert_every: Duration,
-    /// A root not heard of for so long is gone.
+    /// A root not heard of for so long is gone. Longer than a dead link stays open: whose link to the root
+    /// ends follows it at once, and who is merely led in a circle has the time to find that out.
     pub root_timeout: Duration,
     /// How much nearer a new parent must be: at least this…
     pub parent_gain: Duration,
@@ -170,7 +171,7 @@ impl Config {
             members_a_core: 16,
             backups: 3,
             advert_every: Duration::from_secs(1),
-            root_timeout: Duration::from_millis(3_500),
+            root_timeout: Duration::from_secs(6),
             parent_gain: Duration::from_micros(500),
             parent_gain_share: 0.02,
             frontier_every: Duration::from_millis(10),

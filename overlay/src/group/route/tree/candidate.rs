@@ -173,9 +173,8 @@ impl Tree {
     /// leads in a circle, or nowhere.
     pub(super) fn is_stuck(&self, sight: &Sight<'_>, parent: &NodeId) -> bool {
         let Some(heard) = self.heard.get(parent) else { return false };
-        let for_long = |since: Time, gaps: f64| {
-            sight.now.since(since) >= sight.config.advert_every.mul_f64(gaps)
-        };
+        let for_long =
+            |since: Time, gaps: f64| sight.now.since(since) >= sight.config.advert_every.mul_f64(gaps);
         // As no child of its we heard of it more seldom.
         if !for_long(self.parent_since, STUCK_AFTER.0) || !for_long(self.led_on.1, STUCK_AFTER.1) {
             return false;
