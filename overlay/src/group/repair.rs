@@ -6,6 +6,7 @@
 mod hold;
 mod lag;
 mod lost;
+mod misses;
 mod tail;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -20,6 +21,7 @@ use crate::time::Time;
 
 use hold::Holds;
 use lag::Lag;
+use misses::Misses;
 pub(crate) use tail::Others;
 
 /// Heads of one life that ripen one after the other, at most.
@@ -27,9 +29,6 @@ const MAX_HEADS: usize = 64;
 /// After so many pulls without an answer, news cut the back-off short: somebody may have told
 /// of what does not exist.
 const IN_VAIN: u32 = 3;
-/// So often a parent that runs may miss something before it counts as silent. Guess: at one batch in
-/// twenty lost, three in a row are.
-const MISSES: u32 = 3;
 /// Children are told of what is missing of a life that the tree brought within this span.
 const HOLD_WITHIN: Duration = Duration::from_secs(2);
 
@@ -128,8 +127,7 @@ pub(crate) struct Repair {
     /// What the tree brings, and how late.
     pub(crate) lag: Lag,
     holds: Holds,
-    /// Pulls of what the parent should have brought, since it last brought anything.
-    misses: u32,
+    misses: Misses,
 }
 
 impl Repair {
@@ -277,7 +275,7 @@ impl Repair {
 
     /// The parent brought something, or there is another.
     pub(crate) fn on_parent_speaks(&mut self) {
-        self.misses = 0;
+        self.misses = Misses::default();
         self.holds.on_parent_speaks();
     }
 
@@ -285,7 +283,7 @@ impl Repair {
     pub(crate) fn on_hold(&mut self, now: Time, life: LifeId, end: Seq, config: &Config) -> bool {
         let waits = self.holds.on_hold(life, end, now + self.lag.learned(config));
         if waits {
-            self.misses = 0;
+            self.misses = Misses::default();
         }
         waits
     }
@@ -460,12 +458,8 @@ impl Repair {
         // A second miss, be it that the first was helped at once by somebody else. Of lives that the
         // tree never brought nothing is to be had from a parent's silence.
         let elsewhere = parent.is_some_and(|it| it != target) && self.lag.pushed_at(&life).is_some();
-        let gone = parent.is_some_and(|it| links.is_quiet(now, &it));
         if let Some(parent) = parent.filter(|_| elsewhere && !flows) {
-            self.misses = self.misses.saturating_add(1);
-            // One that runs and loses a batch now and then is not silent.
-            let silent = gone || self.misses > MISSES;
-            steps.push(if silent { Step::ParentSilent(target) } else { Step::Question(parent) });
+            steps.push(self.misses.on_miss(sight, parent, target));
         }
         let ranges = ask(self.known.get(&target).and_then(|it| it.get(&life)), missing, config.pull_batches);
         want.pulls = want.pulls.saturating_add(1);
