@@ -7,6 +7,7 @@
 
 mod adverts;
 mod cores;
+mod counts;
 pub(crate) mod ctx;
 mod farewell;
 mod flow;
