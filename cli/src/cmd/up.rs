@@ -72,5 +72,6 @@ async fn tell(node: &treecast_node::Node, screen: &Screen) -> Result<(), Stop> {
     let nick = node.nick().await.map_err(gone)?;
     let addresses = node.addresses().await.map_err(gone)?;
     let addresses = addresses.iter().map(ToString::to_string).collect();
-    screen.show(&Line::Ready { node: node.id().to_string(), nick, addresses })
+    let metrics = node.metrics().map(|address| address.to_string());
+    screen.show(&Line::Ready { node: node.id().to_string(), nick, addresses, metrics })
 }
