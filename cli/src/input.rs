@@ -275,6 +275,13 @@ pub(crate) fn retain(bounds: &[Bound]) -> Result<Retain, Failure> {
     Ok(all)
 }
 
+/// Reads `127.0.0.1:9464`, `[::1]:9464`, `localhost:9464`.
+pub(crate) fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    let numbers = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    let wrong = |_| "it is not an IP address and a port: write 127.0.0.1:9464, say".to_owned();
+    numbers.as_deref().unwrap_or(text).parse().map_err(wrong)
+}
+
 /// Reads `500ms`, `10s`, `2m`, `1h`, `1.5s`; a bare number is seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a duration: write 500ms, 10s, 2m or 1h");
@@ -290,13 +297,6 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     };
     let number: f64 = number.parse().map_err(|_| wrong())?;
     Duration::try_from_secs_f64(number * scale).map_err(|_| wrong())
-}
-
-/// Reads `127.0.0.1:9464`, `[::1]:9464`, `localhost:9464`.
-pub(crate) fn socket_address(text: &str) -> Result<SocketAddr, String> {
-    let numbers = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
-    let wrong = |_| "it is not an IP address and a port: write 127.0.0.1:9464, say".to_owned();
-    numbers.as_deref().unwrap_or(text).parse().map_err(wrong)
 }
 
 /// Until when `pub` waits: as the node knows it, but for what is not built.
