@@ -98,8 +98,6 @@ pub(crate) struct Driver {
     peers: Peers,
     pings: Pings,
     keeper: Keeper,
-    tally: Tally,
-    stage: watch::Sender<Stage>,
     redial: Redial,
     reach: Reach,
     guests: Guests,
@@ -117,6 +115,8 @@ pub(crate) struct Driver {
     reminded: usize,
     /// All goodbyes are said.
     goodbye_said: bool,
+    tally: Tally,
+    stage: watch::Sender<Stage>,
 }
 
 /// What a driver is made of.
@@ -150,8 +150,6 @@ impl Driver {
             peers: Peers::default(),
             pings: Pings::default(),
             keeper: Keeper::new(parts.kept, parts.writer, parts.done),
-            tally: Tally::default(),
-            stage: parts.stage,
             reach: Reach::default(),
             redial: Redial::new(parts.explicit_peers, now, parts.seed),
             guests: Guests::default(),
@@ -164,6 +162,8 @@ impl Driver {
             beats: 0,
             reminded: 0,
             goodbye_said: false,
+            tally: Tally::default(),
+            stage: parts.stage,
         };
         if driver.swarm.behaviour().mdns.is_enabled() {
             driver.ear = Ear::open().inspect_err(|error| tracing::debug!(%error, "no own ear")).ok();
