@@ -1,5 +1,6 @@
 //! What was typed, as typed. What is meant is worked out in [`settings`](crate::settings).
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,7 +8,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use treecast_node::control::protocol::Wait;
 
-use crate::input::{Bound, Committee, GroupName, NewName, Since, committee, duration, order, route, wait};
+use crate::input::{
+    Bound, Committee, GroupName, NewName, Since, committee, duration, order, route, socket_address, wait,
+};
 use crate::output::ColorChoice;
 use crate::sim::SimFlags;
 
@@ -71,6 +74,10 @@ pub(crate) struct NodeArgs {
     /// nor are found by it, other than by addresses.
     #[arg(long)]
     pub(crate) no_kad: bool,
+    /// Serve metrics for Prometheus here, at /metrics: 127.0.0.1:9464 say. Whoever can connect
+    /// reads them.
+    #[arg(long, value_name = "ADDR", value_parser = socket_address)]
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 impl Verb {
@@ -112,7 +119,8 @@ impl NodeArgs {
         } else if self.no_mdns {
             Some("--no-mdns")
         } else {
-            self.no_kad.then_some("--no-kad")
+            let metrics = self.metrics.map(|_| "--metrics");
+            self.no_kad.then_some("--no-kad").or(metrics)
         }
     }
 }
@@ -135,6 +143,7 @@ pub(crate) enum Verb {
 Examples:
   treecast up
   treecast up --group lobby --listen /ip4/0.0.0.0/tcp/4001
+  treecast up --metrics 127.0.0.1:9464     for Prometheus
 Stop it with Ctrl-C or `treecast down`.")]
     Up(UpArgs),
     /// Stop the running node, and wait until it has ended.

@@ -138,6 +138,9 @@ fn multiaddrs(option: &str, setting: &Setting<Vec<String>>) -> Result<Vec<Multia
 pub(crate) fn builder(settings: &Settings, addresses: &Addresses) -> NodeBuilder {
     let builder = Node::builder().data_dir(data_dir(settings));
     let mut builder = builder.mdns(!settings.no_mdns.value).kad(!settings.no_kad.value);
+    if let Some(address) = settings.metrics.value {
+        builder = builder.metrics(address);
+    }
     for address in &addresses.listen {
         builder = builder.listen(address.clone());
     }

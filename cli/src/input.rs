@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io::{BufRead, Read};
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -272,6 +273,13 @@ pub(crate) fn retain(bounds: &[Bound]) -> Result<Retain, Failure> {
         }
     }
     Ok(all)
+}
+
+/// Reads `127.0.0.1:9464`, `[::1]:9464`, `localhost:9464`.
+pub(crate) fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    let numbers = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    let wrong = |_| "it is not an IP address and a port: write 127.0.0.1:9464, say".to_owned();
+    numbers.as_deref().unwrap_or(text).parse().map_err(wrong)
 }
 
 /// Reads `500ms`, `10s`, `2m`, `1h`, `1.5s`; a bare number is seconds.

@@ -13,6 +13,7 @@ mod host;
 mod input;
 mod logs;
 mod output;
+mod service;
 mod settings;
 mod signals;
 mod sim;

@@ -1,6 +1,7 @@
 //! What is in effect, and why: a flag wins over the environment, that over the TOML file,
 //! that over the default.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use directories::ProjectDirs;
@@ -9,7 +10,7 @@ use treecast_node::{Failure, exit};
 
 use crate::args::{GlobalArgs, LogFormat, NodeArgs};
 use crate::failure::usage;
-use crate::input::GroupName;
+use crate::input::{GroupName, socket_address};
 use crate::output::ColorChoice;
 
 /// Where a value came from.
@@ -98,6 +99,16 @@ impl Readable for PathBuf {
     }
 }
 
+impl Readable for Option<SocketAddr> {
+    fn from_text(text: &str) -> Result<Self, String> {
+        socket_address(text).map(Some)
+    }
+
+    fn from_toml(value: &toml::Value) -> Result<Self, String> {
+        Self::from_text(value.as_str().unwrap_or_default())
+    }
+}
+
 impl Readable for Vec<String> {
     fn from_text(text: &str) -> Result<Self, String> {
         Ok(text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect())
@@ -138,7 +149,7 @@ readable_choice!(ColorChoice);
 readable_choice!(LogFormat);
 
 /// The keys a TOML file may have; `_` may stand for `-`.
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "data-dir",
     "json",
     "quiet",
@@ -148,6 +159,7 @@ const KEYS: [&str; 11] = [
     "peer",
     "no-mdns",
     "no-kad",
+    "metrics",
     "group",
     "log-format",
 ];
@@ -218,6 +230,8 @@ pub(crate) struct Settings {
     pub(crate) no_mdns: Setting<bool>,
     /// Not to take part in Kademlia.
     pub(crate) no_kad: Setting<bool>,
+    /// Where to serve metrics.
+    pub(crate) metrics: Setting<Option<SocketAddr>>,
     /// Groups that `up` is in.
     pub(crate) group: Setting<Vec<String>>,
     /// How logs are written.
@@ -261,6 +275,7 @@ impl Settings {
             peer: layers.pick("peer", given(local.node.peer.clone()), Vec::new())?,
             no_mdns: layers.pick("no-mdns", typed(local.node.no_mdns), false)?,
             no_kad: layers.pick("no-kad", typed(local.node.no_kad), false)?,
+            metrics: layers.pick("metrics", local.node.metrics.map(Some), None)?,
             group: layers.pick("group", given(groups), Vec::new())?,
             log_format: layers.pick("log-format", local.log_format, LogFormat::Text)?,
         };
@@ -280,6 +295,7 @@ impl Settings {
             ("peer", json!(self.peer.value), &self.peer.from),
             ("no-mdns", json!(self.no_mdns.value), &self.no_mdns.from),
             ("no-kad", json!(self.no_kad.value), &self.no_kad.from),
+            ("metrics", json!(self.metrics.value.map(|it| it.to_string())), &self.metrics.from),
             ("group", json!(self.group.value), &self.group.from),
             ("log-format", json!(self.log_format.value.name()), &self.log_format.from),
         ]

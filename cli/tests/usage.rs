@@ -122,7 +122,7 @@ fn usage_errors_have_three_parts_and_exit_2() {
         &["sub", "lobby", "--since", "5m"],
         &["sub", "lobby", "--tentative"],
         &["sub", "lobby", "--count", "many"],
-        &["up", "--metrics", "127.0.0.1:1"],
+        &["up", "--metrics", "9464"],
         &["up", "--listen", "nowhere"],
         &["chat", "lobby", "--peer", "nowhere"],
         &["group", "create"],

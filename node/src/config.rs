@@ -1,5 +1,6 @@
 //! How a node is made.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use libp2p::Multiaddr;
@@ -21,6 +22,7 @@ pub(crate) struct NodeConfig {
     pub(crate) groups: Vec<GroupRef>,
     pub(crate) nick: Option<String>,
     pub(crate) control: bool,
+    pub(crate) metrics: Option<SocketAddr>,
     pub(crate) overlay: Config,
     pub(crate) event_bytes: usize,
     pub(crate) publish_bytes: usize,
@@ -45,6 +47,7 @@ impl NodeBuilder {
                 groups: Vec::new(),
                 nick: None,
                 control: true,
+                metrics: None,
                 overlay: Config::default(),
                 // A burst of 20,000 messages of 1 KiB fits three times.
                 event_bytes: 64 << 20,
@@ -105,6 +108,13 @@ impl NodeBuilder {
     /// Open the control socket in the data directory, for `treecast` commands. Default: yes.
     pub fn control(mut self, on: bool) -> Self {
         self.config.control = on;
+        self
+    }
+
+    /// Serve metrics for Prometheus over HTTP here, at `/metrics`; port 0 takes a free one, see
+    /// [`Node::metrics`]. Whoever can connect reads them. A port that is taken is an error. Default: none.
+    pub fn metrics(mut self, address: SocketAddr) -> Self {
+        self.config.metrics = Some(address);
         self
     }
 

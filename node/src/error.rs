@@ -1,6 +1,7 @@
 //! What can fail, an enum an operation, each with its three parts for people.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use libp2p::Multiaddr;
@@ -72,6 +73,20 @@ pub enum StartError {
         /// Why.
         why: String,
     },
+    /// Somebody else listens where the metrics are to be served.
+    #[error("the metrics port of {address} is taken")]
+    MetricsPortTaken {
+        /// What was asked for.
+        address: SocketAddr,
+    },
+    /// It is not possible to serve metrics there.
+    #[error("cannot serve metrics on {address}: {source}")]
+    CannotServeMetrics {
+        /// What was asked for.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
     /// A group to be in cannot be joined.
     #[error("group {name:?}: {source}")]
     BadGroup {
@@ -112,6 +127,8 @@ impl StartError {
             Self::NewerStore { .. } => "its store is of a newer version",
             Self::PortTaken { .. } => "its port is taken",
             Self::CannotListen { .. } => "it cannot listen",
+            Self::MetricsPortTaken { .. } => "the port for its metrics is taken",
+            Self::CannotServeMetrics { .. } => "it cannot serve its metrics",
             Self::BadGroup { .. } => "one of its groups cannot be entered",
             Self::BadNick(_) => "its nick is not allowed",
             Self::Config(_) => "a setting is out of range",
@@ -178,6 +195,18 @@ impl From<StartError> for Failure {
                 exit::USAGE,
                 format!("It is not possible to listen on {address}: {why}."),
                 "Give an address of this machine with `--listen`, such as /ip4/0.0.0.0/tcp/0.".into(),
+            ),
+            StartError::MetricsPortTaken { address } => refused(
+                "port-taken",
+                exit::USAGE,
+                format!("Somebody else listens on {address}."),
+                "Stop that program, or choose another port with `--metrics` (port 0 takes a free one).".into(),
+            ),
+            StartError::CannotServeMetrics { address, source } => refused(
+                "cannot-listen",
+                exit::USAGE,
+                format!("It is not possible to serve metrics on {address}: {source}."),
+                "Give an address of this machine with `--metrics`, such as 127.0.0.1:9464.".into(),
             ),
             StartError::BadGroup { name, source } => {
                 let failure = Failure::from(source);

@@ -1,6 +1,7 @@
 //! What a subscriber of a group is told, and the bounded queue it comes through.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -169,6 +170,8 @@ pub(crate) struct EventQueue {
     inner: Mutex<Inner>,
     news: Notify,
     cap: usize,
+    /// What all readers of the group missed.
+    dropped: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Default)]
@@ -205,8 +208,8 @@ fn delivery_bytes(delivery: &Delivery) -> usize {
 }
 
 impl EventQueue {
-    pub(crate) fn new(cap: usize) -> Self {
-        Self { inner: Mutex::default(), news: Notify::new(), cap }
+    pub(crate) fn new(cap: usize, dropped: Arc<AtomicU64>) -> Self {
+        Self { inner: Mutex::default(), news: Notify::new(), cap, dropped }
     }
 
     pub(crate) fn push(&self, event: Event) {
@@ -223,6 +226,7 @@ impl EventQueue {
         let bytes = entry.bytes();
         if !inner.entries.is_empty() && inner.bytes + bytes > self.cap {
             inner.missed += weight;
+            self.dropped.fetch_add(weight, Ordering::Relaxed);
             return;
         }
         if inner.missed > 0 {
@@ -334,7 +338,7 @@ mod tests {
 
     #[tokio::test]
     async fn messages_come_one_by_one() {
-        let queue = EventQueue::new(10_000);
+        let queue = EventQueue::new(10_000, Arc::default());
         queue.push_batch(batch(0, 2), "ada".into());
         queue.push_batch(batch(1, 1), "ada".into());
         queue.close();
@@ -343,7 +347,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_reader_is_told_what_it_missed_where_it_missed_it() {
-        let queue = EventQueue::new(300);
+        let dropped: Arc<AtomicU64> = Arc::default();
+        let queue = EventQueue::new(300, dropped.clone());
         queue.push_batch(batch(0, 2), "".into());
         queue.push_batch(batch(1, 2), "".into());
         queue.push_batch(batch(2, 1), "".into());
@@ -353,11 +358,12 @@ mod tests {
         queue.push_batch(batch(4, 9), "".into());
         queue.close();
         assert_eq!(numbers(&queue).await, [(3, u32::MAX), (3, 0), (9, u32::MAX)]);
+        assert_eq!(dropped.load(Ordering::Relaxed), 12);
     }
 
     #[tokio::test]
     async fn a_batch_larger_than_the_queue_still_passes() {
-        let queue = EventQueue::new(10);
+        let queue = EventQueue::new(10, Arc::default());
         queue.push_batch(batch(0, 3), "".into());
         queue.close();
         assert_eq!(numbers(&queue).await.len(), 3);

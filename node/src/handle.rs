@@ -1,6 +1,7 @@
 //! The node as a program holds it.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -45,13 +46,24 @@ pub(crate) enum Command {
     Shutdown,
 }
 
+/// How far a node has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    Serving,
+    /// It says goodbye.
+    Stopping,
+    /// Its data directory is free.
+    Ended,
+}
+
 /// A running node. Clones are the same node; when all are dropped, and all senders and
 /// receivers with them, the node says goodbye and ends.
 #[derive(Clone)]
 pub struct Node {
     pub(crate) commands: mpsc::UnboundedSender<Command>,
     pub(crate) id: NodeId,
-    pub(crate) ended: watch::Receiver<bool>,
+    pub(crate) stage: watch::Receiver<Stage>,
+    pub(crate) metrics: Option<SocketAddr>,
     pub(crate) notices: Arc<[String]>,
 }
 
@@ -104,6 +116,11 @@ impl Node {
     /// What a person should know about the start: a port that changed, say.
     pub fn notices(&self) -> &[String] {
         &self.notices
+    }
+
+    /// Where the metrics are served, if they are.
+    pub fn metrics(&self) -> Option<SocketAddr> {
+        self.metrics
     }
 
     /// Asks the driver something; it answers between two events.
@@ -309,11 +326,20 @@ impl Node {
         self.commands.closed().await;
     }
 
+    /// Returns when the node begins to stop, for whatever reason; or has ended.
+    pub async fn stopping(&self) {
+        self.reach(Stage::Stopping).await;
+    }
+
     /// Returns when the node has ended, for whatever reason.
     pub async fn ended(&self) {
-        let mut ended = self.ended.clone();
+        self.reach(Stage::Ended).await;
+    }
+
+    async fn reach(&self, stage: Stage) {
+        let mut now = self.stage.clone();
         // An error says that the driver is gone, which is an end as well.
-        let _ = ended.wait_for(|ended| *ended).await;
+        let _ = now.wait_for(|now| *now >= stage).await;
     }
 }
 

@@ -32,6 +32,7 @@ mod handle;
 mod identity;
 mod listen;
 mod lock;
+mod metrics;
 mod remembered;
 mod start;
 mod store;

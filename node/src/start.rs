@@ -1,5 +1,6 @@
 //! From a configuration to a running node.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,10 +14,11 @@ use crate::driver::enter::{check_joinable, resolve};
 use crate::driver::{Driver, Limits, Parts};
 use crate::error::{JoinError, StartError, check_nick};
 use crate::group::GroupRef;
-use crate::handle::Node;
+use crate::handle::{Node, Stage};
 use crate::identity::{self, KeyError};
 use crate::listen;
 use crate::lock::{Lock, LockError};
+use crate::metrics::{self, Source};
 use crate::store::{Kept, KeptGroup, Store, StoreError, Work, free_label};
 use crate::{files, swarm};
 
@@ -34,6 +36,10 @@ pub(crate) async fn spawn(config: NodeConfig) -> Result<Node, StartError> {
     let peer = key.public().to_peer_id();
     let me = NodeId::from_peer_id_bytes(&peer.to_bytes()).expect("an Ed25519 key names a node");
 
+    let metrics = match config.metrics {
+        Some(address) => Some(metrics::bind(address).await.map_err(|error| metrics_refused(address, error))?),
+        None => None,
+    };
     let ways = swarm::Ways { mdns: config.mdns, kad: config.kad };
     let mut swarm = swarm::build(&key, ways, config.overlay.clone(), &kept)?;
     let seed = swarm::seed().map_err(|source| StartError::System { what: "randomness", source })?;
@@ -60,6 +66,7 @@ pub(crate) async fn spawn(config: NodeConfig) -> Result<Node, StartError> {
     let (writer, done) = store.serve().map_err(|source| StartError::System { what: "a thread", source })?;
 
     let (commands, inbox) = mpsc::unbounded_channel();
+    let (stage, stages) = watch::channel(Stage::Serving);
     let groups = kept.groups.clone();
     let mut driver = Driver::new(Parts {
         swarm,
@@ -78,13 +85,22 @@ pub(crate) async fn spawn(config: NodeConfig) -> Result<Node, StartError> {
         done,
         explicit_peers: config.peers.clone(),
         seed,
+        stage: stage.clone(),
     });
     driver.await_addresses(&listening.listeners, ADDRESSES).await;
     groups.iter().for_each(|group| driver.go_on(group));
     driver.remind(true);
 
-    let (end, ended) = watch::channel(false);
-    let node = Node { commands, id: me, ended, notices: listening.notices.into() };
+    let metrics = match metrics {
+        Some(listener) => {
+            let source = Source::new(commands.downgrade(), data_dir.clone());
+            let unknown = |source| StartError::System { what: "a listener for metrics", source };
+            Some(metrics::Server::open(listener, source).map_err(unknown)?)
+        }
+        None => None,
+    };
+    let served = metrics.as_ref().map(metrics::Server::address);
+    let node = Node { commands, id: me, stage: stages, metrics: served, notices: listening.notices.into() };
     let server = if config.control {
         let server = control::Server::open(&data_dir, &node).map_err(|source| {
             StartError::DataDirUnwritable { path: control::socket_path(&data_dir), source }
@@ -98,11 +114,21 @@ pub(crate) async fn spawn(config: NodeConfig) -> Result<Node, StartError> {
         if let Some(server) = server {
             server.close().await;
         }
+        if let Some(metrics) = metrics {
+            metrics.close().await;
+        }
         // Whoever waits for the end may start the next node at once.
         drop(lock);
-        end.send_replace(true);
+        stage.send_replace(Stage::Ended);
     });
     Ok(node)
+}
+
+fn metrics_refused(address: SocketAddr, source: std::io::Error) -> StartError {
+    match source.kind() {
+        std::io::ErrorKind::AddrInUse => StartError::MetricsPortTaken { address },
+        _ => StartError::CannotServeMetrics { address, source },
+    }
 }
 
 fn open(data_dir: &Path) -> Result<(Lock, Store, Kept), StartError> {

@@ -1,5 +1,6 @@
 //! The door: owns links and groups, and routes each input to its room.
 
+mod counts;
 mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -270,6 +271,7 @@ impl Engine {
         state.last_heard = now;
         state.asked = None;
         let node = state.node;
+        self.links.traffic.on_received(bytes);
         if bytes.len() > crate::wire::MAX_FRAME {
             return self.close(link, CloseReason::Protocol("oversized frame"), out);
         }

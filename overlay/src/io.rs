@@ -1,5 +1,6 @@
 //! All that crosses the wall between the core and its driver.
 
+mod counts;
 mod view;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use crate::descriptor::Descriptor;
 use crate::id::{Address, BatchId, Digest, GroupId, Life, LinkId, NodeId, PublishId, Seq, Token};
 
+pub use self::counts::{FrameCount, GroupCounts};
 pub use self::view::{CollectionView, GroupView, MemberState, MemberView, TrafficView, TreeView};
 
 /// What of a link's two streams a frame travels on.

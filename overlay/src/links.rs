@@ -2,6 +2,7 @@
 
 mod channels;
 mod pings;
+mod traffic;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::wire::frame::Channel;
 
 use channels::Channels;
 use pings::{Measured, Moments};
+use traffic::Traffic;
 
 /// What a group is called on a link until both ends are found to know it: 16 bytes.
 pub(crate) type Tag = [u8; 16];
@@ -112,6 +114,7 @@ pub(crate) struct Links {
     queued: usize,
     /// Bytes that have left it.
     left: u64,
+    pub(crate) traffic: Traffic,
     /// Some are to be pinged at once.
     questions: bool,
     /// Where this node is.
@@ -428,6 +431,7 @@ impl Links {
         }
         state.queued[lane as usize] += frame.len();
         self.queued += frame.len();
+        self.traffic.on_sent(&frame);
         out.push(Output::Send { link, lane, frame });
         true
     }

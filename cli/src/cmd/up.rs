@@ -8,6 +8,7 @@ use crate::failure::Stop;
 use crate::host::{Addresses, builder};
 use crate::input::{GroupName, bad_ticket, is_ticket};
 use crate::output::Screen;
+use crate::service;
 use crate::settings::Settings;
 use crate::signals::Signals;
 
@@ -25,6 +26,7 @@ pub(super) async fn run(settings: &Settings, screen: &Screen, signals: &Signals)
         () = signals.asked() => return Ok(0),
     };
     let told = tell(&node, screen).await;
+    let service = told.is_ok().then(|| tokio::spawn(service::accompany(node.clone())));
     if told.is_ok() {
         tokio::select! {
             () = signals.asked() => screen.note("Saying goodbye…"),
@@ -32,6 +34,10 @@ pub(super) async fn run(settings: &Settings, screen: &Screen, signals: &Signals)
         }
     }
     node.shutdown().await;
+    if let Some(service) = service {
+        // It has told that the node stops, or whom it tells does not listen.
+        let _ = tokio::time::timeout(service::LAST_WORD, service).await;
+    }
     // Whoever started us may close our stdout once it has read that we are ready.
     match told {
         Err(Stop::PipeClosed) | Ok(()) => Ok(0),
@@ -72,5 +78,6 @@ async fn tell(node: &treecast_node::Node, screen: &Screen) -> Result<(), Stop> {
     let nick = node.nick().await.map_err(gone)?;
     let addresses = node.addresses().await.map_err(gone)?;
     let addresses = addresses.iter().map(ToString::to_string).collect();
-    screen.show(&Line::Ready { node: node.id().to_string(), nick, addresses })
+    let metrics = node.metrics().map(|address| address.to_string());
+    screen.show(&Line::Ready { node: node.id().to_string(), nick, addresses, metrics })
 }

@@ -79,7 +79,9 @@ pub(super) fn short(node: &str) -> String {
 /// The lines that show an answer; none for what is the client's own business.
 pub(super) fn render(line: &Line, names: &mut Names, screen: &Screen) -> Vec<String> {
     match line {
-        Line::Ready { node, nick, addresses } => ready(node, nick, addresses, screen),
+        Line::Ready { node, nick, addresses, metrics } => {
+            ready(node, nick, addresses, metrics.as_deref(), screen)
+        }
         Line::Status(status) => status_lines(status, screen),
         Line::Id { node, nick } => vec![format!("{}  {node}", clean::line(nick))],
         Line::Group(group) => group_lines(group, screen),
@@ -104,10 +106,17 @@ pub(crate) fn has_it(have: usize, of: usize) -> String {
     }
 }
 
-fn ready(node: &str, nick: &str, addresses: &[String], screen: &Screen) -> Vec<String> {
+fn ready(
+    node: &str,
+    nick: &str,
+    addresses: &[String],
+    metrics: Option<&str>,
+    screen: &Screen,
+) -> Vec<String> {
     let bold = |text: &str| paint(screen.color, Style::Bold, text);
     let mut lines = vec![format!("{} is up as {node}", bold(&clean::line(nick)))];
     lines.extend(telling(addresses, screen).iter().map(|address| format!("  listening on {address}")));
+    lines.extend(metrics.map(|address| format!("  metrics at   http://{address}/metrics")));
     lines.push(format!("Talk:  {}      Stop:  Ctrl-C or `treecast down`", bold("treecast chat lobby")));
     lines
 }
@@ -258,6 +267,7 @@ fn status_lines(status: &Status, screen: &Screen) -> Vec<String> {
         lines.push(format!("  {}  {address}", if at == 0 { "listening" } else { "         " }));
     }
     lines.push(format!("  data in   {}", status.data_dir));
+    lines.extend(status.metrics.iter().map(|address| format!("  metrics   http://{address}/metrics")));
     if !status.mdns {
         lines.push("  mDNS      off: not found on the LAN".to_owned());
     }

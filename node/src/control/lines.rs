@@ -1,6 +1,7 @@
 //! What the node knows, as the command line's objects.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use super::protocol::{
 use crate::event::{Event, Message, Range};
 use crate::view::{ContactsView, GroupInfo, NodeStatus, PeerView, PingReport};
 
-pub(super) fn status(status: NodeStatus, data_dir: &Path) -> Line {
+pub(super) fn status(status: NodeStatus, metrics: Option<SocketAddr>, data_dir: &Path) -> Line {
     let collections = status.collections.into_iter();
     Line::Status(Status {
         node: status.node.to_string(),
@@ -32,6 +33,7 @@ pub(super) fn status(status: NodeStatus, data_dir: &Path) -> Line {
         data_dir: data_dir.display().to_string(),
         mdns: status.mdns,
         store_failure: status.store_failure,
+        metrics: metrics.map(|address| address.to_string()),
         multicast: status.multicast.map(|heard| MulticastEntry {
             own: heard.own.iter().map(|(it, ago)| (it.to_string(), ago.map(|ago| ago.as_secs()))).collect(),
             others: heard.others,

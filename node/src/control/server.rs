@@ -1,6 +1,7 @@
 //! The server's side of the control socket.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use super::connection::{Incoming, Outgoing, split};
 use super::protocol::{Line, Request};
 use super::{groups, lines, publish, socket, socket_path, subscribe};
 use crate::failure::Failure;
-use crate::handle::{Command, Node};
+use crate::handle::{Command, Node, Stage};
 
 /// Commands served at the same time; more wait. Guess.
 const CONNECTIONS: usize = 256;
@@ -40,14 +41,16 @@ pub(crate) struct Server {
 struct WeakNode {
     commands: mpsc::WeakUnboundedSender<Command>,
     id: NodeId,
-    ended: watch::Receiver<bool>,
+    stage: watch::Receiver<Stage>,
+    metrics: Option<SocketAddr>,
     notices: Arc<[String]>,
 }
 
 impl WeakNode {
     fn upgrade(&self) -> Option<Node> {
         let commands = self.commands.upgrade()?;
-        Some(Node { commands, id: self.id, ended: self.ended.clone(), notices: self.notices.clone() })
+        let Self { id, metrics, .. } = *self;
+        Some(Node { commands, id, stage: self.stage.clone(), metrics, notices: self.notices.clone() })
     }
 }
 
@@ -65,7 +68,8 @@ impl Server {
         let weak = WeakNode {
             commands: node.commands.downgrade(),
             id: node.id,
-            ended: node.ended.clone(),
+            stage: node.stage.clone(),
+            metrics: node.metrics,
             notices: node.notices.clone(),
         };
         let data_dir: Arc<Path> = data_dir.into();
@@ -165,7 +169,7 @@ async fn serve(stream: UnixStream, node: Node, data_dir: &Path) -> io::Result<()
 /// Requests that are answered by a few lines at once.
 async fn answer(node: &Node, request: Request, data_dir: &Path) -> Result<Vec<Line>, Failure> {
     Ok(match request {
-        Request::Status => vec![lines::status(node.status().await?, data_dir)],
+        Request::Status => vec![lines::status(node.status().await?, node.metrics(), data_dir)],
         Request::Id => vec![id(node).await?],
         Request::Nick { name } => {
             node.set_nick(&name).await?;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -12,6 +13,7 @@ use treecast_overlay::{BatchId, Delivery, Descriptor, GroupId, NodeId, PublishId
 
 use super::partition::Partition;
 use super::receipts::Receipts;
+use super::tally::GroupTally;
 use crate::error::{PublishError, Stopped};
 use crate::event::{Event, EventQueue, MemberChange, Range};
 use crate::group::GroupRef;
@@ -52,6 +54,9 @@ pub(super) struct Slot {
     /// Others that are online.
     online: BTreeSet<NodeId>,
     partition: Partition,
+    pub(super) tally: GroupTally,
+    /// What subscribers missed because they were slow.
+    dropped: Arc<AtomicU64>,
 }
 
 impl Slot {
@@ -74,12 +79,14 @@ impl Slot {
             nicks: HashMap::new(),
             online: BTreeSet::new(),
             partition: Partition::default(),
+            tally: GroupTally::default(),
+            dropped: Arc::default(),
         }
     }
 
     /// A queue that gets every event from now on.
     pub(super) fn subscribe(&mut self, cap: usize) -> Arc<EventQueue> {
-        let queue = Arc::new(EventQueue::new(cap));
+        let queue = Arc::new(EventQueue::new(cap, self.dropped.clone()));
         self.subscribers.push(queue.clone());
         queue
     }
@@ -172,6 +179,19 @@ impl Slot {
     /// How far a batch has come whose receipt is waited for.
     pub(super) fn receipt_so_far(&self, batch: BatchId) -> Receipt {
         self.receipts.so_far(batch, self.online.len())
+    }
+
+    /// How many wait for one.
+    pub(super) fn receipts_waiting(&self) -> usize {
+        self.receipts.waiting()
+    }
+
+    pub(super) fn events_dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_partitioned(&self) -> bool {
+        self.partition.is_suspected()
     }
 
     /// The next message if it fits into `room`; its share of the waiting room is given back.

@@ -72,6 +72,11 @@ impl Keeper {
         self.failure.as_ref()
     }
 
+    /// Jobs that the store has not answered.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     fn submit(&mut self, works: Vec<Work>, after: After) {
         if let Some(writer) = &mut self.writer {
             let job = writer.submit(works);

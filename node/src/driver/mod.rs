@@ -9,7 +9,7 @@ use libp2p::core::transport::ListenerId;
 use libp2p::swarm::SwarmEvent;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::{Multiaddr, PeerId, Swarm, identify, mdns, ping};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use treecast_overlay::NodeId;
 use treecast_overlay::behaviour::{self, Behaviour};
@@ -20,13 +20,14 @@ use self::kad::Finding;
 use self::keeper::{After, Keeper};
 use self::peers::Peers;
 use self::pings::Pings;
+use self::tally::Tally;
 use crate::discovery;
 use crate::discovery::addresses::{interface_v4, useful};
 use crate::discovery::ear::Ear;
 use crate::discovery::mdns::Patience;
 use crate::discovery::reach::Reach;
 use crate::discovery::redial::{Due, Redial};
-use crate::handle::Command;
+use crate::handle::{Command, Stage};
 use crate::store::{Done, Kept, Writer};
 use crate::swarm::{Behaviours, BehavioursEvent};
 
@@ -37,10 +38,12 @@ mod groups;
 mod guests;
 mod kad;
 mod keeper;
+mod metrics;
 mod partition;
 mod peers;
 mod pings;
 mod receipts;
+pub(crate) mod tally;
 mod views;
 
 /// Between looks at the clock: redials, saves.
@@ -112,6 +115,8 @@ pub(crate) struct Driver {
     reminded: usize,
     /// All goodbyes are said.
     goodbye_said: bool,
+    tally: Tally,
+    stage: watch::Sender<Stage>,
 }
 
 /// What a driver is made of.
@@ -127,6 +132,8 @@ pub(crate) struct Parts {
     pub(crate) explicit_peers: Vec<Multiaddr>,
     /// For jitter.
     pub(crate) seed: u64,
+    /// Where it tells that it begins to stop.
+    pub(crate) stage: watch::Sender<Stage>,
 }
 
 impl Driver {
@@ -155,6 +162,8 @@ impl Driver {
             beats: 0,
             reminded: 0,
             goodbye_said: false,
+            tally: Tally::default(),
+            stage: parts.stage,
         };
         if driver.swarm.behaviour().mdns.is_enabled() {
             driver.ear = Ear::open().inspect_err(|error| tracing::debug!(%error, "no own ear")).ok();
@@ -179,7 +188,9 @@ impl Driver {
                 _ = beat.tick() => self.on_beat(),
             }
             self.pump();
+            self.tally.turns += 1;
         }
+        self.stage.send_replace(Stage::Stopping);
         self.say_goodbye().await;
     }
 
@@ -246,6 +257,7 @@ impl Driver {
     }
 
     fn on_saved(&mut self, all: Vec<Done>) {
+        self.tally.on_saved(&all);
         for done in all {
             match self.keeper.take(&done) {
                 Some(After::Core(token, writes)) if done.result.is_ok() => {
@@ -318,14 +330,16 @@ impl Driver {
             SwarmEvent::Behaviour(event) => self.on_behaviour_event(event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 tracing::debug!(peer = %peer_id, address = %endpoint.get_remote_address(), "connected");
+                self.tally.on_connected(&endpoint);
                 self.peers.on_connected(peer_id, connection_id, &endpoint);
                 self.redial.on_connected(connection_id, peer_id);
                 self.reach.on_connected(peer_id);
                 self.keep_link(peer_id, endpoint.is_listener());
                 self.on_found_again(&peer_id);
             }
-            SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, endpoint, .. } => {
                 tracing::debug!(peer = %peer_id, ?cause, "connection closed");
+                self.tally.on_disconnected(&endpoint);
                 self.peers.on_closed(&peer_id, connection_id);
                 if !self.peers.is_connected(&peer_id) {
                     self.guests.go(&peer_id);
@@ -334,6 +348,7 @@ impl Driver {
             }
             SwarmEvent::OutgoingConnectionError { peer_id, connection_id, error } => {
                 tracing::debug!(peer = ?peer_id, %error, "no connection");
+                self.tally.on_no_connection("out");
                 self.redial.on_failed(connection_id, Instant::now());
                 if let Some(peer) = peer_id {
                     self.reach.on_failed(peer, &error);
@@ -342,6 +357,7 @@ impl Driver {
                     }
                 }
             }
+            SwarmEvent::IncomingConnectionError { .. } => self.tally.on_no_connection("in"),
             SwarmEvent::NewListenAddr { listener_id, address } => {
                 tracing::debug!(%address, "listening");
                 self.listens.push((listener_id, address));
@@ -411,9 +427,11 @@ impl Driver {
             }
             BehavioursEvent::Overlay(behaviour::Event::LinkOpened { node, .. }) => {
                 tracing::debug!(%node, "link opened");
+                self.tally.links_opened += 1;
             }
             BehavioursEvent::Overlay(behaviour::Event::LinkClosed { node, reason, .. }) => {
                 tracing::debug!(%node, %reason, "link closed");
+                self.tally.on_link_closed(reason);
                 self.pings.on_link_closed(node);
                 if reason.is_silence() {
                     let now = Instant::now();
@@ -443,6 +461,7 @@ impl Driver {
         }
         tracing::trace!(?event, "from the core");
         self.note_membership(&event);
+        self.groups.tally(&event);
         if let Some(again) = self.groups.on_event(event) {
             self.overlay().join(again);
         }

@@ -41,6 +41,11 @@ pub(super) struct Partition {
 }
 
 impl Partition {
+    /// The group seems to be cut.
+    pub(super) fn is_suspected(&self) -> bool {
+        self.away.is_some()
+    }
+
     /// A link did not answer any more.
     pub(super) fn on_silence(&mut self, now: Instant, node: NodeId) {
         self.silent.retain(|_, at| now.duration_since(*at) < SILENCE);

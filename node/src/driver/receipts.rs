@@ -105,6 +105,13 @@ impl Receipts {
         told.unwrap_or(Receipt { have: 0, of: online })
     }
 
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        let live =
+            |entry: &BatchReceipt| entry.waiting.iter().filter(|(_, reply)| !reply.is_closed()).count();
+        self.batches.values().map(live).sum()
+    }
+
     /// Forgets those who gave up waiting.
     fn sweep(&mut self) {
         if self.batches.len() < self.sweep_at {

@@ -48,7 +48,7 @@ impl Driver {
     }
 
     /// How full every bounded collection of the node and its core is.
-    fn collections(&mut self) -> Vec<CollectionView> {
+    pub(super) fn collections(&mut self) -> Vec<CollectionView> {
         let own =
             |name: &str, len: usize, cap: usize| CollectionView { name: name.into(), len, bytes: 0, cap };
         let mut all = self.swarm.behaviour().overlay.engine().collections();

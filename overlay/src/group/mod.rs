@@ -8,6 +8,7 @@
 mod adverts;
 mod beaten;
 mod cores;
+mod counts;
 pub(crate) mod ctx;
 mod farewell;
 mod flow;

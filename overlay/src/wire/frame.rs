@@ -433,6 +433,15 @@ const BATCH: u8 = 40;
 
 macro_rules! kinds {
     ($($code:literal => $variant:ident,)+) => {
+        /// What a kind of frame is called; none if it is of a later version.
+        pub(crate) fn kind_name(kind: u8) -> Option<&'static str> {
+            match kind {
+                $($code => Some(stringify!($variant)),)+
+                BATCH => Some("Batch"),
+                _ => None,
+            }
+        }
+
         impl Frame {
             fn read<'de, A: SeqAccess<'de>>(kind: u8, seq: &mut A) -> Result<Self, A::Error> {
                 let missing = || A::Error::custom("a frame without a body");
@@ -467,6 +476,14 @@ kinds! {
 /// A batch goes into its frame with a few bytes before it.
 fn encode_batch(channel: Channel, batch: &Bytes) -> Bytes {
     cbor::to_vec_with_capacity(batch.len() + 16, &(BATCH, channel, serde_bytes::Bytes::new(batch))).into()
+}
+
+/// Of which kind a frame seems to be, without decoding it.
+pub(crate) fn kind(frame: &[u8]) -> Option<u8> {
+    match frame {
+        [0x80..=0x97, kind @ 0..=0x17, ..] | [0x80..=0x97, 0x18, kind, ..] => Some(*kind),
+        _ => None,
+    }
 }
 
 /// Whether the frame carries a batch, so that traffic can be told apart without decoding.

@@ -42,6 +42,9 @@ pub enum Line {
         nick: String,
         /// Where it listens.
         addresses: Vec<String>,
+        /// Where it serves metrics; absent if it does not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        metrics: Option<String>,
     },
     /// How the node is.
     Status(Status),
