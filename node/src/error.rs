@@ -439,6 +439,48 @@ impl From<GroupError> for Failure {
     }
 }
 
+/// Why the history was not read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HistoryError {
+    /// No group of this node has that name.
+    #[error(transparent)]
+    Unknown(#[from] UnknownGroup),
+    /// There is no word to look for.
+    #[error("there is no word to look for")]
+    EmptyQuery,
+    /// The store cannot be read, or what is to be read could not be written.
+    #[error("{0}")]
+    Store(String),
+    /// The node has stopped.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+impl HistoryError {
+    pub(crate) fn of(error: crate::store::SaveError) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+impl From<HistoryError> for Failure {
+    fn from(error: HistoryError) -> Self {
+        let refused = |code, what, fix| Self::new(code, exit::USAGE, what, sentence(&error), fix);
+        match &error {
+            HistoryError::EmptyQuery => {
+                refused("usage", "Nothing was searched.", "Say what to look for: `treecast search WORDS`.")
+            }
+            HistoryError::Store(_) => refused(
+                "history",
+                "The history was not read.",
+                "Free some space there or mend its permissions; `treecast doctor` looks at both.",
+            ),
+            HistoryError::Unknown(unknown) => unknown.clone().into(),
+            HistoryError::Stopped(stopped) => stopped.clone().into(),
+        }
+    }
+}
+
 /// The node has stopped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the node has stopped")]

@@ -64,6 +64,12 @@ pub enum Event {
         /// Which.
         source: NodeId,
     },
+    /// What should be on disk is not, since just now. Messages go on; they are written once that can be
+    /// done again, as far as there is room for them until then.
+    NotSaved {
+        /// Why, as a clause.
+        why: String,
+    },
     /// The node has left the group for good. The last event.
     Left,
 }

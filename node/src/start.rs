@@ -10,7 +10,7 @@ use crate::clock::unix_ms;
 use crate::config::NodeConfig;
 use crate::control;
 use crate::driver::enter::{check_joinable, resolve};
-use crate::driver::{Driver, Limits, Parts};
+use crate::driver::{Driver, Limits, Parts, Shelves};
 use crate::error::{JoinError, StartError, check_nick};
 use crate::group::GroupRef;
 use crate::handle::Node;
@@ -57,7 +57,9 @@ pub(crate) async fn spawn(config: NodeConfig) -> Result<Node, StartError> {
     }
     let unsaved = |source| StartError::DataDirUnwritable { path: data_dir.clone(), source };
     store.write(&works).map_err(|error| unsaved(std::io::Error::other(error)))?;
-    let (writer, done) = store.serve().map_err(|source| StartError::System { what: "a thread", source })?;
+    let (pasts, next_at) = store.history(&me)?;
+    let shelves = Shelves { serving: store.library()?, reading: store.library()? };
+    let (writer, done) = store.serve(me).map_err(|source| StartError::System { what: "a thread", source })?;
 
     let (commands, inbox) = mpsc::unbounded_channel();
     let groups = kept.groups.clone();
@@ -74,6 +76,9 @@ pub(crate) async fn spawn(config: NodeConfig) -> Result<Node, StartError> {
         },
         commands: inbox,
         kept,
+        pasts,
+        next_at,
+        shelves,
         writer,
         done,
         explicit_peers: config.peers.clone(),

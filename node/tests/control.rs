@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use treecast_node::control::protocol::{Feed, Line, Request, Wait};
+use treecast_node::control::protocol::{Feed, Line, Request, Start, Wait};
 use treecast_node::control::{Client, ClientError, socket_path};
 use treecast_node::{Failure, Node, wait_released};
 
@@ -119,7 +119,9 @@ async fn what_one_publishes_the_other_is_told() {
     let node_one = start(&one, None).await;
     let node_two = start(&two, Some(&node_one)).await;
     let mut sub =
-        Client::ask(&two, &Request::Sub { group: "lobby".into(), verbose: false }).await.expect("answers");
+        Client::ask(&two, &Request::Sub { group: "lobby".into(), verbose: false, since: Start::Now })
+            .await
+            .expect("answers");
     assert!(matches!(sub.next().await, Ok(Line::Joined { group, .. }) if group == "lobby"));
 
     let texts: Vec<String> = (0..2_000).map(|number| format!("line {number}")).collect();

@@ -47,6 +47,8 @@ pub(super) struct Slot {
     await_left: Vec<oneshot::Sender<()>>,
     subscribers: Vec<Arc<EventQueue>>,
     waiting: VecDeque<Waiting>,
+    /// Batches that stand in the history and are on their way to subscribers, and where they stand.
+    pub(super) undelivered: BTreeMap<BatchId, u64>,
     receipts: Receipts,
     nicks: HashMap<NodeId, Arc<str>>,
     /// Others that are online.
@@ -70,6 +72,7 @@ impl Slot {
             await_left: Vec::new(),
             subscribers: Vec::new(),
             waiting: VecDeque::new(),
+            undelivered: BTreeMap::new(),
             receipts: Receipts::default(),
             nicks: HashMap::new(),
             online: BTreeSet::new(),
