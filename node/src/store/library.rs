@@ -32,10 +32,7 @@ pub(crate) struct Library {
 
 impl Library {
     pub(super) fn open(path: &Path) -> rusqlite::Result<Self> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(BUSY)?;
-        let shelf = Shelf { connection, path: path.to_owned() };
+        let shelf = Shelf::open(path)?;
         let (lookups, queue) = channel();
         let thread = std::thread::Builder::new().name("treecast-read".to_owned());
         thread.spawn(move || serve(&shelf, &queue)).map_err(cannot_start)?;
@@ -87,6 +84,13 @@ pub(crate) struct PastBatch {
 }
 
 impl Shelf {
+    pub(super) fn open(path: &Path) -> rusqlite::Result<Self> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(BUSY)?;
+        Ok(Self { connection, path: path.to_owned() })
+    }
+
     fn told<T>(&self, result: rusqlite::Result<T>) -> Result<T, SaveError> {
         result.map_err(|error| SaveError::unread(&self.path, &error))
     }

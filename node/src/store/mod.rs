@@ -35,4 +35,6 @@ pub(crate) use thread::{Done, JobId, Writer};
 pub(crate) use work::Work;
 
 #[cfg(test)]
+mod history_tests;
+#[cfg(test)]
 mod tests;

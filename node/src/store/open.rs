@@ -112,6 +112,11 @@ impl Store {
         Writer::spawn(self.connection, self.path, me)
     }
 
+    #[cfg(test)]
+    pub(super) fn connection_mut(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
     /// From now on it can only be read.
     #[cfg(test)]
     pub(crate) fn refuse_writes(&self) {
