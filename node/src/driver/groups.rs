@@ -172,6 +172,11 @@ impl Slot {
         self.receipts.wait(batch, goal, reply, self.online.len())
     }
 
+    /// A batch whose receipt is to be asked for again: there is one more who may have it.
+    pub(super) fn last_asked(&self) -> Option<BatchId> {
+        self.receipts.last_asked()
+    }
+
     /// How far a batch has come whose receipt is waited for.
     pub(super) fn receipt_so_far(&self, batch: BatchId) -> Receipt {
         self.receipts.so_far(batch, self.online.len())

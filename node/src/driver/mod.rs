@@ -493,6 +493,11 @@ impl Driver {
             && let Some(group) = groups::group_of(event)
         {
             self.keeper.touch_members(group);
+            let came = matches!(event, Core::MemberJoined { .. } | Core::MemberOnline { .. });
+            let asked = self.groups.slots.get(&group).filter(|_| came).and_then(groups::Slot::last_asked);
+            if let Some(batch) = asked {
+                self.overlay().request_receipt(group, batch);
+            }
         }
     }
 

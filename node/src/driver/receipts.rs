@@ -99,6 +99,12 @@ impl Receipts {
         }
     }
 
+    /// The last batch that more members are waited for to have than there were when the core was asked.
+    pub(super) fn last_asked(&self) -> Option<BatchId> {
+        let asks = |entry: &BatchReceipt| entry.waiting.iter().any(|(goal, _)| *goal != ReceiptGoal::Sent);
+        self.batches.iter().rev().find(|(_, entry)| asks(entry)).map(|(batch, _)| *batch)
+    }
+
     /// How far a batch has come whose receipt is waited for, or was a moment ago.
     pub(super) fn so_far(&self, batch: BatchId, online: usize) -> Receipt {
         let told = self.batches.get(&batch).and_then(|entry| entry.told);
@@ -216,6 +222,18 @@ mod tests {
         receipts.on_receipt(batch(1, 2), Receipt { have: 1, of: 2 }, 0);
         assert!(early.try_recv().is_ok());
         assert!(other_life.try_recv().is_err());
+    }
+
+    #[test]
+    fn what_waits_for_members_is_asked_for_again_when_one_comes() {
+        let mut receipts = Receipts::default();
+        assert_eq!(receipts.last_asked(), None);
+        let (reply, _two) = oneshot::channel();
+        receipts.wait(batch(1, 3), ReceiptGoal::Members(2), reply, 1);
+        let (reply, _sent) = oneshot::channel();
+        receipts.wait(batch(1, 9), ReceiptGoal::Sent, reply, 1);
+        receipts.on_receipt(batch(1, 3), Receipt { have: 1, of: 1 }, 1);
+        assert_eq!(receipts.last_asked(), Some(batch(1, 3)));
     }
 
     #[test]
