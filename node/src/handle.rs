@@ -20,6 +20,7 @@ use crate::error::{
     GroupError, HistoryError, JoinError, PingError, PublishError, SetNickError, Stopped, check_nick,
 };
 use crate::event::{Event, EventQueue};
+use crate::failure::Failure;
 use crate::group::{GroupRef, NewGroup};
 use crate::history::{Finds, Pages, Since};
 use crate::swarm::entropy;
@@ -438,6 +439,18 @@ impl Sender {
         let group = self.hold.group;
         let receipt = self.hold.node.ask(move |driver| driver.await_receipt(group, batch, goal)).await?;
         receipt.await.map_err(|_| Stopped)
+    }
+
+    /// A failure to publish, with what the store says if that is why.
+    pub(crate) async fn told_why(&self, failure: Failure) -> Failure {
+        if failure.code != "not-durable" {
+            return failure;
+        }
+        let said = self.hold.node.ask(|driver| driver.store_failure()).await;
+        let Ok(Some(said)) = said else { return failure };
+        let fix =
+            "Free some space there or mend its permissions, or choose another directory with `--data-dir`.";
+        Failure { why: format!("{said}."), fix: fix.to_owned(), ..failure }
     }
 
     /// How far a batch has come whose [`Sender::receipt`] was given up just now.

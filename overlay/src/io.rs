@@ -447,6 +447,13 @@ pub enum Event {
         /// At which place.
         seq: Seq,
     },
+    /// Another node speaks with this node's key: a copy of its directory, say.
+    Doubled {
+        /// Which group.
+        group: GroupId,
+        /// Where it says that it can be reached.
+        addresses: Vec<Address>,
+    },
     /// [`Input::Join`] was refused: the group is not entered.
     JoinRefused {
         /// Which group.

@@ -168,6 +168,15 @@ pub(super) fn event(group: &str, event: Event, verbose: bool) -> Option<Line> {
             let what = format!("{source} signed two different messages for one place, and is set aside.");
             Line::Notice { group, code: "forked".to_owned(), what }
         }
+        Event::Doubled { here, there } => {
+            let what = format!(
+                "Another node runs with this node's identity: this one is at {}, the other at {}. Stop one of them, \
+                 or move identity.key out of its data directory: it becomes a node of its own.",
+                here.join(", "),
+                there.join(", ")
+            );
+            Line::Notice { group, code: "same-identity".to_owned(), what }
+        }
         Event::NotSaved { why } => {
             let what = format!("What comes is not saved: {why}.");
             Line::Notice { group, code: "not-saved".to_owned(), what }

@@ -134,7 +134,9 @@ impl Pipeline {
             let published = match placed {
                 Ok(published) => published,
                 Err(Refusal::Stopped) => return Outcome::Stopped,
-                Err(Refusal::Failure(failure)) => return Outcome::Refused(line, failure),
+                Err(Refusal::Failure(failure)) => {
+                    return Outcome::Refused(line, sender.told_why(failure).await);
+                }
             };
             let receipt = sender.receipt(published.batch, goal);
             let receipt = match deadline {

@@ -81,6 +81,23 @@ impl Driver {
         self.overlay().join(descriptor);
     }
 
+    /// Another node has this node's key.
+    fn on_doubled(&mut self, group: GroupId, addresses: &[treecast_overlay::Address]) {
+        let there =
+            addresses.iter().filter_map(|it| libp2p::Multiaddr::try_from(it.as_bytes().to_vec()).ok());
+        let there: Vec<String> = there.map(|it| it.to_string()).collect();
+        let here: Vec<String> = self.addresses().iter().map(ToString::to_string).collect();
+        tracing::error!(?here, ?there, "another node runs with this node's identity");
+        if let Some(slot) = self.groups.slots.get_mut(&group) {
+            slot.tell(Event::Doubled { here, there });
+        }
+    }
+
+    /// Why what should be on disk is not, if that is how it is.
+    pub(crate) fn store_failure(&self) -> Option<String> {
+        self.keeper.failure().map(ToString::to_string)
+    }
+
     /// What is delivered goes to subscribers, and is no longer on its way there.
     pub(super) fn note_history(&mut self, event: &Core) {
         match event {
@@ -89,6 +106,7 @@ impl Driver {
                     slot.undelivered.remove(&delivery.batch());
                 }
             }
+            Core::Doubled { group, addresses } => self.on_doubled(*group, addresses),
             Core::Sent { group, batch } => self.keeper.archive.on_taken(*group, batch.life, batch.seq + 1),
             _ => {}
         }

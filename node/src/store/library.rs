@@ -74,6 +74,9 @@ pub(crate) struct Span {
     pub(crate) since_ms: u64,
 }
 
+/// Batches of a life, and the lowest of it that is kept.
+pub(crate) type Fetched = (Vec<(Seq, Bytes)>, Option<Seq>);
+
 /// A batch of the history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PastBatch {
@@ -96,11 +99,11 @@ impl Shelf {
     }
 
     /// What others may be served of a life, and what is the lowest of it that is kept.
-    pub(crate) fn fetch(&self, fetch: &Fetch) -> Result<(Vec<(Seq, Bytes)>, Option<Seq>), SaveError> {
+    pub(crate) fn fetch(&self, fetch: &Fetch) -> Result<Fetched, SaveError> {
         self.told(self.try_fetch(fetch))
     }
 
-    fn try_fetch(&self, fetch: &Fetch) -> rusqlite::Result<(Vec<(Seq, Bytes)>, Option<Seq>)> {
+    fn try_fetch(&self, fetch: &Fetch) -> rusqlite::Result<Fetched> {
         let key = params![&fetch.group.as_bytes()[..], &fetch.source.as_bytes()[..], integer(fetch.life)];
         let mut chain = self.connection.prepare_cached(
             "SELECT chain FROM chains JOIN rooms USING (room) WHERE group_id = ?1 AND source = ?2 AND life = ?3",

@@ -549,9 +549,7 @@ impl Group {
                 {
                     self.views.remember(ctx.rng, ctx.config, record);
                 }
-                Merged::Ourselves(incarnation) if !matches!(self.phase, Phase::Going(_)) => {
-                    self.restate_at_least(ctx, incarnation.saturating_add(1), Standing::Online);
-                }
+                Merged::Ourselves => self.on_ourselves(ctx, &record),
                 _ => {}
             }
             events.into_iter().for_each(|event| ctx.event(event));

@@ -8,6 +8,7 @@
 mod adverts;
 mod cores;
 pub(crate) mod ctx;
+mod doubled;
 mod farewell;
 mod flow;
 mod fork;
@@ -53,6 +54,7 @@ use crate::wire::record::{MemberRecord, Standing};
 use adverts::Told;
 use cores::Pace;
 use ctx::Ctx;
+use doubled::Doubled;
 use farewell::Farewell;
 use flow::Flow;
 use fork::Proofs;
@@ -113,6 +115,7 @@ pub(crate) struct Group {
     told: Told,
     herald: Herald,
     history: History,
+    doubled: Doubled,
     /// A member that is to be a neighbour although the view is full.
     bridge: Option<NodeId>,
     /// A neighbour of which one link closed, while another is still open, and when.
@@ -186,6 +189,7 @@ impl Group {
             told: Told::default(),
             herald: Herald::default(),
             history: History::default(),
+            doubled: Doubled::default(),
             bridge: None,
             half_gone: None,
             references: BTreeMap::new(),
