@@ -449,9 +449,12 @@ pub enum HistoryError {
     /// There is no word to look for.
     #[error("there is no word to look for")]
     EmptyQuery,
-    /// The store cannot be read, or what is to be read could not be written.
+    /// The store cannot be read.
     #[error("{0}")]
     Store(String),
+    /// That was all that is on disk; what came last could not be written.
+    #[error("{0}")]
+    Incomplete(String),
     /// The node has stopped.
     #[error(transparent)]
     Stopped(#[from] Stopped),
@@ -474,6 +477,13 @@ impl From<HistoryError> for Failure {
                 "history",
                 "The history was not read.",
                 "Free some space there or mend its permissions; `treecast doctor` looks at both.",
+            ),
+            HistoryError::Incomplete(_) => Self::new(
+                "not-saved",
+                exit::PARTLY,
+                "What came last is not in this history.",
+                sentence(&error),
+                "Free some space there or mend its permissions; the node tries again by itself.",
             ),
             HistoryError::Unknown(unknown) => unknown.clone().into(),
             HistoryError::Stopped(stopped) => stopped.clone().into(),

@@ -36,6 +36,8 @@ pub struct Pages {
     /// So many of the first batch's messages are too many.
     skip: u64,
     page: VecDeque<Message>,
+    /// Why what came last is not in it.
+    incomplete: Option<String>,
 }
 
 impl Pages {
@@ -46,7 +48,14 @@ impl Pages {
         except: BTreeSet<u64>,
         limit: Option<u64>,
     ) -> Self {
-        Self { library, label, span, except, limit, skip: 0, page: VecDeque::new() }
+        let (skip, page, incomplete) = (0, VecDeque::new(), None);
+        Self { library, label, span, except, limit, skip, page, incomplete }
+    }
+
+    /// What came last could not be written: said at the end.
+    pub(crate) fn lacking(mut self, why: Result<(), SaveError>) -> Self {
+        self.incomplete = why.err().map(|error| error.to_string());
+        self
     }
 
     /// What the group is called here.
@@ -57,14 +66,14 @@ impl Pages {
     /// The next message; `None` at the end. A call that is dropped loses nothing.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// When the store cannot be read; at the end, when what came last is not in it.
     pub async fn next(&mut self) -> Result<Option<Message>, HistoryError> {
         loop {
             if let Some(message) = self.page.pop_front() {
                 return Ok(Some(message));
             }
             if !self.turn().await? {
-                return Ok(None);
+                return self.incomplete.take().map_or(Ok(None), |why| Err(HistoryError::Incomplete(why)));
             }
         }
     }
@@ -103,6 +112,8 @@ pub(crate) struct Catalogue {
     pub(crate) library: Library,
     pub(crate) labels: BTreeMap<GroupId, String>,
     pub(crate) only: Option<GroupId>,
+    /// Why what came last is not in it.
+    pub(crate) incomplete: Option<String>,
 }
 
 /// Messages that were found, oldest first; see [`Node::search`](crate::Node::search).
@@ -128,13 +139,16 @@ impl Finds {
     /// loses nothing.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// When the store cannot be read; at the end, when what came last is not in it.
     pub async fn next(&mut self) -> Result<Option<(String, Message)>, HistoryError> {
         loop {
             if let Some(found) = self.page.pop_front() {
                 return Ok(Some(found));
             }
-            let Some(from) = self.from else { return Ok(None) };
+            let Some(from) = self.from else {
+                let incomplete = self.catalogue.incomplete.take();
+                return incomplete.map_or(Ok(None), |why| Err(HistoryError::Incomplete(why)));
+            };
             let (words, only) = (self.words.clone(), self.catalogue.only);
             let search = move |shelf: &Shelf| shelf.search(&words, only, from);
             let (batches, next) = look_up(&self.catalogue.library, search).await?;

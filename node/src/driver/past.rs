@@ -142,7 +142,7 @@ impl Driver {
         let pages = self.pages(group, since, limit);
         self.when_written(Box::new(move |_, saved| {
             // Who asked may have gone.
-            let _ = reply.send(saved.map(|()| pages).map_err(HistoryError::of));
+            let _ = reply.send(Ok(pages.lacking(saved)));
         }));
     }
 
@@ -160,10 +160,11 @@ impl Driver {
         };
         let labels = self.groups.slots.iter().map(|(id, slot)| (*id, slot.label.clone())).collect();
         let library = self.shelves.reading.clone();
-        let catalogue = crate::history::Catalogue { library, labels, only };
+        let mut catalogue = crate::history::Catalogue { library, labels, only, incomplete: None };
         self.when_written(Box::new(move |_, saved| {
+            catalogue.incomplete = saved.err().map(|error| error.to_string());
             // Who asked may have gone.
-            let _ = reply.send(saved.map(|()| catalogue).map_err(HistoryError::of));
+            let _ = reply.send(Ok(catalogue));
         }));
     }
 

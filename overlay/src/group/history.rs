@@ -18,6 +18,7 @@ use crate::descriptor::Order;
 use crate::id::{BatchId, Life, NodeId, Seq, Token};
 use crate::io::{Delivery, Event, Fetch, HistoryBatch, Lane, LifeRecord, Output, Past, Record, SourceRecord};
 use crate::wire::frame::{Frame, PullEnd};
+use crate::wire::frontier::{Frontier, MAX_ENTRIES};
 
 /// A pull that waits for the history.
 #[derive(Debug)]
@@ -106,6 +107,30 @@ impl Group {
         // What is over and owed no longer is closed.
         self.deliver(ctx, me);
         self.maybe_make_batch(ctx);
+    }
+
+    /// A neighbour has told all that it has open. Lives of ours before one that has begun there are over
+    /// there, if they are not among that: it holds them, or they were before its time.
+    pub(super) fn on_whole_frontier(&mut self, ctx: &mut Ctx<'_>, from: &NodeId, frontier: &Frontier) {
+        let me = ctx.me();
+        let owed = || self.sources.get(&me)?.lives.iter().find(|(_, state)| state.owed.is_some());
+        let is_whole = frontier.base == 0 && frontier.number != 0 && frontier.entries.len() < MAX_ENTRIES;
+        if !is_whole || owed().is_none() {
+            return;
+        }
+        let Some(known) = self.references.get(from) else { return };
+        let open = frontier.entries.iter().filter_map(|it| Some((known.get(&it.reference)?, it.next)));
+        let open: Vec<(Life, Seq)> =
+            open.filter(|((source, _), _)| *source == me).map(|((_, life), next)| (*life, next)).collect();
+        let Some(begun) = open.iter().filter(|(_, next)| *next > 0).map(|(life, _)| *life).max() else {
+            return;
+        };
+        let lives = self.sources.get(&me).into_iter().flat_map(|it| it.lives.range(..begun));
+        let over =
+            lives.filter(|(life, state)| state.owed.is_some() && !open.iter().any(|it| it.0 == **life));
+        for life in over.map(|(life, _)| *life).collect::<Vec<_>>() {
+            self.on_owed_taken(ctx, life, Seq::MAX);
+        }
     }
 
     /// All lives below this are over, as far as the history was told.

@@ -37,6 +37,8 @@ mod way;
 
 #[cfg(test)]
 mod admission_tests;
+#[cfg(test)]
+mod history_tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;

@@ -152,7 +152,7 @@ impl Sources {
             if entry.has_begun_after(life) {
                 return Err("");
             }
-            if entry.counted_lives() >= config.max_lives && !entry.forget_rumour() {
+            if entry.counted_lives() >= config.max_lives && !entry.forget_rumour(life) {
                 return Err("max_lives");
             }
         }
@@ -324,9 +324,11 @@ impl Source {
         self.lives.values().filter(|it| it.owed.is_none()).count()
     }
 
-    /// Makes room by forgetting a life that is only rumoured: anybody can make those up.
-    fn forget_rumour(&mut self) -> bool {
-        let rumour = self.lives.iter().find(|(_, it)| !it.is_real()).map(|(life, _)| *life);
+    /// Makes room for a life by forgetting one that is only rumoured: anybody can make those up. Not one
+    /// before it, unless nothing is told of that any more: lives come one after the other.
+    fn forget_rumour(&mut self, before: Life) -> bool {
+        let goes = |(life, it): &(&Life, &LifeState)| !it.is_real() && (**life > before || it.heard == 0);
+        let rumour = self.lives.iter().rev().find(goes).map(|(life, _)| *life);
         rumour.is_some_and(|life| self.lives.remove(&life).is_some())
     }
 }

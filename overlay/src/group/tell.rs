@@ -135,6 +135,7 @@ impl Group {
                 timely = !self.repair.lag.on_old_news(ctx.now, id);
             }
         }
+        self.on_whole_frontier(ctx, &from, frontier);
         // A root has no parent, and all come to it along the tree nevertheless.
         let parent = self.tree.parent() == Some(from);
         let by_tree = self.tree.is_placed() && !parent;
