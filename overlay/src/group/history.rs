@@ -17,6 +17,7 @@ use super::{Group, Phase};
 use crate::descriptor::Order;
 use crate::id::{BatchId, Life, NodeId, Seq, Token};
 use crate::io::{Delivery, Event, Fetch, HistoryBatch, Lane, LifeRecord, Output, Past, Record, SourceRecord};
+use crate::wire::batch::LifeEnd;
 use crate::wire::frame::{Frame, PullEnd};
 use crate::wire::frontier::{Frontier, MAX_ENTRIES};
 
@@ -87,9 +88,18 @@ impl Group {
     /// we published in it. (Who hears of a life first, and has nobody near who holds the one before,
     /// takes that for lost.)
     pub(super) fn has_loose_ends(&self, me: &NodeId) -> bool {
-        let owes =
-            || self.sources.get(me).is_some_and(|it| it.lives.values().any(|life| life.owed.is_some()));
+        let loose = |life: &LifeState| life.owed.is_some() || !life.missing().is_empty();
+        let owes = || self.sources.get(me).is_some_and(|it| it.lives.values().any(loose));
         matches!(self.phase, Phase::Fresh) || self.history.ungreeted || owes()
+    }
+
+    /// A life of ours is about to begin: where the one before ended, by what is here of it.
+    pub(super) fn look_back(&mut self, me: &NodeId) {
+        let lives = self.sources.get(me).map(|it| &it.lives);
+        let Some((life, state)) = lives.and_then(|it| it.last_key_value()) else { return };
+        if let Some(digest) = state.head {
+            self.publisher.on_longer_past(LifeEnd { life: *life, end: state.held.next(), digest });
+        }
     }
 
     /// A neighbour holds our batches of an earlier run below `next`.

@@ -284,6 +284,36 @@ fn what_nobody_had_of_earlier_lives_reaches_members_and_newcomers() {
     }
 }
 
+/// A data directory that was put back from a copy is behind what the node had said since.
+#[test]
+fn a_restored_copy_begins_a_new_life_and_gets_back_what_it_had_said() {
+    let mut world = World::new(2, Order::Fifo);
+    world.start(0);
+    world.start(1);
+    world.link(0, 1);
+    world.run(3_000);
+    world.say(0, "line 0");
+    world.run(500);
+    let me = world.node(0);
+    let node = &world.nodes[0];
+    let copy = (node.disk.clone(), node.sources.clone(), node.end);
+    for line in lines(1..4) {
+        world.say(0, &line);
+        world.run(100);
+    }
+    world.kill(0);
+    let node = &mut world.nodes[0];
+    (node.disk, node.sources, node.end) = copy;
+    world.start(0);
+    world.link(0, 1);
+    world.say(0, "line 4");
+    world.run(5_000);
+    assert_eq!(world.nodes[1].heard, lines(0..5));
+    assert_eq!(world.nodes[1].told, []);
+    let own = world.nodes[0].disk.keys().filter(|id| id.source == me).count();
+    assert_eq!(own, 5, "what it had forgotten is back");
+}
+
 #[test]
 fn more_lives_than_are_taken_at_once_are_taken_one_after_the_other() {
     let mut world = World::new(2, Order::Fifo);

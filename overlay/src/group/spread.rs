@@ -302,6 +302,9 @@ impl Group {
     /// Makes batches of what waits, as fast as the tree takes them.
     pub(super) fn maybe_make_batch(&mut self, ctx: &mut Ctx<'_>) {
         while self.publisher.has_waiting() && self.may_make_batch(ctx) && !self.is_too_fresh(ctx) {
+            if self.publisher.life().is_none() {
+                self.look_back(&ctx.me());
+            }
             let dependencies = self.causes.take(MAX_DEPENDENCIES);
             let making = Making {
                 group: &self.id,
