@@ -476,7 +476,7 @@ impl From<HistoryError> for Failure {
             HistoryError::Store(_) => refused(
                 "history",
                 "The history was not read.",
-                "Free some space there or mend its permissions; `treecast doctor` looks at both.",
+                "Mend its permissions; if it is damaged, stop the node and put back a copy, or move it away: the identity stays.",
             ),
             HistoryError::Incomplete(_) => Self::new(
                 "not-saved",

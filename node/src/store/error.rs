@@ -56,6 +56,7 @@ fn words(code: ErrorCode, error: &rusqlite::Error) -> String {
     match code {
         ErrorCode::DiskFull => "the disk is full".to_owned(),
         ErrorCode::ReadOnly => "it is read-only".to_owned(),
+        ErrorCode::DatabaseCorrupt => "it is damaged".to_owned(),
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => "another program has it open".to_owned(),
         ErrorCode::SystemIoFailure => format!("the disk fails ({error})"),
         _ => error.to_string(),
