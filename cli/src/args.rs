@@ -88,6 +88,8 @@ impl Verb {
             Self::Chat(args) => vec![&mut args.group],
             Self::Pub(args) => vec![&mut args.group],
             Self::Sub(args) => vec![&mut args.group],
+            Self::History(args) => vec![&mut args.group],
+            Self::Search(args) => args.group.iter_mut().collect(),
             Self::Peers(args) => args.group.iter_mut().collect(),
             Self::Tree(args) => vec![&mut args.group],
             Self::Invite(args)
@@ -185,9 +187,27 @@ met in time, it is 4."
 Examples:
   treecast sub lobby
   treecast sub lobby --json | jq -r .text
-  treecast sub lobby --count 1 --timeout 30s"
+  treecast sub lobby --count 1 --timeout 30s
+  treecast sub lobby --since start          all that is kept, then what comes"
     )]
     Sub(SubArgs),
+    /// Print what is kept of a group's messages, oldest first.
+    #[command(
+        allow_negative_numbers = true,
+        after_help = "\
+Examples:
+  treecast history lobby --limit 20
+  treecast history lobby --since 2h --json | jq -r .text
+What is kept is up to the group (`group create --retain`). --since goes by when messages came to this node."
+    )]
+    History(HistoryArgs),
+    /// Find messages by their words, in all groups or in one.
+    #[command(after_help = "\
+Examples:
+  treecast search green build
+  treecast search 抹茶 --group lobby
+All words must be in the message, also as parts of longer ones; case and accents do not matter.")]
+    Search(SearchArgs),
     /// List the nodes that are connected, or a group's.
     #[command(after_help = "Examples:\n  treecast peers\n  treecast peers lobby")]
     Peers(PeersArgs),
@@ -330,9 +350,10 @@ pub(crate) struct PubArgs {
     pub(crate) group: GroupName,
     /// What to say; without it, lines from stdin.
     pub(crate) text: Option<String>,
-    /// Wait for each message until: `sent` (a neighbour has it), a number (so many others
-    /// have it), or `all` (all that are online).
-    #[arg(long, value_name = "sent|N|all", default_value = "sent", value_parser = wait)]
+    /// Wait for each message until: `sent` (a neighbour has it), `stored` (it is on this node's disk
+    /// and will go out, whatever happens), a number (so many others have it), or `all` (all that are
+    /// online).
+    #[arg(long, value_name = "sent|stored|N|all", default_value = "sent", value_parser = wait)]
     pub(crate) wait: Wait,
     /// How long to wait for each message.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
@@ -353,8 +374,9 @@ pub(crate) struct SubArgs {
     /// End after this time, 10s or 500ms say; with --count, exit code 4 if fewer came.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
-    /// Where to begin.
-    #[arg(long, value_name = "now", default_value = "now", hide = true)]
+    /// Where to begin: `now`, `start` (with all that is kept), or with what came in so long a time, 10m
+    /// or 2h say.
+    #[arg(long, value_name = "now|start|DURATION|INDEX", default_value = "now")]
     pub(crate) since: Since,
     /// Show messages before their order is final.
     #[arg(long, hide = true)]
@@ -362,6 +384,30 @@ pub(crate) struct SubArgs {
     /// How the node starts.
     #[command(flatten)]
     pub(crate) node: NodeArgs,
+}
+
+/// `history`
+#[derive(Debug, Args)]
+pub(crate) struct HistoryArgs {
+    /// The group: a name, a ticket, or - for a ticket on stdin.
+    pub(crate) group: GroupName,
+    /// Only the last so many messages.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+    /// Where to begin: `start`, or with what came in so long a time, 10m or 2h say.
+    #[arg(long, value_name = "start|DURATION|INDEX", default_value = "start")]
+    pub(crate) since: Since,
+}
+
+/// `search`
+#[derive(Debug, Args)]
+pub(crate) struct SearchArgs {
+    /// What to look for: words, or parts of words.
+    #[arg(required = true)]
+    pub(crate) query: Vec<String>,
+    /// Only in this group.
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: Option<GroupName>,
 }
 
 /// `peers`

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use treecast_node::control::protocol::{Retain, Wait};
+use treecast_node::control::protocol::{Retain, Start, Wait};
 use treecast_node::{Descriptor, Failure, Order, Route, Ticket, TicketError, exit};
 use treecast_overlay::DescriptorError;
 use treecast_overlay::wire::ticket;
@@ -299,29 +299,34 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * scale).map_err(|_| wrong())
 }
 
-/// Until when `pub` waits: as the node knows it, but for what is not built.
+/// Until when `pub` waits.
 pub(crate) fn wait(text: &str) -> Result<Wait, String> {
-    match text.parse() {
-        Ok(Wait::Stored) => {
-            Err("`stored` cannot be used yet, it is not built; use sent, a number or all".to_owned())
-        }
-        Ok(wait) => Ok(wait),
-        Err(_) => Err("write sent, a number of members from 1, or all".to_owned()),
-    }
+    text.parse().map_err(|_| "write sent, stored, a number of members from 1, or all".to_owned())
 }
 
-/// Where `sub` begins: only now, until there is history.
+/// Where `sub` and `history` begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Since;
+pub(crate) struct Since(pub(crate) Start);
 
 impl FromStr for Since {
     type Err = String;
 
+    /// Reads `now`, `start`, a duration, or a bare number: an index.
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "now" => Ok(Self),
-            _ => Err("only `now` can be used yet: history is not built".to_owned()),
-        }
+        let wrong = |_| {
+            format!("`{text}` is no beginning: write `now`, `start`, a time such as 10m or 2h, or an index")
+        };
+        Ok(Self(match text {
+            "now" => Start::Now,
+            "start" => Start::Start,
+            number if number.bytes().all(|it| it.is_ascii_digit()) && !number.is_empty() => {
+                Start::Index(number.parse().map_err(|_| wrong(String::new()))?)
+            }
+            _ => {
+                let age = duration(text).map_err(wrong)?;
+                Start::LastMs(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
+            }
+        }))
     }
 }
 
@@ -467,11 +472,24 @@ mod tests {
     }
 
     #[test]
+    fn beginnings() {
+        let read = |text: &str| text.parse::<Since>().map(|it| it.0);
+        assert_eq!(read("now"), Ok(Start::Now));
+        assert_eq!(read("start"), Ok(Start::Start));
+        assert_eq!(read("10m"), Ok(Start::LastMs(600_000)));
+        assert_eq!(read("7"), Ok(Start::Index(7)), "a bare number is no time here");
+        for wrong in ["", "-5", "yesterday", "99999999999999999999", "5x"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn waits() {
         assert_eq!(wait("sent"), Ok(Wait::Sent));
         assert_eq!(wait("3"), Ok(Wait::Members(3)));
         assert_eq!(wait("all"), Ok(Wait::All));
-        for wrong in ["stored", "0", "-1", "some"] {
+        assert_eq!(wait("stored"), Ok(Wait::Stored));
+        for wrong in ["0", "-1", "some"] {
             assert!(wait(wrong).is_err(), "{wrong}");
         }
     }

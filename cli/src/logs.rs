@@ -19,7 +19,10 @@ pub(crate) fn start(settings: &Settings, verb: &Verb) {
     let asked = std::env::var("TREECAST_LOG").ok().filter(|filter| !filter.is_empty());
     let filter =
         asked.and_then(|filter| EnvFilter::try_new(filter).ok()).unwrap_or_else(|| EnvFilter::new(default));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // That a log cannot be written, on a full disk say, is no reason to end: telling it on the same
+    // stderr would panic.
+    let builder = tracing_subscriber::fmt().log_internal_errors(false);
+    let builder = builder.with_env_filter(filter).with_writer(std::io::stderr);
     // Ignored: a logger that is there already (in tests) may stay.
     let _ = match settings.log_format.value {
         LogFormat::Text => builder.with_ansi(false).with_target(false).try_init(),

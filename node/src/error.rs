@@ -468,6 +468,58 @@ impl From<GroupError> for Failure {
     }
 }
 
+/// Why the history was not read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HistoryError {
+    /// No group of this node has that name.
+    #[error(transparent)]
+    Unknown(#[from] UnknownGroup),
+    /// There is no word to look for.
+    #[error("there is no word to look for")]
+    EmptyQuery,
+    /// The store cannot be read.
+    #[error("{0}")]
+    Store(String),
+    /// That was all that is on disk; what came last could not be written.
+    #[error("{0}")]
+    Incomplete(String),
+    /// The node has stopped.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+impl HistoryError {
+    pub(crate) fn of(error: crate::store::SaveError) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+impl From<HistoryError> for Failure {
+    fn from(error: HistoryError) -> Self {
+        let refused = |code, what, fix| Self::new(code, exit::USAGE, what, sentence(&error), fix);
+        match &error {
+            HistoryError::EmptyQuery => {
+                refused("usage", "Nothing was searched.", "Say what to look for: `treecast search WORDS`.")
+            }
+            HistoryError::Store(_) => refused(
+                "history",
+                "The history was not read.",
+                "Mend its permissions; if it is damaged, stop the node and put back a copy, or move it away: the identity stays.",
+            ),
+            HistoryError::Incomplete(_) => Self::new(
+                "not-saved",
+                exit::PARTLY,
+                "What came last is not in this history.",
+                sentence(&error),
+                "Free some space there or mend its permissions; the node tries again by itself.",
+            ),
+            HistoryError::Unknown(unknown) => unknown.clone().into(),
+            HistoryError::Stopped(stopped) => stopped.clone().into(),
+        }
+    }
+}
+
 /// The node has stopped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the node has stopped")]

@@ -65,6 +65,19 @@ pub enum Event {
         /// Which.
         source: NodeId,
     },
+    /// Another node runs with this node's identity: a copy of its data directory, say.
+    Doubled {
+        /// Where this one listens.
+        here: Vec<String>,
+        /// Where the other says that it can be reached.
+        there: Vec<String>,
+    },
+    /// What should be on disk is not, since just now. Messages go on; they are written once that can be
+    /// done again, as far as there is room for them until then.
+    NotSaved {
+        /// Why, as a clause.
+        why: String,
+    },
     /// The node has left the group for good. The last event.
     Left,
 }

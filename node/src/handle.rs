@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use libp2p::Multiaddr;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use treecast_overlay::wire::ticket::Ticket;
@@ -16,9 +17,13 @@ use treecast_overlay::{BatchId, Descriptor, Digest, GroupId, NodeId};
 use crate::config::NodeBuilder;
 use crate::driver::Driver;
 use crate::driver::enter::Reply;
-use crate::error::{GroupError, JoinError, PingError, PublishError, SetNickError, Stopped, check_nick};
+use crate::error::{
+    GroupError, HistoryError, JoinError, PingError, PublishError, SetNickError, Stopped, check_nick,
+};
 use crate::event::{Event, EventQueue};
+use crate::failure::Failure;
 use crate::group::{GroupRef, NewGroup};
+use crate::history::{Finds, Pages, Since};
 use crate::swarm::entropy;
 use crate::view::{GroupInfo, NodeStatus, PeerView, PingReport};
 
@@ -94,6 +99,8 @@ pub struct Receipt {
 /// What a receipt is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReceiptGoal {
+    /// It is on this node's disk, and will go out whatever happens.
+    Stored,
     /// A neighbour has taken it.
     Sent,
     /// So many other members have it.
@@ -190,9 +197,23 @@ impl Node {
     /// # Errors
     /// See [`JoinError`].
     pub async fn enter(&self, group: GroupRef, keep: bool) -> Result<(Sender, Receiver), JoinError> {
-        let entered = self.ask_for(move |driver, reply| driver.enter(group, keep, reply)).await?;
+        self.enter_since(group, keep, Since::Now).await
+    }
+
+    /// As [`Node::enter`]; the receiver begins with what was delivered before, as far as it is kept,
+    /// and goes on with what comes, without gap or repeat.
+    ///
+    /// # Errors
+    /// See [`JoinError`].
+    pub async fn enter_since(
+        &self,
+        group: GroupRef,
+        keep: bool,
+        since: Since,
+    ) -> Result<(Sender, Receiver), JoinError> {
+        let entered = self.ask_for(move |driver, reply| driver.enter(group, keep, since, reply)).await?;
         let hold = Arc::new(Hold { node: self.clone(), group: entered.group, stay: entered.stay });
-        let receiver = Receiver { queue: entered.queue, hold: hold.clone() };
+        let receiver = Receiver { past: entered.past, queue: entered.queue, hold: hold.clone() };
         let sender =
             Sender { hold, descriptor: entered.descriptor, room: entered.room, max: entered.max_message };
         Ok((sender, receiver))
@@ -247,6 +268,31 @@ impl Node {
     pub async fn leave(&self, group: &str) -> Result<GroupInfo, GroupError> {
         let group = group.to_owned();
         self.ask_for(move |driver, reply| driver.leave(&group, reply)).await
+    }
+
+    /// What was delivered in a group before, oldest first: since when, and only the last so many.
+    ///
+    /// # Errors
+    /// See [`HistoryError`].
+    pub async fn history(
+        &self,
+        group: &str,
+        since: Since,
+        limit: Option<u64>,
+    ) -> Result<Pages, HistoryError> {
+        let group = group.to_owned();
+        self.ask_for(move |driver, reply| driver.history(&group, since, limit, reply)).await
+    }
+
+    /// The messages that have all words of a query, in all groups that the node is in or in one,
+    /// oldest first. Case and accents do not matter, and a word may be part of a longer one.
+    ///
+    /// # Errors
+    /// See [`HistoryError`].
+    pub async fn search(&self, query: &str, group: Option<&str>) -> Result<Finds, HistoryError> {
+        let group = group.map(str::to_owned);
+        let catalogue = self.ask_for(move |driver, reply| driver.shelf(group.as_deref(), reply)).await?;
+        Finds::new(catalogue, query)
     }
 
     /// How the node is.
@@ -421,6 +467,18 @@ impl Sender {
         receipt.await.map_err(|_| Stopped)
     }
 
+    /// A failure to publish, with what the store says if that is why.
+    pub(crate) async fn told_why(&self, failure: Failure) -> Failure {
+        if failure.code != "not-durable" {
+            return failure;
+        }
+        let said = self.hold.node.ask(|driver| driver.store_failure()).await;
+        let Ok(Some(said)) = said else { return failure };
+        let fix =
+            "Free some space there or mend its permissions, or choose another directory with `--data-dir`.";
+        Failure { why: format!("{said}."), fix: fix.to_owned(), ..failure }
+    }
+
     /// How far a batch has come whose [`Sender::receipt`] was given up just now.
     pub(crate) async fn receipt_so_far(&self, batch: BatchId) -> Result<Receipt, Stopped> {
         let group = self.hold.group;
@@ -440,8 +498,10 @@ impl Future for Placement {
     }
 }
 
-/// The events of a group, from the moment of joining.
+/// The events of a group, from the moment of joining; with [`Node::enter_since`], messages from before
+/// come first.
 pub struct Receiver {
+    past: Option<Box<Pages>>,
     queue: Arc<EventQueue>,
     hold: Arc<Hold>,
 }
@@ -456,7 +516,28 @@ impl Receiver {
     /// The next event; `None` once the node has stopped or left the group. A call that is
     /// dropped loses nothing.
     pub async fn next(&mut self) -> Option<Event> {
+        if let Some(past) = &mut self.past {
+            match past.next().await {
+                Ok(Some(message)) => return Some(Event::Message(message)),
+                Ok(None) => {}
+                // What was to be read is on disk, and cannot be read: that is told, and no reason to
+                // keep back what comes.
+                Err(error) => {
+                    self.past = None;
+                    return Some(Event::NotSaved { why: error.to_string() });
+                }
+            }
+            self.past = None;
+        }
         self.queue.next().await
+    }
+
+    /// The next event if it is at hand; as [`Receiver::next`].
+    pub(crate) fn at_hand(&mut self) -> Option<Option<Event>> {
+        match &mut self.past {
+            Some(past) => past.at_hand().map(|message| Some(Event::Message(message))),
+            None => self.queue.next().now_or_never(),
+        }
     }
 
     /// Waits until the group has a neighbour. Swallows no event: they are still there for
@@ -483,6 +564,8 @@ pub(crate) struct Entered {
     pub(crate) group: GroupId,
     pub(crate) stay: u64,
     pub(crate) descriptor: Arc<Descriptor>,
+    /// What the receiver begins with.
+    pub(crate) past: Option<Box<Pages>>,
     pub(crate) queue: Arc<EventQueue>,
     pub(crate) room: Arc<Semaphore>,
     pub(crate) max_message: usize,

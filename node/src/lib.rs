@@ -29,6 +29,7 @@ mod failure;
 mod files;
 mod group;
 mod handle;
+mod history;
 mod identity;
 mod listen;
 mod lock;
@@ -43,13 +44,14 @@ mod view;
 pub use config::NodeBuilder;
 pub use discovery::ear::{Multicast, probe as probe_multicast};
 pub use error::{
-    GroupError, JoinError, NickError, PingError, PublishError, SetNickError, StartError, Stopped,
-    UnknownGroup, check_nick,
+    GroupError, HistoryError, JoinError, NickError, PingError, PublishError, SetNickError, StartError,
+    Stopped, UnknownGroup, check_nick,
 };
 pub use event::{Event, MemberChange, Message, PartitionChange, Range};
 pub use failure::{Failure, exit};
 pub use group::{GroupRef, NewGroup};
 pub use handle::{Node, Placement, Published, Receipt, ReceiptGoal, Receiver, Sender};
+pub use history::{Finds, Pages, Since};
 pub use identity::identity;
 pub use libp2p::Multiaddr;
 pub use lock::{holder, wait_released};

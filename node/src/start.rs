@@ -11,7 +11,7 @@ use crate::clock::unix_ms;
 use crate::config::NodeConfig;
 use crate::control;
 use crate::driver::enter::{check_joinable, resolve};
-use crate::driver::{Driver, Limits, Parts};
+use crate::driver::{Driver, Limits, Parts, Shelves};
 use crate::error::{JoinError, StartError, check_nick};
 use crate::group::GroupRef;
 use crate::handle::{Node, Stage};
@@ -63,7 +63,9 @@ pub(crate) async fn spawn(config: NodeConfig) -> Result<Node, StartError> {
     }
     let unsaved = |source| StartError::DataDirUnwritable { path: data_dir.clone(), source };
     store.write(&works).map_err(|error| unsaved(std::io::Error::other(error)))?;
-    let (writer, done) = store.serve().map_err(|source| StartError::System { what: "a thread", source })?;
+    let (pasts, next_at) = store.history(&me)?;
+    let shelves = Shelves { serving: store.library()?, reading: store.library()? };
+    let (writer, done) = store.serve(me).map_err(|source| StartError::System { what: "a thread", source })?;
 
     let (commands, inbox) = mpsc::unbounded_channel();
     let (stage, stages) = watch::channel(Stage::Serving);
@@ -81,6 +83,9 @@ pub(crate) async fn spawn(config: NodeConfig) -> Result<Node, StartError> {
         },
         commands: inbox,
         kept,
+        pasts,
+        next_at,
+        shelves,
         writer,
         done,
         explicit_peers: config.peers.clone(),

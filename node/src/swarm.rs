@@ -39,6 +39,9 @@ const PENDING_INCOMING: u32 = 128;
 /// Addresses of one node that are dialled at the same time: all of them.
 const DIALS_AT_ONCE: NonZeroU8 = NonZeroU8::new(16).expect("it is not zero");
 
+/// Lives of one source that are taken at once, at least. Guess.
+const MAX_LIVES: usize = 64;
+
 /// Connections that nothing uses are closed after so long.
 const IDLE: Duration = Duration::from_secs(20);
 
@@ -94,6 +97,8 @@ pub(crate) fn build(
 fn overlay_behaviour(key: &Keypair, config: Config, kept: &Kept) -> Result<behaviour::Behaviour, StartError> {
     let seed = seed().map_err(|source| StartError::System { what: "randomness", source })?;
     let start = Start { seed, unix_ms: unix_ms(), last_life: kept.last_life(), ends: kept.ends() };
+    // A publisher that was killed again and again while nobody was there has as many lives to tell of.
+    let config = Config { history: true, max_lives: config.max_lives.max(MAX_LIVES), ..config };
     match behaviour::Behaviour::new(key, config, start) {
         Ok(behaviour) => Ok(behaviour.with_store()),
         Err(NewError::Config(error)) => Err(error.into()),

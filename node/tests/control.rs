@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use treecast_node::control::protocol::{Feed, Line, Request, Wait};
+use treecast_node::control::protocol::{Feed, Line, Request, Start, Wait};
 use treecast_node::control::{Client, ClientError, socket_path};
 use treecast_node::{Failure, Node, wait_released};
 
@@ -95,8 +95,13 @@ async fn a_lonely_node_answers_and_stops_when_told() {
     assert_eq!(end.expect_err("unknown").exit, 5);
     let (_, end) = ask(dir, Request::Ping { node: "nobody".into(), count: 1 }).await;
     assert_eq!(end.expect_err("unknown").exit, 5);
-    let (_, end) = publish(dir, Wait::Stored, None, &["x"]).await;
-    assert_eq!(end.expect_err("not built").exit, 2);
+    let (lines, end) = publish(dir, Wait::Stored, None, &["x"]).await;
+    assert_eq!(end, Ok(0));
+    assert!(matches!(&lines[..], [Line::Receipt { have: 0, of: 0, .. }]), "{lines:?}");
+    let history = Request::History { group: "lobby".into(), limit: None, since: None };
+    let (lines, end) = ask(dir, history).await;
+    assert_eq!(end, Ok(0));
+    assert!(matches!(&lines[..], [Line::Message(it)] if it.text.as_deref() == Some("x")), "{lines:?}");
     let (_, end) = publish(dir, Wait::Sent, Some(300), &["nobody hears"]).await;
     assert_eq!(end.expect_err("nobody is there").exit, 4);
 
@@ -119,7 +124,9 @@ async fn what_one_publishes_the_other_is_told() {
     let node_one = start(&one, None).await;
     let node_two = start(&two, Some(&node_one)).await;
     let mut sub =
-        Client::ask(&two, &Request::Sub { group: "lobby".into(), verbose: false }).await.expect("answers");
+        Client::ask(&two, &Request::Sub { group: "lobby".into(), verbose: false, since: Start::Now })
+            .await
+            .expect("answers");
     assert!(matches!(sub.next().await, Ok(Line::Joined { group, .. }) if group == "lobby"));
 
     let texts: Vec<String> = (0..2_000).map(|number| format!("line {number}")).collect();

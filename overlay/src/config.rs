@@ -122,6 +122,12 @@ pub struct Config {
     pub redial_every: Duration,
     /// Nodes found but not in touch that are remembered.
     pub max_candidates: usize,
+    /// The driver keeps what is delivered ([`Output::Record`](crate::Output)), and is asked for it
+    /// ([`Output::Fetch`](crate::Output)). Without, only recent batches can be served.
+    pub history: bool,
+    /// Pulls that are answered from the history at the same time, in one group; more are not
+    /// answered, and asked again. Guess.
+    pub max_fetches: usize,
 }
 
 impl Default for Config {
@@ -185,6 +191,8 @@ impl Config {
             goodbye_wait: Duration::from_secs(2),
             redial_every: Duration::from_secs(5),
             max_candidates: 1_024,
+            history: false,
+            max_fetches: 64,
         }
     }
 

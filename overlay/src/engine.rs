@@ -17,7 +17,8 @@ use crate::group::{Entry, Group};
 use crate::id::{Address, Digest, GroupId, Life, LinkId, NodeId, PublishId, Seq, Token};
 use crate::identity::Identity;
 use crate::io::{
-    CloseReason, CollectionView, Event, GroupView, Input, Lane, Output, PublishError, TrafficView, TreeView,
+    CloseReason, CollectionView, Event, GroupView, Input, Lane, Output, Past, PublishError, TrafficView,
+    TreeView,
 };
 use crate::joined::Joined;
 use crate::links::{Links, tag};
@@ -90,6 +91,8 @@ pub struct Engine {
     unix_ms: u64,
     last_life: u64,
     ends: BTreeMap<GroupId, LifeEnd>,
+    /// Groups as they were left, until they are joined.
+    pasts: BTreeMap<GroupId, Box<Past>>,
     nick: String,
     addresses: Vec<Address>,
     links: Links,
@@ -139,6 +142,7 @@ impl Engine {
                 .iter()
                 .map(|it| (it.group, LifeEnd { life: it.life, end: it.end, digest: it.digest }))
                 .collect(),
+            pasts: BTreeMap::new(),
             nick: String::new(),
             addresses: Vec::new(),
             links,
@@ -188,6 +192,14 @@ impl Engine {
             Input::Nick(nick) => {
                 self.nick = cut(nick, MAX_NICK);
                 self.restate(now, out);
+            }
+            Input::Resume(past) => self.resume(past),
+            Input::Fetched { token, batches, first } => {
+                if let Some(group) = self.tokens.remove(&token) {
+                    self.with_group(now, group, out, |group, ctx| {
+                        group.on_fetched(ctx, token, batches, first)
+                    });
+                }
             }
             Input::Join(descriptor) => self.handle_join(now, *descriptor, out),
             Input::Leave(group) => {
@@ -407,9 +419,9 @@ impl Engine {
         }
         let channel = self.next_channel;
         self.next_channel += 1;
-        let last_life = self.ends.get(&id).copied();
+        let (last_life, past) = (self.ends.get(&id).copied(), self.pasts.remove(&id));
         let (nick, addresses) = (self.nick.clone(), self.addresses.clone());
-        let entry = Entry { descriptor, channel, nick, addresses, last_life };
+        let entry = Entry { descriptor, channel, nick, addresses, last_life, past };
         let mut traffic = TrafficView::default();
         let group = Group::new(&mut self.lend(now, id, channel, &mut traffic, out), entry);
         self.groups.insert(id, Box::new(Joined::new(group, traffic)));
@@ -422,6 +434,17 @@ impl Engine {
         self.next_housekeeping = self.next_housekeeping.min(now);
         self.recognise(now, id, out);
         self.dialer.dial_found(now, &self.config, &self.links, out);
+    }
+
+    fn resume(&mut self, past: Box<Past>) {
+        if let Some(it) = past.end {
+            let end = LifeEnd { life: it.life, end: it.end, digest: it.digest };
+            self.ends.insert(past.group, end);
+            self.last_life = self.last_life.max(it.life);
+        }
+        if self.pasts.len() < self.config.max_groups {
+            self.pasts.insert(past.group, past);
+        }
     }
 
     fn handle_publish(&mut self, now: Time, group: GroupId, id: PublishId, payload: Bytes, out: &mut Out) {

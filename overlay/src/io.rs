@@ -1,6 +1,7 @@
 //! All that crosses the wall between the core and its driver.
 
 mod counts;
+mod history;
 mod view;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use crate::descriptor::Descriptor;
 use crate::id::{Address, BatchId, Digest, GroupId, Life, LinkId, NodeId, PublishId, Seq, Token};
 
 pub use self::counts::{FrameCount, GroupCounts};
+pub use self::history::{Fetch, HistoryBatch, LifeRecord, Past, Record, Shown, SourceRecord};
 pub use self::view::{CollectionView, GroupView, MemberState, MemberView, TrafficView, TreeView};
 
 /// What of a link's two streams a frame travels on.
@@ -86,6 +88,8 @@ pub enum Input {
     Nick(String),
     /// Enter a group.
     Join(Box<Descriptor>),
+    /// How this node left a group: it goes on from there when it joins it next.
+    Resume(Box<Past>),
     /// Leave a group for good, with a signed record. Told by [`Event::LeftGroup`].
     Leave(GroupId),
     /// Go offline in one group: goodbye, keeping the membership, while the node goes on with
@@ -118,6 +122,15 @@ pub enum Input {
     Persisted(Token),
     /// The writes of this token failed: what waits for them does not happen.
     PersistFailed(Token),
+    /// The answer to [`Output::Fetch`]: what is there of what was asked for, in order.
+    Fetched {
+        /// The question's.
+        token: Token,
+        /// Batches as they were recorded.
+        batches: Vec<(Seq, Bytes)>,
+        /// The lowest of the life that is kept, asked for or not.
+        first: Option<Seq>,
+    },
     /// Say goodbye in every group (offline, not leaving), wait (bounded) until neighbours
     /// hold our batches, then tell [`Event::ShutdownComplete`].
     Shutdown,
@@ -160,6 +173,17 @@ pub enum Output {
         token: Token,
         /// What to write.
         writes: Vec<Write>,
+    },
+    /// Keep this for the history, soon; nothing waits for it. Comes before the
+    /// [`Event::Deliver`]s of its batches; only with [`Config::history`](crate::Config).
+    Record(Box<Record>),
+    /// Look this up in the history, then answer with the token. Only with
+    /// [`Config::history`](crate::Config).
+    Fetch {
+        /// Returned in [`Input::Fetched`].
+        token: Token,
+        /// What.
+        fetch: Box<Fetch>,
     },
     /// Tell the application.
     Event(Event),
@@ -214,6 +238,10 @@ pub enum Write {
         bytes: Bytes,
         /// Its digest: with `id`, what [`PastLife`](crate::PastLife) names.
         digest: Digest,
+        /// How many messages it has.
+        messages: u32,
+        /// Their bytes.
+        payload: u64,
     },
 }
 
@@ -420,6 +448,13 @@ pub enum Event {
         life: Life,
         /// At which place.
         seq: Seq,
+    },
+    /// Another node speaks with this node's key: a copy of its directory, say.
+    Doubled {
+        /// Which group.
+        group: GroupId,
+        /// Where it says that it can be reached.
+        addresses: Vec<Address>,
     },
     /// [`Input::Join`] was refused: the group is not entered.
     JoinRefused {

@@ -3,7 +3,7 @@
 //! When stdin ends, the lines that are still waiting are sent (bounded), then the chat ends.
 
 use tokio::task::JoinHandle;
-use treecast_node::control::protocol::{Line, Request, Wait};
+use treecast_node::control::protocol::{Line, Request, Start, Wait};
 use treecast_node::control::{Client, ClientError, ClientReader};
 
 use super::{LAST_LINES, Told, not_sent};
@@ -29,7 +29,8 @@ pub(crate) async fn talk(
     screen: &Screen,
     signals: &Signals,
 ) -> Result<u8, Stop> {
-    let request = Request::Sub { group: group.as_str().to_owned(), verbose: screen.verbose > 0 };
+    let request =
+        Request::Sub { group: group.as_str().to_owned(), verbose: screen.verbose > 0, since: Start::Now };
     // Listening comes first: so own messages are seen as everybody else's are.
     let mut listening = host.ask(&request).await?;
     let mut pipe =

@@ -2,7 +2,7 @@
 
 use tokio::sync::mpsc;
 use treecast_node::Failure;
-use treecast_node::control::protocol::{Line, Members, Request, Wait};
+use treecast_node::control::protocol::{Line, Members, Request, Start, Wait};
 use treecast_node::control::{Client, ClientError, ClientReader};
 
 use super::editor::{Editor, Entry, Prompt};
@@ -31,7 +31,8 @@ pub(crate) async fn talk(
 ) -> Result<u8, Stop> {
     let (me, nick) = whoami(host).await?;
     let history = settings.data_dir.value.join("chat_history");
-    let request = Request::Sub { group: group.as_str().to_owned(), verbose: screen.verbose > 0 };
+    let request =
+        Request::Sub { group: group.as_str().to_owned(), verbose: screen.verbose > 0, since: Start::Now };
     let listening = host.ask(&request).await?;
     let Ok(editor) = Editor::start(history, prompt(&me, &nick, screen)) else {
         // No terminal that can be drawn on (TERM=dumb).

@@ -7,6 +7,7 @@ mod config;
 mod doctor;
 mod down;
 mod group;
+mod history;
 mod id;
 mod man;
 mod peers;
@@ -51,6 +52,8 @@ pub(crate) async fn run(typed: Typed, settings: &Settings, screen: &Screen) -> R
         Verb::Pub(args) => publish::run(args, settings, screen, &signals).await,
         Verb::Sub(args) => sub::run(args, settings, screen, &signals).await,
         Verb::Tree(args) => tree::run(args, settings, screen, &signals).await,
+        Verb::History(args) => history::run(&args, settings, screen, &signals).await,
+        Verb::Search(args) => history::search(&args, settings, screen, &signals).await,
         brief => {
             tokio::select! {
                 done = run_brief(brief, settings, screen) => done,
@@ -77,8 +80,12 @@ async fn run_brief(verb: Verb, settings: &Settings, screen: &Screen) -> Result<u
         Verb::Man => man::run(screen),
         Verb::Bench(args) => bench::run(args, screen).await,
         Verb::Sim(args) => sim::run(*args, screen).await,
-        Verb::Up(_) | Verb::Chat(_) | Verb::Pub(_) | Verb::Sub(_) | Verb::Tree(_) => {
-            Err(Stop::Failed(crate::failure::bug("A command went the wrong way.")))
-        }
+        Verb::Up(_)
+        | Verb::Chat(_)
+        | Verb::Pub(_)
+        | Verb::Sub(_)
+        | Verb::Tree(_)
+        | Verb::History(_)
+        | Verb::Search(_) => Err(Stop::Failed(crate::failure::bug("A command went the wrong way."))),
     }
 }

@@ -64,7 +64,7 @@ async fn publish(args: &PubArgs, host: &Host<'_>, tally: &mut Tally<'_>) -> Resu
     })
 }
 
-/// A node that lives as long as this command keeps nothing for later.
+/// A node that lives as long as this command hands on what it kept at its next start.
 fn gone_with_us(stop: Stop) -> Stop {
     match stop {
         Stop::Failed(mut failure) if failure.code == "timeout" => {
@@ -72,9 +72,9 @@ fn gone_with_us(stop: Stop) -> Stop {
             failure.why.truncate(queued.unwrap_or(failure.why.len()));
             failure
                 .why
-                .push_str(" The node of this command ends with it, and what was not taken is not kept.");
+                .push_str(" The node of this command ends with it: what was not taken waits on disk for its next start.");
             failure.fix =
-                "Keep a node running with `treecast up`: messages wait there until somebody takes them. \
+                "Keep a node running with `treecast up`: it hands messages on as soon as somebody takes them. \
                            Or give more time with `--timeout`."
                     .to_owned();
             Stop::Failed(failure)
@@ -96,6 +96,7 @@ fn told(receipts: u64, of: u64, wait: Wait) -> String {
     let (are, their) = if receipts == 1 { ("is", "its") } else { ("are", "their") };
     let goal = match wait {
         Wait::All => "with everybody who is online".to_owned(),
+        Wait::Stored => "on disk, and will go out".to_owned(),
         Wait::Members(1) => "with at least one other".to_owned(),
         Wait::Members(count) => format!("with at least {count} others"),
         _ => format!("on {their} way"),
@@ -141,6 +142,7 @@ impl Tally<'_> {
             Line::Receipt { have, of, .. } if self.single => {
                 self.screen.note(&match self.wait {
                     Wait::Sent => "Sent.".to_owned(),
+                    Wait::Stored => "Stored.".to_owned(),
                     _ => has_it(*have, *of),
                 });
                 Ok(())

@@ -33,7 +33,11 @@ pub(super) async fn run(
         host = Host::attach_or_start(settings, &args.node, signals) => host?,
         () = signals.asked() => return Ok(0),
     };
-    let request = Request::Sub { group: args.group.as_str().to_owned(), verbose: screen.verbose > 0 };
+    let request = Request::Sub {
+        group: args.group.as_str().to_owned(),
+        verbose: screen.verbose > 0,
+        since: args.since.0,
+    };
     let (mut follower, mut seen) = (Follower::new(screen), 0);
     let done = async {
         let client = host.ask(&request).await?;

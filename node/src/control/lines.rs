@@ -170,6 +170,19 @@ pub(super) fn event(group: &str, event: Event, verbose: bool) -> Option<Line> {
             let what = format!("{source} signed two different messages for one place, and is set aside.");
             Line::Notice { group, code: "forked".to_owned(), what }
         }
+        Event::Doubled { here, there } => {
+            let what = format!(
+                "Another node runs with this node's identity: this one is at {}, the other at {}. Stop one of them, \
+                 or move identity.key out of its data directory: it becomes a node of its own.",
+                here.join(", "),
+                there.join(", ")
+            );
+            Line::Notice { group, code: "same-identity".to_owned(), what }
+        }
+        Event::NotSaved { why } => {
+            let what = format!("What comes is not saved: {why}.");
+            Line::Notice { group, code: "not-saved".to_owned(), what }
+        }
         Event::ParentChanged { .. } | Event::Gap { .. } | Event::Repaired(_) | Event::Left => return None,
     })
 }
@@ -179,7 +192,7 @@ fn gap(group: String, event: &str, range: Range) -> Line {
     Line::Gap { group, event: event.to_owned(), source: source.to_string(), life, from, to }
 }
 
-fn message(group: String, message: Message) -> MessageLine {
+pub(super) fn message(group: String, message: Message) -> MessageLine {
     let text = std::str::from_utf8(&message.payload).ok().map(str::to_owned);
     let data = text.is_none().then(|| BASE64.encode(&message.payload));
     MessageLine {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 mod client;
 mod connection;
 mod groups;
+mod history;
 mod lines;
 pub mod protocol;
 mod publish;

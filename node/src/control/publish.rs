@@ -52,7 +52,7 @@ pub(super) async fn run(
         Wait::Sent => ReceiptGoal::Sent,
         Wait::Members(count) => ReceiptGoal::Members(count),
         Wait::All => ReceiptGoal::All,
-        Wait::Stored => return outgoing.end(Err(stored_is_not_built())).await,
+        Wait::Stored => ReceiptGoal::Stored,
     };
     // What is not read does not pile up: the events' half is dropped at once.
     let (sender, label) = match enter(node, &group).await {
@@ -134,7 +134,9 @@ impl Pipeline {
             let published = match placed {
                 Ok(published) => published,
                 Err(Refusal::Stopped) => return Outcome::Stopped,
-                Err(Refusal::Failure(failure)) => return Outcome::Refused(line, failure),
+                Err(Refusal::Failure(failure)) => {
+                    return Outcome::Refused(line, sender.told_why(failure).await);
+                }
             };
             let receipt = sender.receipt(published.batch, goal);
             let receipt = match deadline {
@@ -224,6 +226,7 @@ fn waited_for(goal: ReceiptGoal, least: Option<Receipt>, it: &str) -> String {
         (have, of) => format!("{have} of {of} others said that they have"),
     };
     match goal {
+        ReceiptGoal::Stored => format!("this node's disk did not take {it}"),
         ReceiptGoal::Sent => format!("no neighbour took {it}"),
         ReceiptGoal::Members(count) => format!("{who} {it}; {count} were waited for"),
         ReceiptGoal::All => format!("{who} {it}"),
@@ -258,16 +261,6 @@ impl Tally {
             _ => Ok(exit::PARTLY),
         }
     }
-}
-
-fn stored_is_not_built() -> Failure {
-    Failure::new(
-        "not-built",
-        exit::USAGE,
-        "Nothing was published.",
-        "This version keeps no messages on disk, so it cannot wait for `stored`.",
-        "Use `--wait sent`, a number of members, or `all`.",
-    )
 }
 
 #[cfg(test)]

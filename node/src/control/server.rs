@@ -13,7 +13,7 @@ use treecast_overlay::NodeId;
 
 use super::connection::{Incoming, Outgoing, split};
 use super::protocol::{Line, Request};
-use super::{groups, lines, publish, socket, socket_path, subscribe};
+use super::{groups, history, lines, publish, socket, socket_path, subscribe};
 use crate::failure::Failure;
 use crate::handle::{Command, Node, Stage};
 
@@ -137,8 +137,14 @@ async fn serve(stream: UnixStream, node: Node, data_dir: &Path) -> io::Result<()
         Request::Pub { group, wait, timeout_ms } => {
             publish::run(&node, &mut incoming, &mut outgoing, group, wait, timeout_ms).await
         }
-        Request::Sub { group, verbose } => {
-            subscribe::run(node, &mut incoming, &mut outgoing, group, verbose).await
+        Request::Sub { group, verbose, since } => {
+            subscribe::run(node, &mut incoming, &mut outgoing, group, verbose, since).await
+        }
+        Request::History { group, limit, since } => {
+            history::tell(&node, &mut incoming, &mut outgoing, &group, limit, since).await
+        }
+        Request::Search { query, group } => {
+            history::search(&node, &mut incoming, &mut outgoing, &query, group.as_deref()).await
         }
         Request::Tree { group, watch } => {
             subscribe::trees(&node, &mut incoming, &mut outgoing, &group, watch).await

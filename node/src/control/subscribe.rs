@@ -3,11 +3,9 @@
 use std::io;
 use std::time::Duration;
 
-use futures::FutureExt;
-
 use super::connection::{Incoming, Outgoing};
-use super::lines;
-use super::protocol::{Line, TreeLine};
+use super::protocol::{Line, Start, TreeLine};
+use super::{history, lines};
 use crate::error::{Stopped, UnknownGroup};
 use crate::event::Event;
 use crate::failure::Failure;
@@ -23,8 +21,9 @@ pub(super) async fn run(
     outgoing: &mut Outgoing,
     group: String,
     verbose: bool,
+    start: Start,
 ) -> io::Result<()> {
-    let (mut receiver, joined, label) = match enter(&node, &group).await {
+    let (mut receiver, joined, label) = match enter(&node, &group, start).await {
         Ok(entered) => entered,
         Err(failure) => return outgoing.end(Err(failure)).await,
     };
@@ -46,14 +45,15 @@ pub(super) async fn run(
             if let Some(line) = lines::event(&label, event, verbose) {
                 outgoing.gather(&line).await?;
             }
-            next = receiver.next().now_or_never();
+            next = receiver.at_hand();
         }
         outgoing.flush().await?;
     }
 }
 
-async fn enter(node: &Node, group: &str) -> Result<(Receiver, Line, String), Failure> {
-    let (sender, receiver) = node.enter(GroupRef::from(group), true).await?;
+async fn enter(node: &Node, group: &str, start: Start) -> Result<(Receiver, Line, String), Failure> {
+    let since = history::since(start)?;
+    let (sender, receiver) = node.enter_since(GroupRef::from(group), true, since).await?;
     let info = node.group_view(&sender.group().to_string()).await?;
     let joined = Line::Joined {
         group: info.label.clone(),

@@ -12,6 +12,7 @@ use crate::clock::unix_ms;
 use crate::error::{GroupError, JoinError, SetNickError, UnknownGroup};
 use crate::group::{GroupRef, NewGroup};
 use crate::handle::{Entered, Receipt, ReceiptGoal};
+use crate::history::Since;
 use crate::store::{Contact, KeptGroup, SaveError};
 use crate::view::GroupInfo;
 
@@ -20,10 +21,16 @@ pub(crate) type Reply<T, E> = oneshot::Sender<Result<T, E>>;
 
 impl Driver {
     /// Takes part in a group, with a hold for the caller.
-    pub(crate) fn enter(&mut self, group: GroupRef, keep: bool, reply: Reply<Entered, JoinError>) {
+    pub(crate) fn enter(
+        &mut self,
+        group: GroupRef,
+        keep: bool,
+        since: Since,
+        reply: Reply<Entered, JoinError>,
+    ) {
         match self.be_in(group) {
             Ok((id, contacts)) => {
-                let entered = self.hold(id);
+                let entered = self.hold(id, since);
                 if keep {
                     self.keep(id, contacts, Box::new(|driver, saved| driver.entered(entered, saved, reply)));
                 } else {
@@ -34,13 +41,16 @@ impl Driver {
         }
     }
 
-    fn hold(&mut self, id: GroupId) -> Entered {
+    fn hold(&mut self, id: GroupId, since: Since) -> Entered {
+        // What is delivered from here on comes through the queue.
+        let past = (since != Since::Now).then(|| Box::new(self.pages(id, since, None)));
         let slot = self.groups.slots.get_mut(&id).expect("the group was just entered");
         slot.holds += 1;
         Entered {
             group: id,
             stay: slot.stay,
             descriptor: slot.descriptor.clone(),
+            past,
             queue: slot.subscribe(self.limits.event_bytes),
             room: slot.room.clone(),
             max_message: self.limits.max_message,
@@ -48,6 +58,19 @@ impl Driver {
     }
 
     fn entered(&mut self, entered: Entered, saved: Result<(), SaveError>, reply: Reply<Entered, JoinError>) {
+        if entered.past.is_some() && saved.is_ok() {
+            self.when_written(Box::new(|driver, saved| driver.answer_entered(entered, saved, reply)));
+        } else {
+            self.answer_entered(entered, saved, reply);
+        }
+    }
+
+    fn answer_entered(
+        &mut self,
+        entered: Entered,
+        saved: Result<(), SaveError>,
+        reply: Reply<Entered, JoinError>,
+    ) {
         let (group, stay) = (entered.group, entered.stay);
         let answer = saved.map(|()| entered).map_err(not_saved);
         let is_refused = answer.is_err();
@@ -98,8 +121,8 @@ impl Driver {
 
     fn step_in(&mut self, label: String, descriptor: Descriptor) {
         let (id, me, nick) = (descriptor.id(), self.me, self.nick.clone());
-        self.overlay().join(descriptor.clone());
-        self.groups.open(id, label, descriptor, self.limits.publish_bytes).learn_nick(me, &nick);
+        self.groups.open(id, label, descriptor.clone(), self.limits.publish_bytes).learn_nick(me, &nick);
+        self.join_core(descriptor);
     }
 
     /// Goes on with a group that is kept; [`Driver::remind`] looks for its members.

@@ -49,6 +49,8 @@ pub(super) struct Slot {
     await_left: Vec<oneshot::Sender<()>>,
     subscribers: Vec<Arc<EventQueue>>,
     waiting: VecDeque<Waiting>,
+    /// Batches that stand in the history and are on their way to subscribers, and where they stand.
+    pub(super) undelivered: BTreeMap<BatchId, u64>,
     receipts: Receipts,
     nicks: HashMap<NodeId, Arc<str>>,
     /// Others that are online.
@@ -75,6 +77,7 @@ impl Slot {
             await_left: Vec::new(),
             subscribers: Vec::new(),
             waiting: VecDeque::new(),
+            undelivered: BTreeMap::new(),
             receipts: Receipts::default(),
             nicks: HashMap::new(),
             online: BTreeSet::new(),
@@ -174,6 +177,11 @@ impl Slot {
         reply: oneshot::Sender<Receipt>,
     ) -> bool {
         self.receipts.wait(batch, goal, reply, self.online.len())
+    }
+
+    /// A batch whose receipt is to be asked for again: there is one more who may have it.
+    pub(super) fn last_asked(&self) -> Option<BatchId> {
+        self.receipts.last_asked()
     }
 
     /// How far a batch has come whose receipt is waited for.

@@ -1,15 +1,17 @@
 //! What the node keeps: the copy in memory, its changes on their way to the store, and what waits
 //! until they are there.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::future::pending;
+use std::sync::Arc;
 
 use libp2p::Multiaddr;
 use tokio::sync::mpsc::UnboundedReceiver;
-use treecast_overlay::io::Write;
-use treecast_overlay::{BatchId, Digest, GroupId, NodeId, PastLife, Token};
+use treecast_overlay::io::{HistoryBatch, Write};
+use treecast_overlay::{BatchId, GroupId, NodeId, Retention, Token};
 
 use super::Driver;
+use super::archive::Archive;
 use crate::clock::unix_ms;
 use crate::store::{Contact, Done, JobId, Kept, KeptGroup, KeptNode, MAX_MEMBERS, SaveError, Work, Writer};
 
@@ -18,8 +20,10 @@ pub(crate) type Then = Box<dyn FnOnce(&mut Driver, Result<(), SaveError>) + Send
 
 /// What waits for a job.
 pub(super) enum After {
-    /// The core, for its own writes.
-    Core(Token, Vec<Write>),
+    /// The core, for its own writes; and what of the history went with them.
+    Core(Token, Vec<Write>, Vec<Work>),
+    /// Only the history.
+    History(Vec<Work>),
     /// The next save tries these again if it failed.
     Peers(Vec<NodeId>),
     Members(GroupId),
@@ -34,10 +38,10 @@ pub(super) struct Keeper {
     writer: Option<Writer>,
     done: UnboundedReceiver<Vec<Done>>,
     waiting: HashMap<JobId, After>,
-    /// The highest life of each group that is surely on disk.
-    durable_lives: BTreeMap<GroupId, u64>,
-    /// The last batch of this run in each group: where its life ends, if the node ends now.
-    last_batches: BTreeMap<GroupId, (BatchId, Digest)>,
+    /// What was delivered, on its way to the store.
+    pub(super) archive: Archive,
+    /// Some of it is being written.
+    is_filing: bool,
     /// Peers and groups' members that the next save writes.
     changed_peers: BTreeSet<NodeId>,
     changed_members: BTreeSet<GroupId>,
@@ -47,15 +51,19 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(kept: Kept, writer: Writer, done: UnboundedReceiver<Vec<Done>>) -> Self {
-        let durable_lives = kept.lives.iter().map(|(group, it)| (*group, it.life)).collect();
+    pub(super) fn new(
+        kept: Kept,
+        archive: Archive,
+        writer: Writer,
+        done: UnboundedReceiver<Vec<Done>>,
+    ) -> Self {
         Self {
             kept,
             writer: Some(writer),
             done,
             waiting: HashMap::new(),
-            durable_lives,
-            last_batches: BTreeMap::new(),
+            archive,
+            is_filing: false,
             changed_peers: BTreeSet::new(),
             changed_members: BTreeSet::new(),
             unsaved_members: BTreeSet::new(),
@@ -109,6 +117,7 @@ impl Keeper {
     /// The group is left.
     pub(super) fn forget(&mut self, id: GroupId, then: Then) {
         self.drop_group(id);
+        self.archive.forget(id);
         self.submit(vec![Work::Forget(id)], After::Then(then));
     }
 
@@ -160,36 +169,71 @@ impl Keeper {
         self.touch_members(group);
     }
 
-    /// Says whether these writes of the core are done already. (Batches are kept in memory only: a
-    /// node without an outbox has them acknowledged at once.)
-    pub(super) fn write(&mut self, token: Token, writes: Vec<Write>) -> bool {
-        let durable = &self.durable_lives;
-        let works: Vec<Work> = writes.iter().filter_map(|write| life_of(write, durable)).collect();
-        if works.is_empty() {
-            self.note_batches(&writes);
-            return true;
+    /// Writes what the core waits for, after what was delivered before. Where own batches stand in the
+    /// history.
+    pub(super) fn write(
+        &mut self,
+        token: Token,
+        writes: Vec<Write>,
+        nick: &Arc<str>,
+    ) -> Vec<(GroupId, BatchId, u64)> {
+        let history = self.archive.take();
+        let (mut works, mut places, now) = (history.clone(), Vec::new(), unix_ms());
+        for write in &writes {
+            match write {
+                Write::Life { group, life } => works.push(Work::Life { group: *group, life: *life }),
+                Write::Batch { group, id, bytes, digest, messages, payload } => {
+                    let (bytes, digest, messages, payload) = (bytes.clone(), *digest, *messages, *payload);
+                    let batch = HistoryBatch { id: *id, bytes, digest, messages, payload };
+                    let kept = self.archive.keep(nick.clone(), now, batch);
+                    places.push((*group, *id, kept.at));
+                    works.push(Work::Own { group: *group, batch: Box::new(kept) });
+                }
+                _ => {}
+            }
         }
-        self.submit(works, After::Core(token, writes));
-        false
+        self.submit(works, After::Core(token, writes, history));
+        places
     }
 
     /// What the core may send by now.
     pub(super) fn on_core_written(&mut self, writes: &[Write]) {
         for write in writes {
-            if let Write::Life { group, life } = write {
-                let durable = self.durable_lives.entry(*group).or_default();
-                *durable = (*durable).max(*life);
+            if let Write::Batch { group, id, digest, .. } = write {
+                self.archive.on_own(*group, *id, *digest);
             }
         }
-        self.note_batches(writes);
     }
 
-    fn note_batches(&mut self, writes: &[Write]) {
-        for write in writes {
-            if let Write::Batch { group, id, digest, .. } = write {
-                self.last_batches.insert(*group, (*id, *digest));
-            }
+    /// How much of a group is to be kept at least.
+    pub(super) fn retain(&mut self, group: GroupId, retention: Retention) {
+        self.submit(vec![Work::Retain { group, retention }], After::Peers(Vec::new()));
+    }
+
+    /// Writes what was delivered: all that has gathered while the last was being written. After a
+    /// failure only now and then.
+    pub(super) fn file(&mut self, anew: bool) {
+        if self.is_filing || self.archive.is_empty() || (self.failure.is_some() && !anew) {
+            return;
         }
+        self.is_filing = true;
+        let works = self.archive.take();
+        self.submit(works.clone(), After::History(works));
+    }
+
+    /// It was written, or was not.
+    pub(super) fn on_filed(&mut self, works: Vec<Work>, is_saved: bool) {
+        self.is_filing = false;
+        if !is_saved {
+            self.archive.put_back(works);
+        }
+    }
+
+    /// Does something once all that was delivered by now is written, or is not.
+    pub(super) fn flush(&mut self, then: Then) {
+        let works = self.archive.take();
+        self.submit(works.clone(), After::History(works));
+        self.submit(Vec::new(), After::Then(then));
     }
 
     /// Saves what may as well be lost.
@@ -239,17 +283,11 @@ impl Keeper {
         self.changed_peers.extend(nodes);
     }
 
-    /// Writes what is left, and waits until all is answered and the store is closed. Lives end here
-    /// in good order: the next run can tell everybody where.
+    /// Writes what is left, and waits until all is answered and the store is closed.
     pub(super) async fn finish(&mut self) -> Vec<Done> {
         self.save();
-        let end = |(group, (id, digest)): (&GroupId, &(BatchId, Digest))| {
-            Work::End(PastLife { group: *group, life: id.life, end: id.seq + 1, digest: *digest })
-        };
-        let ends: Vec<Work> = self.last_batches.iter().map(end).collect();
-        if !ends.is_empty() {
-            self.submit(ends, After::Peers(Vec::new()));
-        }
+        let works = self.archive.take();
+        self.submit(works.clone(), After::History(works));
         self.writer = None;
         let mut all = Vec::new();
         while let Some(done) = self.done.recv().await {
@@ -264,27 +302,25 @@ fn same_contacts(one: &[Contact], two: &[Contact]) -> bool {
     one.len() == two.len() && one.iter().all(|contact| two.contains(contact))
 }
 
-/// The work of a life that is not on disk yet.
-fn life_of(write: &Write, durable: &BTreeMap<GroupId, u64>) -> Option<Work> {
-    match write {
-        Write::Life { group, life } if durable.get(group).is_none_or(|known| known < life) => {
-            Some(Work::Life { group: *group, life: *life })
-        }
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::files::tests::Scratch;
     use crate::store::Store;
     use std::path::Path;
+    use treecast_overlay::{Digest, PastLife};
+
+    const ME: NodeId = NodeId::from_bytes([2; 32]);
 
     fn keeper(dir: &Path) -> Keeper {
-        let (store, kept) = Store::open(dir, 1).expect("a good store");
-        let (writer, done) = store.serve().expect("a thread");
-        Keeper::new(kept, writer, done)
+        serving(Store::open(dir, 1).expect("a good store"))
+    }
+
+    fn serving((store, kept): (Store, Kept)) -> Keeper {
+        let (pasts, next_at) = store.history(&ME).expect("it can be read");
+        let archive = Archive::new(ME, pasts, &kept.ends(), next_at);
+        let (writer, done) = store.serve(ME).expect("a thread");
+        Keeper::new(kept, archive, writer, done)
     }
 
     fn group() -> GroupId {
@@ -296,9 +332,13 @@ mod tests {
     }
 
     fn batch(life: u64, seq: u64) -> Vec<Write> {
-        let id = BatchId { source: NodeId::from_bytes([2; 32]), life, seq };
-        let digest = Digest::from_bytes([seq as u8; 20]);
-        vec![Write::Batch { group: group(), id, bytes: bytes::Bytes::new(), digest }]
+        let id = BatchId { source: ME, life, seq };
+        let (bytes, digest) = (bytes::Bytes::from_static(b"a batch"), Digest::from_bytes([seq as u8; 20]));
+        vec![Write::Batch { group: group(), id, bytes, digest, messages: 1, payload: 7 }]
+    }
+
+    fn write(keeper: &mut Keeper, token: u64, writes: Vec<Write>) {
+        keeper.write(Token(token), writes, &"ada".into());
     }
 
     /// Tokens that are answered, and how.
@@ -306,10 +346,12 @@ mod tests {
         let mut answers = Vec::new();
         while answers.len() < count {
             for done in keeper.saved().await {
-                if let Some(After::Core(token, writes)) = keeper.take(&done) {
+                if let Some(After::Core(token, writes, history)) = keeper.take(&done) {
                     answers.push((token, done.result.is_ok()));
                     if done.result.is_ok() {
                         keeper.on_core_written(&writes);
+                    } else {
+                        keeper.archive.put_back(history);
                     }
                 }
             }
@@ -318,51 +360,44 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_life_is_on_disk_before_it_is_acknowledged() {
+    async fn what_is_acknowledged_is_on_disk_and_the_end_of_its_life() {
         let scratch = Scratch::new();
         let mut keeper = keeper(scratch.path());
-        assert!(!keeper.write(Token(1), life(9)));
-        assert!(!keeper.write(Token(2), life(10)));
+        write(&mut keeper, 1, [life(9), batch(9, 0)].concat());
+        write(&mut keeper, 2, batch(9, 1));
         assert_eq!(answers(&mut keeper, 2).await, [(Token(1), true), (Token(2), true)]);
-        assert!(keeper.write(Token(3), life(10)), "a life that is saved already");
-        assert!(keeper.write(Token(4), batch(10, 0)), "batches wait for no disk yet");
         // As it is on disk now, whatever happens to this process.
-        let (_, kept) = Store::open(scratch.path(), 2).expect("opens beside");
-        assert_eq!(kept.last_life(), 10);
-        assert!(kept.ends().is_empty(), "the life has not ended in good order");
-    }
-
-    #[tokio::test]
-    async fn an_end_in_good_order_is_remembered_until_the_next_life() {
-        let scratch = Scratch::new();
-        let mut first = keeper(scratch.path());
-        first.write(Token(1), [life(9), batch(9, 0)].concat());
-        answers(&mut first, 1).await;
-        first.write(Token(2), batch(9, 1));
-        first.finish().await;
-        drop(first);
-        let mut second = keeper(scratch.path());
+        let (store, kept) = Store::open(scratch.path(), 2).expect("opens beside");
         let end = PastLife { group: group(), life: 9, end: 2, digest: Digest::from_bytes([1; 20]) };
-        assert_eq!(second.kept().ends(), [end]);
-        second.write(Token(1), [life(10), batch(10, 0)].concat());
-        answers(&mut second, 1).await;
-        drop(second);
-        let (_, kept) = Store::open(scratch.path(), 3).expect("opens");
-        assert!(kept.ends().is_empty());
+        assert_eq!((kept.last_life(), kept.ends()), (9, vec![end]));
+        let (pasts, next_at) = store.history(&ME).expect("read");
+        let lives = &pasts[0].sources[0].lives;
+        assert_eq!((lives[0].next, lives[0].owed, next_at), (2, Some(0), 3), "nobody has it yet");
+        assert_eq!(keeper.archive.past(group()).expect("there").sources[0].lives, *lives);
+        write(&mut keeper, 3, life(10));
+        answers(&mut keeper, 1).await;
+        assert!(Store::open(scratch.path(), 3).expect("opens").1.ends().is_empty(), "a life without a batch");
     }
 
     #[tokio::test]
     async fn a_failed_write_is_told_and_its_batch_is_no_end() {
         let scratch = Scratch::new();
-        let (store, kept) = Store::open(scratch.path(), 1).expect("a good store");
-        store.refuse_writes();
-        let (writer, done) = store.serve().expect("a thread");
-        let mut keeper = Keeper::new(kept, writer, done);
-        assert!(!keeper.write(Token(1), [life(9), batch(9, 0)].concat()));
+        let opened = Store::open(scratch.path(), 1).expect("a good store");
+        opened.0.refuse_writes();
+        let mut keeper = serving(opened);
+        let heard = treecast_overlay::io::Record {
+            group: group(),
+            entered: true,
+            batches: Vec::new(),
+            sources: Vec::new(),
+        };
+        keeper.archive.record(heard, 1, |_| "".into());
+        write(&mut keeper, 1, [life(9), batch(9, 0)].concat());
         assert_eq!(answers(&mut keeper, 1).await, [(Token(1), false)]);
         assert!(keeper.failure().is_some_and(|error| error.to_string().contains("read-only")));
-        assert!(!keeper.write(Token(2), life(9)), "it is still not on disk");
-        assert!(keeper.last_batches.is_empty());
+        let past = keeper.archive.past(group()).expect("there");
+        assert!(past.end.is_none() && past.sources.is_empty());
+        assert!(!keeper.archive.is_empty(), "what was delivered before waits to be tried again");
     }
 
     #[tokio::test]

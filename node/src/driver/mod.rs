@@ -13,11 +13,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use treecast_overlay::NodeId;
 use treecast_overlay::behaviour::{self, Behaviour};
+use treecast_overlay::io::Past;
 
+use self::archive::Archive;
 use self::groups::Groups;
 use self::guests::Guests;
 use self::kad::Finding;
 use self::keeper::{After, Keeper};
+use self::past::Found;
 use self::peers::Peers;
 use self::pings::Pings;
 use self::tally::Tally;
@@ -27,10 +30,12 @@ use crate::discovery::ear::Ear;
 use crate::discovery::mdns::Patience;
 use crate::discovery::reach::Reach;
 use crate::discovery::redial::{Due, Redial};
+use crate::event::Event;
 use crate::handle::{Command, Stage};
-use crate::store::{Done, Kept, Writer};
+use crate::store::{Done, Kept, Library, Writer};
 use crate::swarm::{Behaviours, BehavioursEvent};
 
+mod archive;
 mod contacts;
 pub(crate) mod enter;
 mod goodbye;
@@ -40,6 +45,7 @@ mod kad;
 mod keeper;
 mod metrics;
 mod partition;
+mod past;
 mod peers;
 mod pings;
 mod receipts;
@@ -98,6 +104,9 @@ pub(crate) struct Driver {
     peers: Peers,
     pings: Pings,
     keeper: Keeper,
+    shelves: Shelves,
+    /// Answers from the history.
+    found_past: (mpsc::UnboundedSender<Found>, mpsc::UnboundedReceiver<Found>),
     redial: Redial,
     reach: Reach,
     guests: Guests,
@@ -119,6 +128,12 @@ pub(crate) struct Driver {
     stage: watch::Sender<Stage>,
 }
 
+/// The history, for reading: others are not kept waiting by people's questions.
+pub(crate) struct Shelves {
+    pub(crate) serving: Library,
+    pub(crate) reading: Library,
+}
+
 /// What a driver is made of.
 pub(crate) struct Parts {
     pub(crate) swarm: Swarm<Behaviours>,
@@ -127,6 +142,10 @@ pub(crate) struct Parts {
     pub(crate) limits: Limits,
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
     pub(crate) kept: Kept,
+    pub(crate) pasts: Vec<Past>,
+    /// The first free place in the history.
+    pub(crate) next_at: u64,
+    pub(crate) shelves: Shelves,
     pub(crate) writer: Writer,
     pub(crate) done: mpsc::UnboundedReceiver<Vec<Done>>,
     pub(crate) explicit_peers: Vec<Multiaddr>,
@@ -139,6 +158,7 @@ pub(crate) struct Parts {
 impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
         let now = Instant::now();
+        let archive = Archive::new(parts.me, parts.pasts, &parts.kept.ends(), parts.next_at);
         let mut driver = Self {
             swarm: parts.swarm,
             me: parts.me,
@@ -149,7 +169,9 @@ impl Driver {
             groups: Groups::default(),
             peers: Peers::default(),
             pings: Pings::default(),
-            keeper: Keeper::new(parts.kept, parts.writer, parts.done),
+            keeper: Keeper::new(parts.kept, archive, parts.writer, parts.done),
+            shelves: parts.shelves,
+            found_past: mpsc::unbounded_channel(),
             reach: Reach::default(),
             redial: Redial::new(parts.explicit_peers, now, parts.seed),
             guests: Guests::default(),
@@ -185,6 +207,7 @@ impl Driver {
                     }
                 }
                 saved = self.keeper.saved() => self.on_saved(saved),
+                Some(found) = self.found_past.1.recv() => self.on_found_past(found),
                 _ = beat.tick() => self.on_beat(),
             }
             self.pump();
@@ -247,8 +270,9 @@ impl Driver {
         }
     }
 
-    /// Gives the core what waits, as far as it has room.
+    /// Gives the core what waits, as far as it has room, and the store what was delivered.
     fn pump(&mut self) {
+        self.keeper.file(false);
         let overlay = std::cell::RefCell::new(&mut self.swarm.behaviour_mut().overlay);
         self.groups.pump(
             |group| overlay.borrow().publish_room(group),
@@ -258,19 +282,29 @@ impl Driver {
 
     fn on_saved(&mut self, all: Vec<Done>) {
         self.tally.on_saved(&all);
+        let was_well = self.keeper.failure().is_none();
         for done in all {
             match self.keeper.take(&done) {
-                Some(After::Core(token, writes)) if done.result.is_ok() => {
+                Some(After::Core(token, writes, _)) if done.result.is_ok() => {
                     self.keeper.on_core_written(&writes);
                     self.overlay().persisted(token);
                 }
-                Some(After::Core(token, _)) => self.overlay().persist_failed(token),
+                Some(After::Core(token, writes, history)) => {
+                    self.keeper.archive.put_back(history);
+                    self.on_not_persisted(token, &writes);
+                }
+                Some(After::History(works)) => self.keeper.on_filed(works, done.result.is_ok()),
                 Some(After::Peers(nodes)) if done.result.is_err() => self.keeper.retry_peers(nodes),
                 Some(After::Members(group)) if done.result.is_err() => self.keeper.retry_members(group),
                 Some(After::Then(then)) => then(self, done.result),
                 Some(After::Peers(_) | After::Members(_)) | None => {}
             }
         }
+        if let Some(error) = self.keeper.failure().filter(|_| was_well) {
+            let why = error.to_string();
+            self.groups.slots.values_mut().for_each(|slot| slot.tell(Event::NotSaved { why: why.clone() }));
+        }
+        self.keeper.file(false);
     }
 
     fn on_beat(&mut self) {
@@ -282,6 +316,7 @@ impl Driver {
             }
             self.remember_members();
             self.keeper.save();
+            self.keeper.file(true);
         }
         // A connection may stand long after its other end is gone; a link does not.
         let linked: HashSet<NodeId> = self.swarm.behaviour().overlay.links().map(|(node, _)| node).collect();
@@ -420,11 +455,10 @@ impl Driver {
         match event {
             BehavioursEvent::Overlay(behaviour::Event::Overlay(event)) => self.on_overlay_event(event),
             BehavioursEvent::Overlay(behaviour::Event::Persist { token, writes }) => {
-                let durable = self.keeper.write(token, writes);
-                if durable {
-                    self.overlay().persisted(token);
-                }
+                self.on_persist(token, writes);
             }
+            BehavioursEvent::Overlay(behaviour::Event::Record(record)) => self.on_record(*record),
+            BehavioursEvent::Overlay(behaviour::Event::Fetch { token, fetch }) => self.on_fetch(token, fetch),
             BehavioursEvent::Overlay(behaviour::Event::LinkOpened { node, .. }) => {
                 tracing::debug!(%node, "link opened");
                 self.tally.links_opened += 1;
@@ -462,8 +496,9 @@ impl Driver {
         tracing::trace!(?event, "from the core");
         self.note_membership(&event);
         self.groups.tally(&event);
+        self.note_history(&event);
         if let Some(again) = self.groups.on_event(event) {
-            self.overlay().join(again);
+            self.join_core(again);
         }
     }
 
@@ -477,6 +512,11 @@ impl Driver {
             && let Some(group) = groups::group_of(event)
         {
             self.keeper.touch_members(group);
+            let came = matches!(event, Core::MemberJoined { .. } | Core::MemberOnline { .. });
+            let asked = self.groups.slots.get(&group).filter(|_| came).and_then(groups::Slot::last_asked);
+            if let Some(batch) = asked {
+                self.overlay().request_receipt(group, batch);
+            }
         }
     }
 

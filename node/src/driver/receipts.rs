@@ -59,7 +59,7 @@ impl Receipts {
         self.sweep();
         let is_sent = self.sent.is_some_and(|sent| sent >= batch);
         let entry = self.batches.entry(batch).or_default();
-        match outcome(goal, is_sent.then_some(online), entry.told) {
+        match outcome(goal, is_sent, online, entry.told) {
             Some(receipt) => {
                 // Who asked may have given up.
                 let _ = reply.send(receipt);
@@ -89,7 +89,7 @@ impl Receipts {
                 entry.told = entry.told.max_by_have(told);
             }
             let is_sent = sent.is_some_and(|sent| sent >= *batch);
-            entry.answer(is_sent.then_some(online));
+            entry.answer(is_sent, online);
             if entry.waiting.is_empty() {
                 done.push(*batch);
             }
@@ -97,6 +97,12 @@ impl Receipts {
         for batch in done {
             self.batches.remove(&batch);
         }
+    }
+
+    /// The last batch that more members are waited for to have than there were when the core was asked.
+    pub(super) fn last_asked(&self) -> Option<BatchId> {
+        let asks = |entry: &BatchReceipt| entry.waiting.iter().any(|(goal, _)| *goal != ReceiptGoal::Sent);
+        self.batches.iter().rev().find(|(_, entry)| asks(entry)).map(|(batch, _)| *batch)
     }
 
     /// How far a batch has come whose receipt is waited for, or was a moment ago.
@@ -140,11 +146,11 @@ impl MaxByHave for Option<Receipt> {
 }
 
 impl BatchReceipt {
-    /// `sent`: a neighbour has taken it; and how many others are online.
-    fn answer(&mut self, sent: Option<usize>) {
+    /// `sent`: a neighbour has taken it. `online`: how many others are.
+    fn answer(&mut self, sent: bool, online: usize) {
         let told = self.told;
         for (goal, reply) in std::mem::take(&mut self.waiting) {
-            match outcome(goal, sent, told) {
+            match outcome(goal, sent, online, told) {
                 // Who asked may have given up.
                 Some(receipt) => drop(reply.send(receipt)),
                 None => self.waiting.push((goal, reply)),
@@ -153,10 +159,12 @@ impl BatchReceipt {
     }
 }
 
-fn outcome(goal: ReceiptGoal, sent: Option<usize>, told: Option<Receipt>) -> Option<Receipt> {
+fn outcome(goal: ReceiptGoal, sent: bool, online: usize, told: Option<Receipt>) -> Option<Receipt> {
     match goal {
+        // Nothing has a place before it is on disk.
+        ReceiptGoal::Stored => Some(told.unwrap_or(Receipt { have: 0, of: online })),
         // Whoever has taken it has it: that is one at least.
-        ReceiptGoal::Sent => sent.map(|online| {
+        ReceiptGoal::Sent => sent.then(|| {
             let have = told.map_or(1, |receipt| receipt.have.max(1));
             Receipt { have, of: online.max(have) }
         }),
@@ -224,7 +232,19 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_for_members_is_asked_for_again_when_one_comes() {
+        let mut receipts = Receipts::default();
+        assert_eq!(receipts.last_asked(), None);
+        let (reply, _two) = oneshot::channel();
+        receipts.wait(batch(1, 3), ReceiptGoal::Members(2), reply, 1);
+        let (reply, _sent) = oneshot::channel();
+        receipts.wait(batch(1, 9), ReceiptGoal::Sent, reply, 1);
+        receipts.on_receipt(batch(1, 3), Receipt { have: 1, of: 1 }, 1);
+        assert_eq!(receipts.last_asked(), Some(batch(1, 3)));
+    }
+
+    #[test]
     fn all_needs_somebody() {
-        assert_eq!(outcome(ReceiptGoal::All, Some(0), Some(Receipt { have: 0, of: 0 })), None);
+        assert_eq!(outcome(ReceiptGoal::All, true, 0, Some(Receipt { have: 0, of: 0 })), None);
     }
 }

@@ -56,6 +56,7 @@ fn words(code: ErrorCode, error: &rusqlite::Error) -> String {
     match code {
         ErrorCode::DiskFull => "the disk is full".to_owned(),
         ErrorCode::ReadOnly => "it is read-only".to_owned(),
+        ErrorCode::DatabaseCorrupt => "it is damaged".to_owned(),
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => "another program has it open".to_owned(),
         ErrorCode::SystemIoFailure => format!("the disk fails ({error})"),
         _ => error.to_string(),
@@ -66,29 +67,43 @@ fn words(code: ErrorCode, error: &rusqlite::Error) -> String {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SaveError {
     path: Option<PathBuf>,
+    cannot: &'static str,
     why: String,
 }
 
 impl SaveError {
     pub(super) fn of(path: &Path, error: &rusqlite::Error) -> Self {
+        Self::with(path, "cannot be written", error)
+    }
+
+    /// It was not read.
+    pub(super) fn unread(path: &Path, error: &rusqlite::Error) -> Self {
+        Self::with(path, "cannot be read", error)
+    }
+
+    fn with(path: &Path, cannot: &'static str, error: &rusqlite::Error) -> Self {
         let why = match error.sqlite_error_code() {
             Some(code) => words(code, error),
             None => error.to_string(),
         };
-        Self { path: Some(path.to_owned()), why }
+        Self { path: Some(path.to_owned()), cannot, why }
     }
 
     /// Nobody is there to write it.
     pub(crate) fn gone() -> Self {
-        Self { path: None, why: "the thread that writes it has ended".to_owned() }
+        Self {
+            path: None,
+            cannot: "cannot be written",
+            why: "the thread that writes it has ended".to_owned(),
+        }
     }
 }
 
 impl fmt::Display for SaveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.path {
-            Some(path) => write!(f, "{} cannot be written: {}", path.display(), self.why),
-            None => write!(f, "the store cannot be written: {}", self.why),
+            Some(path) => write!(f, "{} {}: {}", path.display(), self.cannot, self.why),
+            None => write!(f, "the store {}: {}", self.cannot, self.why),
         }
     }
 }

@@ -11,20 +11,30 @@
 //! as far as the disk is honest, the loss of power.
 
 mod error;
+mod fold;
 mod kept;
+mod library;
 mod open;
+mod past;
 mod read;
+mod record;
 mod schema;
 mod thread;
+mod upkeep;
 mod work;
 
 pub(crate) use error::{SaveError, StoreError};
+pub(crate) use fold::Words;
 pub(crate) use kept::{
     Contact, Kept, KeptGroup, KeptNode, MAX_ADDRESSES, MAX_MEMBERS, MAX_PEERS, free_label,
 };
+pub(crate) use library::{Library, PastBatch, Shelf, Span};
 pub(crate) use open::Store;
+pub(crate) use record::KeptBatch;
 pub(crate) use thread::{Done, JobId, Writer};
 pub(crate) use work::Work;
 
+#[cfg(test)]
+mod history_tests;
 #[cfg(test)]
 mod tests;

@@ -7,13 +7,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use treecast_overlay::NodeId;
+use treecast_overlay::io::Past;
 
 use super::error::{SaveError, StoreError};
 use super::kept::Kept;
-use super::read;
+use super::library::Library;
+use super::record::{self, Numbers};
 use super::schema::{self, Found};
 use super::thread::{Done, Writer};
 use super::work::{self, Work};
+use super::{past, read};
 
 /// Its name in the data directory.
 const FILE: &str = "treecast.db";
@@ -23,6 +27,9 @@ const BUSY: Duration = Duration::from_secs(3);
 
 /// A larger file is not read through at each start; damage shows then where it is met.
 const CHECK_UP_TO: u64 = 16 << 20;
+
+/// From this version of the tables on there is a history.
+const FIRST_WITH_HISTORY: u32 = 2;
 
 /// An open store that nobody else writes to.
 #[derive(Debug)]
@@ -48,7 +55,7 @@ impl Store {
             }
             Found::Foreign => return Err(StoreError::bad(&path, "it is another program's database")),
         };
-        configure(&connection).map_err(refused)?;
+        configure(&connection, version).map_err(refused)?;
         check(&connection, &path)?;
         schema::migrate(&mut connection, version).map_err(refused)?;
         work::mark_start(&connection, now_ms).map_err(refused)?;
@@ -79,15 +86,35 @@ impl Store {
         read::all(&connection).map(Some).map_err(|error| error.at(&path))
     }
 
+    /// How far this node was in each group; and the first free place in the history.
+    pub(crate) fn history(&self, me: &NodeId) -> Result<(Vec<Past>, u64), StoreError> {
+        let read = || Ok((past::all(&self.connection, me)?, record::next_at(&self.connection)?));
+        read().map_err(|error: read::ReadError| error.at(&self.path))
+    }
+
+    /// For reading beside the thread that writes.
+    pub(crate) fn library(&self) -> Result<Library, StoreError> {
+        Library::open(&self.path).map_err(|error| StoreError::of(&self.path, &error))
+    }
+
     /// Makes these changes, all or none; durable when this returns.
     pub(crate) fn write(&mut self, works: &[Work]) -> Result<(), SaveError> {
-        write(&mut self.connection, works).map_err(|error| SaveError::of(&self.path, &error))
+        let mut numbers = Numbers::default();
+        write(&mut self.connection, &mut numbers, works).map_err(|error| SaveError::of(&self.path, &error))
     }
 
     /// Hands the store over to a thread of its own. What has become of each job comes from the
     /// receiver.
-    pub(crate) fn serve(self) -> io::Result<(Writer, tokio::sync::mpsc::UnboundedReceiver<Vec<Done>>)> {
-        Writer::spawn(self.connection, self.path)
+    pub(crate) fn serve(
+        self,
+        me: NodeId,
+    ) -> io::Result<(Writer, tokio::sync::mpsc::UnboundedReceiver<Vec<Done>>)> {
+        Writer::spawn(self.connection, self.path, me)
+    }
+
+    #[cfg(test)]
+    pub(super) fn connection_mut(&mut self) -> &mut Connection {
+        &mut self.connection
     }
 
     /// From now on it can only be read.
@@ -106,9 +133,9 @@ impl Store {
     }
 }
 
-fn write(connection: &mut Connection, works: &[Work]) -> rusqlite::Result<()> {
+fn write(connection: &mut Connection, numbers: &mut Numbers, works: &[Work]) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    works.iter().try_for_each(|work| work.apply(&transaction))?;
+    works.iter().try_for_each(|work| work.apply(&transaction, numbers))?;
     transaction.commit()
 }
 
@@ -122,7 +149,15 @@ fn create_private(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn configure(connection: &Connection) -> rusqlite::Result<()> {
+fn configure(connection: &Connection, version: u32) -> rusqlite::Result<()> {
+    if version < FIRST_WITH_HISTORY {
+        // So that the space of what is kept no longer can be given back bit by bit. An older file is
+        // small, and written anew for that.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        if version > 0 {
+            connection.execute_batch("VACUUM")?;
+        }
+    }
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;

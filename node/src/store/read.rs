@@ -116,11 +116,11 @@ fn contact(node: Vec<u8>, addresses: &str, table: &'static str) -> Result<Contac
     Ok(Contact { node: NodeId::from_bytes(bytes(node, table)?), addresses })
 }
 
-fn bytes<const N: usize>(found: Vec<u8>, table: &'static str) -> Result<[u8; N], ReadError> {
+pub(super) fn bytes<const N: usize>(found: Vec<u8>, table: &'static str) -> Result<[u8; N], ReadError> {
     found.try_into().map_err(|_| ReadError::Row(table))
 }
 
 /// The numbers that are written are never negative.
-fn natural(number: i64) -> u64 {
+pub(super) fn natural(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }

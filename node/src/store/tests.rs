@@ -4,12 +4,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use libp2p::Multiaddr;
-use treecast_overlay::{Descriptor, Digest, GroupId, NodeId, PastLife};
+use treecast_overlay::io::HistoryBatch;
+use treecast_overlay::{BatchId, Descriptor, Digest, GroupId, NodeId, PastLife};
 
 use super::kept::{KeptNode, MAX_PEERS};
 use super::*;
 use crate::files::tests::Scratch;
 
+const ME: NodeId = NodeId::from_bytes([9; 32]);
 const DB: &str = "treecast.db";
 
 fn address(port: u16) -> Multiaddr {
@@ -23,6 +25,19 @@ fn contact(node: u8) -> Contact {
 fn group(name: &str) -> KeptGroup {
     let descriptor = Descriptor::open(name).expect("a good name");
     KeptGroup { label: name.to_owned(), descriptor, joined_ms: 5, members: vec![contact(2), contact(1)] }
+}
+
+/// A batch of this node.
+fn own(group: GroupId, life: u64, seq: u64, digest: u8) -> Work {
+    let id = BatchId { source: ME, life, seq };
+    Work::Own { group, batch: Box::new(kept(life * 100 + seq, id, digest)) }
+}
+
+fn kept(at: u64, id: BatchId, digest: u8) -> KeptBatch {
+    let digest = Digest::from_bytes([digest; 20]);
+    let bytes = bytes::Bytes::from_static(b"no batch, but bytes");
+    let batch = HistoryBatch { id, bytes, digest, messages: 2, payload: 10 };
+    KeptBatch { at, nick: "ada".into(), kept_ms: at, batch }
 }
 
 fn open(dir: &Path) -> (Store, Kept) {
@@ -47,7 +62,7 @@ fn what_is_written_is_read_back() {
         Work::Keep(Box::new(one.clone())),
         Work::Keep(Box::new(two.clone())),
         Work::Life { group: past.group, life: 9 },
-        Work::End(past),
+        own(past.group, 9, 2, 4),
         Work::Life { group: two.descriptor.id(), life: 7 },
         Work::Peer { contact: contact(1), seen_ms: 1 },
         Work::Peer { contact: contact(2), seen_ms: 2 },
@@ -79,7 +94,7 @@ fn a_life_never_goes_back_and_a_new_one_has_no_end() {
     let scratch = Scratch::new();
     let (mut store, _) = open(scratch.path());
     let group = GroupId::from_bytes([1; 32]);
-    let end = |life| Work::End(PastLife { group, life, end: 1, digest: Digest::from_bytes([2; 20]) });
+    let end = |life| own(group, life, 0, 2);
     let life = |life| Work::Life { group, life };
     store.write(&[life(9), end(9), life(8), end(8)]).expect("written");
     let (mut store, kept) = {
@@ -249,7 +264,7 @@ fn a_crash_at_any_point_leaves_whole_jobs_in_their_order() {
 async fn what_was_answered_is_in_a_copy_of_the_files() {
     let scratch = Scratch::new();
     let (store, _) = open(scratch.path());
-    let (mut writer, mut done) = store.serve().expect("a thread");
+    let (mut writer, mut done) = store.serve(ME).expect("a thread");
     let jobs: Vec<JobId> = (1..=40)
         .map(|port| writer.submit(vec![Work::Node(KeptNode { tcp_port: Some(port), ..KeptNode::default() })]))
         .collect();
@@ -278,7 +293,7 @@ async fn a_full_disk_is_answered_and_what_was_there_stays() {
     let (mut store, _) = open(scratch.path());
     store.write(&[Work::Keep(Box::new(group("lobby")))]).expect("written");
     store.fill_up();
-    let (mut writer, mut done) = store.serve().expect("a thread");
+    let (mut writer, mut done) = store.serve(ME).expect("a thread");
     let mut large = group("large");
     large.members = (0..MAX_MEMBERS as u8).map(contact).collect();
     let failing = writer.submit(vec![Work::Keep(Box::new(large))]);
@@ -299,7 +314,7 @@ async fn a_full_disk_is_answered_and_what_was_there_stays() {
 async fn a_job_that_fails_takes_no_other_with_it() {
     let scratch = Scratch::new();
     let (store, _) = open(scratch.path());
-    let (mut writer, mut done) = store.serve().expect("a thread");
+    let (mut writer, mut done) = store.serve(ME).expect("a thread");
     let mut same_label = group("other");
     same_label.label = "lobby".into();
     for works in [

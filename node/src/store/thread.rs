@@ -1,14 +1,19 @@
 //! The thread that owns the connection: what waits is one transaction, and answered after it.
 
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use treecast_overlay::NodeId;
 
 use super::error::SaveError;
+use super::record::Numbers;
+use super::upkeep::Upkeep;
 use super::work::Work;
+use crate::clock::unix_ms;
 
 /// Jobs in one transaction. Guess: so many small ones cost little more than one.
 const TOGETHER: usize = 1_024;
@@ -43,12 +48,15 @@ impl Writer {
     pub(super) fn spawn(
         connection: Connection,
         path: PathBuf,
+        me: NodeId,
     ) -> io::Result<(Self, UnboundedReceiver<Vec<Done>>)> {
+        let (numbers, upkeep) = (Numbers::default(), Upkeep::new(me));
+        let scribe = Scribe { connection, path, numbers, upkeep, lasting: true, commits: 0 };
         let (jobs, queue) = channel();
         let (answers, done) = unbounded_channel();
         std::thread::Builder::new()
             .name("treecast-store".to_owned())
-            .spawn(move || serve(connection, &path, &queue, &answers))?;
+            .spawn(move || serve(scribe, &queue, &answers))?;
         Ok((Self { jobs, next: 0 }, done))
     }
 
@@ -63,52 +71,117 @@ impl Writer {
     }
 }
 
+/// How long the thread waits for jobs before it looks whether something else is to be done.
+const IDLE: Duration = Duration::from_millis(500);
+
+/// However busy it is, upkeep has a turn so often: disks are not filled by a flood.
+const UPKEEP_EVERY: u32 = 16;
+
+/// The thread's things.
+struct Scribe {
+    connection: Connection,
+    path: PathBuf,
+    numbers: Numbers,
+    upkeep: Upkeep,
+    /// Commits wait for the disk.
+    lasting: bool,
+    /// Commits since upkeep had a turn.
+    commits: u32,
+}
+
 /// Until nobody can ask any more and all is answered. The connection's end folds the write-ahead
 /// log into the file.
-fn serve(
-    mut connection: Connection,
-    path: &Path,
-    jobs: &Receiver<Job>,
-    answers: &UnboundedSender<Vec<Done>>,
-) {
-    while let Ok(first) = jobs.recv() {
+fn serve(mut scribe: Scribe, jobs: &Receiver<Job>, answers: &UnboundedSender<Vec<Done>>) {
+    loop {
+        let first = match scribe.next(jobs) {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => {
+                scribe.keep_up();
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
         let together: Vec<Job> = [first].into_iter().chain(jobs.try_iter().take(TOGETHER - 1)).collect();
-        let results = commit(&mut connection, path, &together);
+        let results = scribe.commit(&together);
         let done = together.iter().zip(results).map(|(job, result)| Done { job: job.id, result });
         // Nobody may want to know any more; what was asked for is done all the same.
         let _ = answers.send(done.collect());
+        scribe.commits += 1;
+        if scribe.commits >= UPKEEP_EVERY {
+            scribe.keep_up();
+        }
     }
-    if let Err((_, error)) = connection.close() {
+    if let Err((_, error)) = scribe.connection.close() {
         tracing::warn!(%error, "the store was not closed in good order; the next start mends it");
     }
 }
 
-/// One transaction around all.
-fn commit(connection: &mut Connection, path: &Path, jobs: &[Job]) -> Vec<Result<(), SaveError>> {
-    let told = |error: &rusqlite::Error| SaveError::of(path, error);
-    match try_commit(connection, jobs) {
-        Ok(results) => results.into_iter().map(|result| result.map_err(|error| told(&error))).collect(),
-        Err(error) => vec![Err(told(&error)); jobs.len()],
+impl Scribe {
+    /// The next job; not waited for while there is something else to do.
+    fn next(&self, jobs: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
+        let patience = if self.upkeep.is_due(unix_ms()) { Duration::ZERO } else { IDLE };
+        jobs.recv_timeout(patience)
     }
-}
 
-/// A job that fails by itself takes no other with it.
-fn try_commit(connection: &mut Connection, jobs: &[Job]) -> rusqlite::Result<Vec<rusqlite::Result<()>>> {
-    let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut results = Vec::with_capacity(jobs.len());
-    for job in jobs {
-        match apply(&mut transaction, &job.works) {
-            // Some failures, a full disk's say, undo the whole transaction.
-            Err(error) if transaction.is_autocommit() => return Err(error),
-            result => results.push(result),
+    fn keep_up(&mut self) {
+        self.commits = 0;
+        let now_ms = unix_ms();
+        if !self.upkeep.is_due(now_ms) {
+            return;
+        }
+        let turn = self.set_lasting(false);
+        let turn = turn.and_then(|()| self.upkeep.turn(&mut self.connection, &mut self.numbers, now_ms));
+        if let Err(error) = turn {
+            tracing::debug!(%error, "the history was not looked after");
+            self.numbers.clear();
+            self.upkeep.pause(now_ms);
         }
     }
-    transaction.commit()?;
-    Ok(results)
+
+    /// One transaction around all.
+    fn commit(&mut self, jobs: &[Job]) -> Vec<Result<(), SaveError>> {
+        self.upkeep.on_written();
+        let results = self.try_commit(jobs);
+        let told = |error: &rusqlite::Error| SaveError::of(&self.path, error);
+        let results: Vec<Result<(), SaveError>> = match results {
+            Ok(results) => results.into_iter().map(|result| result.map_err(|error| told(&error))).collect(),
+            Err(error) => vec![Err(told(&error)); jobs.len()],
+        };
+        if results.iter().any(Result::is_err) {
+            // What was looked up in there may not be.
+            self.numbers.clear();
+        }
+        results
+    }
+
+    /// A job that fails by itself takes no other with it.
+    fn try_commit(&mut self, jobs: &[Job]) -> rusqlite::Result<Vec<rusqlite::Result<()>>> {
+        self.set_lasting(jobs.iter().flat_map(|job| &job.works).any(Work::must_last))?;
+        let mut transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut results = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            match apply(&mut transaction, &mut self.numbers, &job.works) {
+                // Some failures, a full disk's say, undo the whole transaction.
+                Err(error) if transaction.is_autocommit() => return Err(error),
+                result => results.push(result),
+            }
+        }
+        transaction.commit()?;
+        Ok(results)
+    }
+
+    /// Whether the next commit waits until it would survive the loss of power: with it all before it.
+    fn set_lasting(&mut self, lasting: bool) -> rusqlite::Result<()> {
+        if self.lasting != lasting {
+            self.connection.pragma_update(None, "synchronous", if lasting { "FULL" } else { "NORMAL" })?;
+            self.lasting = lasting;
+        }
+        Ok(())
+    }
 }
 
-fn apply(transaction: &mut Transaction<'_>, works: &[Work]) -> rusqlite::Result<()> {
+fn apply(transaction: &mut Transaction<'_>, numbers: &mut Numbers, works: &[Work]) -> rusqlite::Result<()> {
     let savepoint = transaction.savepoint()?;
-    works.iter().try_for_each(|work| work.apply(&savepoint))?;
+    works.iter().try_for_each(|work| work.apply(&savepoint, numbers))?;
     savepoint.commit()
 }

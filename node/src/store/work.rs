@@ -2,9 +2,11 @@
 
 use libp2p::Multiaddr;
 use rusqlite::{Connection, OptionalExtension, params};
-use treecast_overlay::{GroupId, Life, NodeId, PastLife};
+use treecast_overlay::io::SourceRecord;
+use treecast_overlay::{GroupId, Life, NodeId, PastLife, Retention};
 
 use super::kept::{Contact, KeptGroup, KeptNode, MAX_PEERS};
+use super::record::{self, KeptBatch, Numbers};
 
 /// One change. Several that are handed over together are made together or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,8 +21,14 @@ pub(crate) enum Work {
     Forget(GroupId),
     /// A life of this node has begun.
     Life { group: GroupId, life: Life },
-    /// A life of this node has ended in good order.
-    End(PastLife),
+    /// A batch of this node, before it leaves.
+    Own { group: GroupId, batch: Box<KeptBatch> },
+    /// What was delivered, and how far this node is.
+    History { group: GroupId, entered: bool, batches: Vec<KeptBatch>, sources: Vec<SourceRecord> },
+    /// Others have this node's own batches below `next`.
+    Taken { group: GroupId, source: NodeId, life: Life, next: u64 },
+    /// How much of a group is to be kept at least.
+    Retain { group: GroupId, retention: Retention },
     /// A node was connected there.
     Peer { contact: Contact, seen_ms: u64 },
 }
@@ -36,17 +44,30 @@ pub(super) fn integer(number: u64) -> i64 {
 }
 
 impl Work {
+    /// Whether somebody is told that it is on disk: then it has to survive the loss of power, too.
+    pub(super) fn must_last(&self) -> bool {
+        !matches!(self, Self::History { .. } | Self::Taken { .. } | Self::Retain { .. })
+    }
+
     /// Makes the change; durable with the transaction around it.
-    pub(super) fn apply(&self, connection: &Connection) -> rusqlite::Result<()> {
+    pub(super) fn apply(&self, connection: &Connection, numbers: &mut Numbers) -> rusqlite::Result<()> {
         match self {
             Self::Node(node) => write_node(connection, node),
             Self::Keep(group) => keep(connection, group),
             Self::Members { group, members } => write_members(connection, *group, members),
             Self::Forget(group) => {
-                connection.execute("DELETE FROM groups WHERE id = ?1", [&group.as_bytes()[..]]).map(drop)
+                connection.execute("DELETE FROM groups WHERE id = ?1", [&group.as_bytes()[..]])?;
+                record::forget(connection, numbers, *group)
             }
             Self::Life { group, life } => begin_life(connection, *group, *life),
-            Self::End(past) => end_life(connection, past),
+            Self::Own { group, batch } => own(connection, numbers, *group, batch),
+            Self::History { group, entered, batches, sources } => {
+                record::history(connection, numbers, *group, *entered, batches, sources)
+            }
+            Self::Taken { group, source, life, next } => {
+                record::taken(connection, *group, *source, *life, *next)
+            }
+            Self::Retain { group, retention } => record::retain(connection, numbers, *group, retention),
             Self::Peer { contact, seen_ms } => write_peer(connection, contact, *seen_ms),
         }
     }
@@ -108,16 +129,27 @@ fn begin_life(connection: &Connection, group: GroupId, life: Life) -> rusqlite::
     Ok(())
 }
 
+/// All that there is of a life is on disk before it leaves: so its end is, too, whenever the node ends.
+fn own(
+    connection: &Connection,
+    numbers: &mut Numbers,
+    group: GroupId,
+    kept: &KeptBatch,
+) -> rusqlite::Result<()> {
+    let id = kept.batch.id;
+    end_life(connection, &PastLife { group, life: id.life, end: id.seq + 1, digest: kept.batch.digest })?;
+    record::own(connection, numbers, group, kept)
+}
+
 fn end_life(connection: &Connection, past: &PastLife) -> rusqlite::Result<()> {
-    connection.execute(
-        "UPDATE lives SET end_seq = ?3, end_digest = ?4 WHERE group_id = ?1 AND life = ?2",
-        params![
+    connection
+        .prepare_cached("UPDATE lives SET end_seq = ?3, end_digest = ?4 WHERE group_id = ?1 AND life = ?2")?
+        .execute(params![
             &past.group.as_bytes()[..],
             integer(past.life),
             integer(past.end),
             &past.digest.as_bytes()[..]
-        ],
-    )?;
+        ])?;
     Ok(())
 }
 

@@ -21,6 +21,7 @@
 //! behaviour never waits for one, and a queue at its cap costs its owner the link. What comes in is
 //! bounded by the swarm's event buffer: a handler whose frames are not taken reads no further.
 
+mod closed;
 mod framing;
 mod handler;
 mod links;
@@ -29,7 +30,6 @@ mod queue;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
-use std::io;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -43,13 +43,13 @@ use libp2p::identity::Keypair;
 use libp2p::multiaddr::{Multiaddr, Protocol};
 use libp2p::swarm::{CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, ToSwarm};
 
-use self::framing::ReadError;
+pub use self::closed::LinkClosed;
 use self::handler::{FromHandler, Handler, HandlerEvent};
 use self::links::Links;
-use crate::io::{CloseReason, Write};
+use crate::io::{Fetch, Past, Record, Write};
 use crate::{
     Address, BatchId, Config, ConfigError, Descriptor, Engine, GroupId, Input, LinkId, NodeId, Out, Output,
-    PublishId, Time, Token,
+    PublishId, Seq, Time, Token,
 };
 
 /// Events given to the swarm in a row before its connections and other behaviours get their turn.
@@ -83,6 +83,16 @@ pub enum Event {
         /// What to write.
         writes: Vec<Write>,
     },
+    /// Keep this soon; nothing waits for it. Only with [`Config::history`](crate::Config).
+    Record(Box<Record>),
+    /// Look this up, then call [`Behaviour::fetched`]. Only with
+    /// [`Config::history`](crate::Config).
+    Fetch {
+        /// To be returned.
+        token: Token,
+        /// What.
+        fetch: Box<Fetch>,
+    },
     /// A connection became a link.
     LinkOpened {
         /// To whom.
@@ -99,65 +109,6 @@ pub enum Event {
         /// Why.
         reason: LinkClosed,
     },
-}
-
-/// Why a link is over, or did not come about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum LinkClosed {
-    /// The connection is gone.
-    Connection,
-    /// The peer does not speak the protocol.
-    Unsupported,
-    /// The peer did not open its lanes in time.
-    TimedOut,
-    /// A stream failed.
-    Stream(io::ErrorKind),
-    /// The peer closed its live lane.
-    ByPeer,
-    /// The caller or another behaviour closed it.
-    ByUs,
-    /// The peer broke the framing; what it sent changed nothing else.
-    Protocol(&'static str),
-    /// The peer does not read: its queue reached the cap.
-    QueueFull,
-    /// The core had no use for it, or the peer misbehaved.
-    Core(CloseReason),
-}
-
-impl LinkClosed {
-    /// The peer did not answer any more, or nothing reached it: no process ended, as far as it shows.
-    pub fn is_silence(self) -> bool {
-        matches!(self, Self::Core(CloseReason::Silent) | Self::Stream(io::ErrorKind::TimedOut))
-    }
-}
-
-impl fmt::Display for LinkClosed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Connection => f.write_str("the connection closed"),
-            Self::Unsupported => f.write_str("the peer does not speak treecast"),
-            Self::TimedOut => f.write_str("the peer did not open its lanes in time"),
-            Self::Stream(kind) => write!(f, "a stream failed: {kind}"),
-            Self::ByPeer => f.write_str("closed by the peer"),
-            Self::ByUs => f.write_str("closed by us"),
-            Self::Protocol(what) => write!(f, "protocol violation: {what}"),
-            Self::QueueFull => f.write_str("the peer does not read"),
-            Self::Core(reason) => reason.fmt(f),
-        }
-    }
-}
-
-impl From<ReadError> for LinkClosed {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::TooLong => Self::Protocol("a frame over the size cap"),
-            ReadError::BadLength => Self::Protocol("a malformed length"),
-            ReadError::Truncated => Self::Protocol("a truncated frame"),
-            ReadError::Ended => Self::ByPeer,
-            ReadError::Io(error) => Self::Stream(error.kind()),
-        }
-    }
 }
 
 /// Why there is no [`Behaviour`].
@@ -245,6 +196,16 @@ impl Behaviour {
     /// See [`Input::Join`].
     pub fn join(&mut self, group: Descriptor) {
         self.input(Input::Join(Box::new(group)));
+    }
+
+    /// See [`Input::Resume`].
+    pub fn resume(&mut self, past: Past) {
+        self.input(Input::Resume(Box::new(past)));
+    }
+
+    /// Answers [`Event::Fetch`]; see [`Input::Fetched`].
+    pub fn fetched(&mut self, token: Token, batches: Vec<(Seq, Bytes)>, first: Option<Seq>) {
+        self.input(Input::Fetched { token, batches, first });
     }
 
     /// See [`Input::Leave`].
@@ -350,6 +311,12 @@ impl Behaviour {
                     self.pending.push_back(ToSwarm::GenerateEvent(Event::Persist { token, writes }));
                 }
                 Output::Persist { token, .. } => self.handle(Input::Persisted(token)),
+                Output::Record(record) => {
+                    self.pending.push_back(ToSwarm::GenerateEvent(Event::Record(record)));
+                }
+                Output::Fetch { token, fetch } => {
+                    self.pending.push_back(ToSwarm::GenerateEvent(Event::Fetch { token, fetch }));
+                }
                 Output::Event(event) => {
                     self.pending.push_back(ToSwarm::GenerateEvent(Event::Overlay(event)));
                 }

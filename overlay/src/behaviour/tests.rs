@@ -10,7 +10,7 @@ use libp2p::{Swarm, SwarmBuilder, Transport, noise, tcp, yamux};
 
 use super::raw_peer::{Raw, Step};
 use super::*;
-use crate::io::Lane;
+use crate::io::{CloseReason, Lane};
 use crate::wire::MAX_FRAME;
 
 #[derive(Clone, Copy)]

@@ -78,7 +78,7 @@ impl Stage {
                 Output::Dial { node, .. } => self.dials.push(node),
                 Output::Event(event) => self.events.push(event),
                 Output::Persist { token, .. } => self.input(Input::Persisted(token)),
-                Output::Close { .. } => {}
+                Output::Close { .. } | Output::Record(_) | Output::Fetch { .. } => {}
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::dialer::Dialer;
 use crate::id::{Address, GroupId, NodeId, Token};
 use crate::identity::Identity;
-use crate::io::{Event, Lane, Output, TrafficView, Write};
+use crate::io::{Event, Fetch, Lane, Output, TrafficView, Write};
 use crate::links::Links;
 use crate::out::Out;
 use crate::rng::Rng;
@@ -71,10 +71,21 @@ impl Ctx<'_> {
         self.dialer.dial(self.now, node, addresses, self.config, self.links, self.out)
     }
 
-    pub(crate) fn persist(&mut self, writes: Vec<Write>) -> Token {
+    fn token(&mut self) -> Token {
         let token = Token(*self.next_token);
         *self.next_token += 1;
         self.tokens.insert(token, self.group);
+        token
+    }
+
+    pub(crate) fn fetch(&mut self, fetch: Fetch) -> Token {
+        let token = self.token();
+        self.out.push(Output::Fetch { token, fetch: Box::new(fetch) });
+        token
+    }
+
+    pub(crate) fn persist(&mut self, writes: Vec<Write>) -> Token {
+        let token = self.token();
         self.out.push(Output::Persist { token, writes });
         token
     }

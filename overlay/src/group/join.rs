@@ -174,6 +174,7 @@ impl Group {
             if id.0 == ctx.me() && self.publisher.life() == Some(id.1) {
                 first = first.min(untaken.unwrap_or(first));
             }
+            let first = first.min(state.owed.unwrap_or(first));
             (id.0, id.1, first)
         };
         let closed = self.sources.closed(self.store.lives()).filter_map(|id| {
@@ -219,9 +220,11 @@ impl Group {
         if let Some((life, end)) = welcome.last_life {
             self.publisher.on_last_life(ctx.unix_ms, life, end);
         }
+        self.on_greeted();
         if matches!(self.phase, Phase::Fresh) {
             self.phase = Phase::Member;
             self.start_from(ctx, &welcome.baseline);
+            self.record_all(ctx);
         }
         self.merge_records(ctx, Some(&from), &welcome.records);
         self.neighbour_up(ctx, from, false);
@@ -547,9 +550,7 @@ impl Group {
                 {
                     self.views.remember(ctx.rng, ctx.config, record);
                 }
-                Merged::Ourselves(incarnation) if !matches!(self.phase, Phase::Going(_)) => {
-                    self.restate_at_least(ctx, incarnation.saturating_add(1), Standing::Online);
-                }
+                Merged::Ourselves => self.on_ourselves(ctx, &record),
                 _ => {}
             }
             events.into_iter().for_each(|event| ctx.event(event));

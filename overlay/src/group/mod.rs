@@ -10,10 +10,12 @@ mod beaten;
 mod cores;
 mod counts;
 pub(crate) mod ctx;
+mod doubled;
 mod farewell;
 mod flow;
 mod fork;
 mod herald;
+mod history;
 mod hold;
 mod inbound;
 mod join;
@@ -38,6 +40,8 @@ mod way;
 
 #[cfg(test)]
 mod admission_tests;
+#[cfg(test)]
+mod history_tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -46,7 +50,7 @@ use bytes::Bytes;
 
 use crate::descriptor::{Descriptor, Route};
 use crate::id::{Address, BatchId, GroupId, Life, NodeId, PublishId, Seq};
-use crate::io::{Event, MemberState, PublishError};
+use crate::io::{Event, MemberState, Past, PublishError};
 use crate::time::{Time, soonest};
 use crate::wire::batch::LifeEnd;
 use crate::wire::frame::{Channel, Frame, Mesh, Records, Summary};
@@ -56,10 +60,12 @@ use adverts::Told;
 use beaten::Beaten;
 use cores::Pace;
 use ctx::Ctx;
+use doubled::Doubled;
 use farewell::Farewell;
 use flow::Flow;
 use fork::Proofs;
 use herald::Herald;
+use history::History;
 use lazy::Lazy;
 use load::Load;
 use membership::detector::Detector;
@@ -114,6 +120,8 @@ pub(crate) struct Group {
     load: Load,
     told: Told,
     herald: Herald,
+    history: History,
+    doubled: Doubled,
     /// A member that is to be a neighbour although the view is full.
     bridge: Option<NodeId>,
     /// A neighbour of which one link closed, while another is still open, and when.
@@ -149,17 +157,19 @@ pub(crate) struct Entry {
     pub(crate) addresses: Vec<Address>,
     /// Where our last life in this group ended, by our own store.
     pub(crate) last_life: Option<LifeEnd>,
+    /// What our own store has of the group.
+    pub(crate) past: Option<Box<Past>>,
 }
 
 impl Group {
     pub(crate) fn new(ctx: &mut Ctx<'_>, entry: Entry) -> Self {
-        let Entry { descriptor, channel, nick, addresses, last_life } = entry;
+        let Entry { descriptor, channel, nick, addresses, last_life, past } = entry;
         let (id, now) = (ctx.group, ctx.now);
         let unicast = descriptor.route == Route::Unicast;
         // Who sends to all must know all.
         let most = if unicast { ctx.config.roster.max(way::AUDIENCE) } else { ctx.config.roster };
         let own = MemberRecord::sign(&id, ctx.identity, ctx.unix_ms, Standing::Online, &nick, &addresses);
-        Self {
+        let mut group = Self {
             id,
             channel,
             phase: Phase::Fresh,
@@ -187,6 +197,8 @@ impl Group {
             load: Load::default(),
             told: Told::default(),
             herald: Herald::default(),
+            history: History::default(),
+            doubled: Doubled::default(),
             bridge: None,
             half_gone: None,
             references: BTreeMap::new(),
@@ -205,7 +217,11 @@ impl Group {
             received: 0,
             duplicates: 0,
             descriptor,
+        };
+        if let Some(past) = past {
+            group.resume(ctx, &past);
         }
+        group
     }
 
     pub(crate) fn channel(&self) -> Channel {
@@ -236,7 +252,9 @@ impl Group {
     }
 
     pub(crate) fn publish_room(&self, config: &crate::config::Config) -> usize {
-        config.publish_queue_bytes.saturating_sub(self.publisher.queued() + self.untaken_bytes)
+        // What is on disk waits there.
+        let untaken = if config.history { 0 } else { self.untaken_bytes };
+        config.publish_queue_bytes.saturating_sub(self.publisher.queued() + untaken)
     }
 
     /// A message from the application.
@@ -417,12 +435,13 @@ impl Group {
 
     fn evict(&mut self, ctx: &Ctx<'_>) {
         let untaken: Option<(Life, Seq)> = self.publisher.life().zip(self.untaken.front().map(|it| it.0));
-        let me = ctx.me();
+        let (me, history) = (ctx.me(), ctx.config.history);
         let pinned = |id: &BatchId| {
-            id.source == me && untaken.is_some_and(|(life, seq)| id.life == life && id.seq >= seq)
+            !history && id.source == me && untaken.is_some_and(|(life, seq)| id.life == life && id.seq >= seq)
         };
         for id in self.store.evict(ctx.now, ctx.config, pinned) {
-            if let Some(life) = self.sources.life_mut((id.source, id.life)) {
+            // What is out of memory is in the history, for as long as that keeps it.
+            if let Some(life) = self.sources.life_mut((id.source, id.life)).filter(|_| !history) {
                 life.dropped_below = life.dropped_below.max(id.seq + 1);
             }
         }

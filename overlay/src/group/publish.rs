@@ -100,6 +100,15 @@ impl Publisher {
         }
     }
 
+    /// An earlier life of ours turns out to be longer than our own store says: it was restored from a
+    /// copy, and others had the rest.
+    pub(crate) fn on_longer_past(&mut self, past: LifeEnd) {
+        let longer = |known: &LifeEnd| known.life == past.life && known.end < past.end;
+        if self.last_life.as_ref().is_some_and(longer) {
+            self.last_life = Some(past);
+        }
+    }
+
     /// Whether a batch is full, or has gathered for long enough.
     pub(crate) fn is_ripe(&self, now: Time, config: &Config) -> bool {
         self.queued >= config.batch_bytes || now.since(self.since) >= config.batch_age

@@ -37,6 +37,9 @@ pub(crate) struct LifeState {
     pub(crate) moved: Time,
     /// Nobody told of it but the opening of the life after it.
     pub(crate) only_named: bool,
+    /// Our own, of an earlier run: from here on no other is known to have it. It stays open until
+    /// somebody does.
+    pub(crate) owed: Option<Seq>,
     /// Our short number for it in frontier frames.
     pub(crate) reference: u32,
 }
@@ -149,7 +152,7 @@ impl Sources {
             if entry.has_begun_after(life) {
                 return Err("");
             }
-            if entry.lives.len() >= config.max_lives && !entry.forget_rumour() {
+            if entry.counted_lives() >= config.max_lives && !entry.forget_rumour(life) {
                 return Err("max_lives");
             }
         }
@@ -157,6 +160,26 @@ impl Sources {
             self.references += 1;
             LifeState::new(self.references)
         }))
+    }
+
+    /// As [`Sources::open`], for a life of our own from `owed` on nobody else is known to have.
+    pub(crate) fn open_owed(
+        &mut self,
+        id: LifeId,
+        owed: Option<Seq>,
+        config: &Config,
+    ) -> Result<&mut LifeState, &'static str> {
+        if owed.is_some() {
+            let mut state = LifeState::new(self.references + 1);
+            (self.references, state.owed) = (self.references + 1, owed);
+            entry(&mut self.map, id.0, config)?.lives.insert(id.1, state);
+        }
+        self.open(id, config)
+    }
+
+    /// Those that are known.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &NodeId> {
+        self.map.keys()
     }
 
     /// Whether this life comes too late to be delivered and nobody was told so yet; it counts as
@@ -216,7 +239,7 @@ impl Sources {
             if source.has_begun_after(id.life) {
                 return Place::Closed;
             }
-            return if source.lives.len() >= config.max_lives {
+            return if source.counted_lives() >= config.max_lives {
                 Place::Beyond("max_lives")
             } else {
                 Place::New
@@ -296,9 +319,16 @@ fn entry<'a>(
 }
 
 impl Source {
-    /// Makes room by forgetting a life that is only rumoured: anybody can make those up.
-    fn forget_rumour(&mut self) -> bool {
-        let rumour = self.lives.iter().find(|(_, it)| !it.is_real()).map(|(life, _)| *life);
+    /// Lives that count for the cap: others cannot make us owe anything.
+    fn counted_lives(&self) -> usize {
+        self.lives.values().filter(|it| it.owed.is_none()).count()
+    }
+
+    /// Makes room for a life by forgetting one that is only rumoured: anybody can make those up. Not one
+    /// before it, unless nothing is told of that any more: lives come one after the other.
+    fn forget_rumour(&mut self, before: Life) -> bool {
+        let goes = |(life, it): &(&Life, &LifeState)| !it.is_real() && (**life > before || it.heard == 0);
+        let rumour = self.lives.iter().rev().find(goes).map(|(life, _)| *life);
         rumour.is_some_and(|life| self.lives.remove(&life).is_some())
     }
 }
@@ -327,6 +357,7 @@ impl LifeState {
             end: None,
             moved: Time::ZERO,
             only_named: false,
+            owed: None,
             reference,
         }
     }

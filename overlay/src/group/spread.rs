@@ -29,6 +29,9 @@ const ASK_SOME: usize = 8;
 /// Ranges that one pull may name.
 const MAX_PULL_RANGES: usize = 256;
 
+/// Own batches on disk that nobody has yet, one by one; of more only that there are.
+const MAX_UNTAKEN: usize = 65_536;
+
 /// The sender broke the protocol.
 pub(crate) struct Violation(pub(crate) &'static str);
 
@@ -251,7 +254,9 @@ impl Group {
 
     /// Delivers what has become deliverable since something happened to this source.
     pub(super) fn deliver(&mut self, ctx: &mut Ctx<'_>, source: NodeId) {
+        let floor = self.floor(&source);
         let advance = self.sequencer.advance(source, &mut self.sources, &mut self.store);
+        self.record(ctx, source, floor, &advance);
         let me = ctx.me();
         for batch in advance.delivered {
             self.store.on_delivered(ctx.now, &batch);
@@ -304,6 +309,9 @@ impl Group {
     /// Makes batches of what waits, as fast as the tree takes them.
     pub(super) fn maybe_make_batch(&mut self, ctx: &mut Ctx<'_>) {
         while self.publisher.has_waiting() && self.may_make_batch(ctx) && !self.is_too_fresh(ctx) {
+            if self.publisher.life().is_none() {
+                self.look_back(&ctx.me());
+            }
             let dependencies = self.causes.take(MAX_DEPENDENCIES);
             let making = Making {
                 group: &self.id,
@@ -314,8 +322,7 @@ impl Group {
             };
             let (batch, publications) = self.publisher.make(ctx.now, dependencies, &making, ctx.config);
             let id = batch.header.id;
-            let mut writes =
-                vec![Write::Batch { group: self.id, id, bytes: batch.bytes.clone(), digest: batch.digest }];
+            let mut writes = vec![batch.to_write(self.id)];
             if id.seq == 0 {
                 *ctx.last_life = (*ctx.last_life).max(id.life);
                 writes.insert(0, Write::Life { group: self.id, life: id.life });
@@ -346,8 +353,8 @@ impl Group {
     /// Who has a past here says where it ended: neighbours know, unless the store does. So the
     /// first batch waits for a welcome, but not for long.
     fn is_too_fresh(&self, ctx: &Ctx<'_>) -> bool {
-        matches!(self.phase, Phase::Fresh)
-            && self.publisher.life().is_none()
+        self.publisher.life().is_none()
+            && self.has_loose_ends(&ctx.me())
             && ctx.now.since(self.entered) < ctx.config.fresh_wait
     }
 
@@ -359,8 +366,10 @@ impl Group {
         for (n, publication) in publications.into_iter().enumerate() {
             ctx.event(Event::Published { group: self.id, id: publication, batch: id, n: n as u32 });
         }
-        self.untaken.push_back((id.seq, batch.bytes.len()));
-        self.untaken_bytes += batch.bytes.len();
+        if !ctx.config.history || self.untaken.len() < MAX_UNTAKEN {
+            self.untaken.push_back((id.seq, batch.bytes.len()));
+            self.untaken_bytes += batch.bytes.len();
+        }
         self.take(ctx, batch, None);
         self.maybe_make_batch(ctx);
         self.poll_farewell(ctx);
@@ -388,6 +397,9 @@ impl Group {
             last = Some(seq);
         }
         if let Some(seq) = last {
+            // Of a long queue only the first are noted.
+            let seq =
+                if self.untaken.is_empty() { seq.max(next.min(self.publisher.next()) - 1) } else { seq };
             let batch = BatchId { source: life.0, life: life.1, seq };
             ctx.event(Event::Sent { group: self.id, batch });
         }
@@ -518,6 +530,9 @@ impl Group {
         }
         if refused {
             // Neither held back nor absent: who asks too often waits.
+            return;
+        }
+        if !absent.is_empty() && self.look_up(ctx, from, id, &absent, (left, room)) {
             return;
         }
         let dropped_below = self.sources.life(id).map_or(0, |it| it.dropped_below);

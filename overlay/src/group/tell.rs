@@ -107,6 +107,7 @@ impl Group {
         if overloaded {
             self.overload(ctx, "max_sources");
         }
+        self.on_greeted();
         if !matches!(self.phase, Phase::Fresh) {
             self.hear(ctx, from, frontier, purpose);
         }
@@ -135,6 +136,7 @@ impl Group {
                 timely = !self.repair.lag.on_old_news(ctx.now, id);
             }
         }
+        self.on_whole_frontier(ctx, &from, frontier);
         // A root has no parent, and all come to it along the tree nevertheless.
         let parent = self.tree.parent() == Some(from);
         let by_tree = self.tree.is_placed() && !parent;
@@ -165,6 +167,7 @@ impl Group {
             // A life of ours before this run: others' messages may name it as their cause, so
             // it is repaired like anybody's.
             self.publisher.on_last_life(ctx.unix_ms, id.1, held.end());
+            self.on_owed_taken(ctx, id.1, held.next());
             if self.publisher.life().is_some_and(|current| current < id.1) {
                 return false;
             }

@@ -49,7 +49,8 @@ impl Group {
             bytes,
             cap,
         };
-        let published = self.publisher.queued() + self.untaken_bytes;
+        let untaken = if config.history { 0 } else { self.untaken_bytes };
+        let published = self.publisher.queued() + untaken;
         vec![
             cap("active_view", self.views.active_len(), 0, Views::most(config)),
             cap("near_candidates", self.near.len(), 0, config.near_candidates),
@@ -70,6 +71,7 @@ impl Group {
                 published,
                 config.publish_queue_bytes + crate::wire::MAX_FRAME,
             ),
+            cap("max_fetches", self.history.len(), 0, config.max_fetches),
             cap("fork_proof_bytes", self.proofs.len(), self.proofs.bytes(), config.fork_proof_bytes),
             cap("max_children", self.tree.children_len(), 0, Tree::most_children(config)),
             cap("adverts", self.tree.heard_len(), 0, Views::most(config)),

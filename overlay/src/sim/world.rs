@@ -503,6 +503,11 @@ impl World {
             Output::Dial { node, addresses } => self.dial(ix, node, &addresses),
             Output::Close { link, reason } => self.close(ix, link, reason),
             Output::Persist { token, writes } => inputs.extend(self.persist(ix, token, &writes)),
+            // Simulated nodes have no history.
+            Output::Record(_) => {}
+            Output::Fetch { token, .. } => {
+                inputs.push_back(Input::Fetched { token, batches: Vec::new(), first: None });
+            }
             Output::Event(event) => {
                 self.trace.event(self.now, ix, &event);
                 let stops = event == Event::ShutdownComplete;

@@ -14,6 +14,7 @@ use serde::ser::{Serialize, SerializeSeq as _, Serializer};
 use super::cbor::{self, Malformed, cbor_array};
 use crate::id::{BatchId, Digest, GroupId, Life, NodeId, Seq};
 use crate::identity::{BadSignature, Identity, SIGNATURE_LEN, Verifier};
+use crate::io::Write;
 
 /// Messages in one batch, at most.
 pub(crate) const MAX_MESSAGES: usize = 65_536;
@@ -101,6 +102,14 @@ impl Batch {
     /// Whether its source signed it.
     pub(crate) fn check(&self, verifier: &Verifier) -> Result<(), BadSignature> {
         verifier.check(&self.hash, &self.bytes[self.bytes.len() - SIGNATURE_LEN..])
+    }
+
+    /// The write that makes it durable.
+    pub(crate) fn to_write(&self, group: GroupId) -> Write {
+        let payload = self.messages.iter().flatten().map(|it| it.len() as u64).sum();
+        let messages = u32::try_from(self.messages.len()).unwrap_or(u32::MAX);
+        let (id, bytes, digest) = (self.header.id, self.bytes.clone(), self.digest);
+        Write::Batch { group, id, bytes, digest, messages, payload }
     }
 
     /// The author's clock, unix milliseconds, for show.

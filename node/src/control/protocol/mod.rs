@@ -14,7 +14,7 @@ pub use self::objects::{
     Collection, Contacts, GroupLine, MemberEntry, Members, MessageLine, MulticastEntry, PeerLine, Status,
     TotalEntry, TreeLine,
 };
-pub use self::request::{CreateGroup, Feed, ParseWaitError, Request, Retain, Wait};
+pub use self::request::{CreateGroup, Feed, ParseWaitError, Request, Retain, Start, Wait};
 use crate::failure::Failure;
 
 /// Longest line either side accepts, bytes: a message of 1 MiB, every byte escaped.

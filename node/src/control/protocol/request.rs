@@ -64,6 +64,28 @@ pub enum Request {
         /// Also parents, passing gaps, caps that were hit.
         #[serde(default)]
         verbose: bool,
+        /// Where to begin.
+        #[serde(default)]
+        since: Start,
+    },
+    /// What is kept of a group, a [`Line::Message`](super::Line::Message) each, oldest first.
+    History {
+        /// Which group.
+        group: String,
+        /// Only the last so many.
+        #[serde(default)]
+        limit: Option<u64>,
+        /// From where on; all that is kept if absent.
+        #[serde(default)]
+        since: Option<Start>,
+    },
+    /// What of that has all words of a query, in all groups or one, oldest first.
+    Search {
+        /// Words, or parts of them.
+        query: String,
+        /// Only in this group.
+        #[serde(default)]
+        group: Option<String>,
     },
     /// One [`Line::Group`](super::Line::Group) a group.
     GroupLs,
@@ -125,6 +147,21 @@ pub struct Retain {
     pub count: Option<u64>,
 }
 
+/// From where on messages are wanted. On the wire: `"now"`, `"start"`, `{"last-ms":60000}`, `{"index":5}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Start {
+    /// What comes from now on.
+    #[default]
+    Now,
+    /// All that is kept.
+    Start,
+    /// What came here in so many milliseconds.
+    LastMs(u64),
+    /// From this place of a total order on.
+    Index(u64),
+}
+
 fn one() -> u32 {
     1
 }
@@ -147,7 +184,7 @@ pub enum Wait {
     /// A neighbour has taken it.
     #[default]
     Sent,
-    /// It is on this node's disk. Not built yet: refused.
+    /// It is on this node's disk, and will go out whatever happens.
     Stored,
     /// So many other members have it.
     Members(usize),

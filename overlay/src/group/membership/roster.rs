@@ -65,7 +65,7 @@ pub(crate) enum Merged {
     /// There is no room for it.
     Full,
     /// It speaks of ourselves and is newer than our own word: to be refuted.
-    Ourselves(u64),
+    Ourselves,
 }
 
 /// All members that are known, ourselves included.
@@ -160,7 +160,7 @@ impl Roster {
             return Merged::Forged;
         }
         if record.node == self.me {
-            return Merged::Ourselves(record.incarnation);
+            return Merged::Ourselves;
         }
         let node = record.node;
         let before = self.members.get(&node).map(|it| (it.state(), it.record.nick.clone()));

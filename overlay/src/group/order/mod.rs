@@ -204,7 +204,7 @@ fn close_finished(source: NodeId, sources: &mut Sources) -> bool {
     let mut closed = false;
     while state.lives.len() > 1 {
         let (&life, first) = state.lives.first_key_value().expect("not empty");
-        if first.end.is_none_or(|end| first.delivered < end) {
+        if first.owed.is_some() || first.end.is_none_or(|end| first.delivered < end) {
             break;
         }
         state.lives.remove(&life);

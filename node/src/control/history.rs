@@ -1,0 +1,108 @@
+//! `history`, `search`, and where `sub` begins.
+
+use std::io;
+use std::time::Duration;
+
+use super::connection::{Incoming, Outgoing};
+use super::lines;
+use super::protocol::{Line, Start};
+use crate::error::HistoryError;
+use crate::failure::{Failure, exit};
+use crate::handle::Node;
+use crate::history::{Finds, Pages, Since};
+
+/// From where on messages are wanted; an index says nothing where no total order is.
+pub(super) fn since(start: Start) -> Result<Since, Failure> {
+    match start {
+        Start::Now => Ok(Since::Now),
+        Start::Start => Ok(Since::Start),
+        Start::LastMs(ms) => Ok(Since::Last(Duration::from_millis(ms))),
+        Start::Index(index) => Err(no_index(index)),
+    }
+}
+
+fn no_index(index: u64) -> Failure {
+    Failure::new(
+        "no-index",
+        exit::USAGE,
+        format!("--since {index} cannot be used in this group."),
+        "A bare number is an index, and only messages of a total order have one.",
+        format!("Use `start` or a time, {index}m say."),
+    )
+}
+
+/// What is kept of a group, oldest first.
+pub(super) async fn tell(
+    node: &Node,
+    incoming: &mut Incoming,
+    outgoing: &mut Outgoing,
+    group: &str,
+    limit: Option<u64>,
+    start: Option<Start>,
+) -> io::Result<()> {
+    let since = match since(start.unwrap_or(Start::Start)) {
+        Ok(since) => since,
+        Err(failure) => {
+            // That there is no such group is the better answer.
+            let known = node.group_view(group).await;
+            return outgoing.end(Err(known.err().map_or(failure, Failure::from))).await;
+        }
+    };
+    let told = async {
+        match node.history(group, since, limit).await {
+            Ok(pages) => all(pages, outgoing).await,
+            Err(error) => Ok(Err(error)),
+        }
+    };
+    let result = tokio::select! {
+        told = told => told?,
+        () = incoming.closed() => return Ok(()),
+    };
+    outgoing.end(result.map(|()| 0).map_err(Failure::from)).await
+}
+
+async fn all(mut pages: Pages, outgoing: &mut Outgoing) -> io::Result<Result<(), HistoryError>> {
+    let label = pages.group().to_owned();
+    loop {
+        match pages.next().await {
+            Ok(Some(message)) => {
+                outgoing.gather(&Line::Message(lines::message(label.clone(), message))).await?
+            }
+            Ok(None) => return Ok(Ok(())),
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+}
+
+/// What of all that is kept has these words.
+pub(super) async fn search(
+    node: &Node,
+    incoming: &mut Incoming,
+    outgoing: &mut Outgoing,
+    query: &str,
+    group: Option<&str>,
+) -> io::Result<()> {
+    let told = async {
+        match node.search(query, group).await {
+            Ok(finds) => all_found(finds, outgoing).await,
+            Err(error) => Ok(Err(error)),
+        }
+    };
+    let result = tokio::select! {
+        told = told => told?,
+        () = incoming.closed() => return Ok(()),
+    };
+    outgoing.end(result.map(|()| 0).map_err(Failure::from)).await
+}
+
+async fn all_found(mut finds: Finds, outgoing: &mut Outgoing) -> io::Result<Result<(), HistoryError>> {
+    loop {
+        match finds.next().await {
+            Ok(Some((label, message))) => {
+                outgoing.gather(&Line::Message(lines::message(label, message))).await?;
+            }
+            Ok(None) => return Ok(Ok(())),
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+}

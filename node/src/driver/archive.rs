@@ -1,0 +1,280 @@
+//! The history on its way to the store: what has been delivered since the last write, and how far this
+//! node is in each group.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use treecast_overlay::io::{HistoryBatch, LifeRecord, Past, Record, SourceRecord};
+use treecast_overlay::{BatchId, Digest, GroupId, Life, NodeId, PastLife, Seq};
+
+use crate::store::{KeptBatch, Work};
+
+/// What may wait to be written, bytes; more is not kept. A disk that writes 50 MB a second has a
+/// second to catch up. Guess.
+pub(super) const MAX_WAITING: usize = 64 << 20;
+
+/// How far this node is in one group.
+#[derive(Debug, Default)]
+struct Place {
+    entered: bool,
+    sources: BTreeMap<NodeId, SourceRecord>,
+    /// Of this node's own lives: below which others are known to have them.
+    taken: BTreeMap<Life, Seq>,
+    end: Option<PastLife>,
+}
+
+/// What is to be written, and what would be brought back.
+#[derive(Debug)]
+pub(super) struct Archive {
+    me: NodeId,
+    places: BTreeMap<GroupId, Place>,
+    next_at: u64,
+    waiting: Vec<Work>,
+    waiting_bytes: usize,
+}
+
+impl Archive {
+    /// As the store has it; the ends of own lives stand elsewhere there.
+    pub(super) fn new(me: NodeId, pasts: Vec<Past>, ends: &[PastLife], next_at: u64) -> Self {
+        let mut places: BTreeMap<GroupId, Place> =
+            pasts.into_iter().map(|it| (it.group, place(&me, it))).collect();
+        for end in ends {
+            places.entry(end.group).or_default().end = Some(*end);
+        }
+        Self { me, places, next_at, waiting: Vec::new(), waiting_bytes: 0 }
+    }
+
+    /// All places in the history are below.
+    pub(super) fn next_at(&self) -> u64 {
+        self.next_at
+    }
+
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
+    /// A place in the history for a batch.
+    pub(super) fn keep(&mut self, nick: Arc<str>, kept_ms: u64, batch: HistoryBatch) -> KeptBatch {
+        let at = self.next_at;
+        self.next_at += 1;
+        KeptBatch { at, nick, kept_ms, batch }
+    }
+
+    /// Something was delivered. Where its batches stand; `None` if there is no room for them.
+    pub(super) fn record(
+        &mut self,
+        record: Record,
+        kept_ms: u64,
+        nick_of: impl Fn(&NodeId) -> Arc<str>,
+    ) -> Option<Vec<(BatchId, u64)>> {
+        let Record { group, entered, batches, sources } = record;
+        let place = self.places.entry(group).or_default();
+        place.entered |= entered;
+        for source in &sources {
+            if source.source == self.me {
+                place.taken.retain(|life, _| *life >= source.floor);
+            }
+            place.sources.insert(source.source, source.clone());
+        }
+        let count = batches.len();
+        let weight: usize = batches.iter().map(|it| it.bytes.len()).sum();
+        let fits = self.waiting_bytes + weight <= MAX_WAITING;
+        let batches = if fits { batches } else { Vec::new() };
+        let batches: Vec<KeptBatch> =
+            batches.into_iter().map(|it| self.keep(nick_of(&it.id.source), kept_ms, it)).collect();
+        let places =
+            batches.iter().filter(|it| it.batch.messages > 0).map(|it| (it.batch.id, it.at)).collect();
+        self.push(Work::History { group, entered, batches, sources });
+        (fits || count == 0).then_some(places)
+    }
+
+    fn push(&mut self, work: Work) {
+        self.waiting_bytes += weight(&work);
+        match (self.waiting.last_mut(), work) {
+            // Many small ones of one group are one.
+            (
+                Some(Work::History { group, entered, batches, sources }),
+                Work::History { group: same, entered: now, batches: more, sources: moved },
+            ) if *group == same => {
+                *entered |= now;
+                batches.extend(more);
+                sources.retain(|it| !moved.iter().any(|new| new.source == it.source));
+                sources.extend(moved);
+            }
+            (
+                Some(Work::Taken { group, life, next, .. }),
+                Work::Taken { group: same, life: same_life, next: now, .. },
+            ) if (*group, *life) == (same, same_life) => *next = (*next).max(now),
+            (_, work) => self.waiting.push(work),
+        }
+    }
+
+    /// Others have this node's own batches below `next`.
+    pub(super) fn on_taken(&mut self, group: GroupId, life: Life, next: Seq) {
+        let taken = self.places.entry(group).or_default().taken.entry(life).or_default();
+        if *taken < next {
+            *taken = next;
+            self.push(Work::Taken { group, source: self.me, life, next });
+        }
+    }
+
+    /// An own batch is on disk.
+    pub(super) fn on_own(&mut self, group: GroupId, id: BatchId, digest: Digest) {
+        let end = PastLife { group, life: id.life, end: id.seq + 1, digest };
+        let place = self.places.entry(group).or_default();
+        place.end = Some(end);
+        place.taken.entry(id.life).or_default();
+        // The core records it as well, once it is delivered; it may end before.
+        let own = place.sources.entry(self.me).or_insert_with(|| SourceRecord {
+            source: self.me,
+            floor: 0,
+            lives: Vec::new(),
+        });
+        own.lives.retain(|it| it.life != id.life);
+        let (next, head) = (id.seq + 1, Some(digest));
+        own.lives.push(LifeRecord { life: id.life, next, head, end: None, above: Vec::new(), owed: None });
+    }
+
+    /// What waits, to be written.
+    pub(super) fn take(&mut self) -> Vec<Work> {
+        self.waiting_bytes = 0;
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// It was not written: it waits again, before what has come since.
+    pub(super) fn put_back(&mut self, works: Vec<Work>) {
+        self.waiting_bytes += works.iter().map(weight).sum::<usize>();
+        let since = std::mem::replace(&mut self.waiting, works);
+        self.waiting.extend(since);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// How this node left a group, if it was ever in it.
+    pub(super) fn past(&self, group: GroupId) -> Option<Past> {
+        let place = self.places.get(&group)?;
+        let mut sources: Vec<SourceRecord> = place.sources.values().cloned().collect();
+        if let Some(own) = sources.iter_mut().find(|it| it.source == self.me) {
+            own.lives.sort_unstable_by_key(|it| it.life);
+            let last = own.lives.last().map(|it| it.life);
+            for life in &mut own.lives {
+                let taken = place.taken.get(&life.life).copied().unwrap_or(0);
+                life.owed = Some(taken).filter(|taken| *taken < life.next);
+                life.end = if Some(life.life) == last { life.end } else { Some(life.next) };
+            }
+        }
+        Some(Past { group, entered: place.entered, sources, end: place.end })
+    }
+
+    /// The group is left: only the number of the last life there is used further.
+    pub(super) fn forget(&mut self, group: GroupId) {
+        self.places.remove(&group);
+        self.waiting.retain(|work| !matches!(work, Work::History { group: it, .. } | Work::Taken { group: it, .. } if *it == group));
+        self.waiting_bytes = self.waiting.iter().map(weight).sum();
+    }
+}
+
+fn place(me: &NodeId, past: Past) -> Place {
+    let own = past.sources.iter().find(|it| it.source == *me);
+    let taken = own.into_iter().flat_map(|it| &it.lives);
+    let taken = taken.map(|it| (it.life, it.owed.unwrap_or(it.next))).collect();
+    let sources = past.sources.into_iter().map(|it| (it.source, it)).collect();
+    Place { entered: past.entered, sources, taken, end: past.end }
+}
+
+fn weight(work: &Work) -> usize {
+    match work {
+        Work::History { batches, sources, .. } => {
+            batches.iter().map(KeptBatch::weight).sum::<usize>() + sources.len() * 128
+        }
+        _ => 64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(number: u8) -> NodeId {
+        NodeId::from_bytes([number; 32])
+    }
+
+    fn group() -> GroupId {
+        GroupId::from_bytes([1; 32])
+    }
+
+    fn archive() -> Archive {
+        Archive::new(node(1), Vec::new(), &[], 5)
+    }
+
+    fn record(source: NodeId, seqs: std::ops::Range<u64>, size: usize) -> Record {
+        let batch = |seq| HistoryBatch {
+            id: BatchId { source, life: 7, seq },
+            bytes: vec![0; size].into(),
+            digest: Digest::from_bytes([seq as u8; 20]),
+            messages: 1,
+            payload: size as u64,
+        };
+        let life =
+            LifeRecord { life: 7, next: seqs.end, head: None, end: None, above: Vec::new(), owed: None };
+        let sources = vec![SourceRecord { source, floor: 0, lives: vec![life] }];
+        Record { group: group(), entered: true, batches: seqs.map(batch).collect(), sources }
+    }
+
+    #[test]
+    fn what_was_not_written_comes_first_when_it_is_tried_again() {
+        let mut archive = archive();
+        let nick = |_: &NodeId| Arc::from("ada");
+        archive.record(record(node(2), 0..2, 10), 1, nick).expect("there is room");
+        let failed = archive.take();
+        assert!(archive.is_empty() && archive.waiting_bytes() == 0);
+        let places = archive.record(record(node(2), 2..3, 10), 1, nick).expect("there is room");
+        assert_eq!(places.iter().map(|it| it.1).collect::<Vec<_>>(), [7]);
+        archive.put_back(failed);
+        let all: Vec<u64> = archive.take().iter().flat_map(places_of).collect();
+        assert_eq!(all, [5, 6, 7]);
+    }
+
+    fn places_of(work: &Work) -> Vec<u64> {
+        match work {
+            Work::History { batches, .. } => batches.iter().map(|it| it.at).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_disk_that_does_not_keep_up_loses_history_and_not_the_frontier() {
+        let mut archive = archive();
+        let nick = |_: &NodeId| Arc::from("");
+        assert!(archive.record(record(node(2), 0..1, MAX_WAITING - 1_000), 1, nick).is_some());
+        assert!(archive.record(record(node(2), 1..2, 2_000), 1, nick).is_none());
+        assert!(archive.record(record(node(2), 2..2, 0), 1, nick).is_some());
+        let past = archive.past(group()).expect("it was there");
+        assert_eq!((past.entered, past.sources[0].lives[0].next), (true, 2));
+    }
+
+    #[test]
+    fn own_lives_are_owed_until_somebody_has_them() {
+        let mut archive = archive();
+        for (life, seq) in [(3, 0), (3, 1), (9, 0)] {
+            archive.on_own(
+                group(),
+                BatchId { source: node(1), life, seq },
+                Digest::from_bytes([life as u8; 20]),
+            );
+        }
+        archive.on_taken(group(), 3, 1);
+        let owed = |archive: &Archive| -> Vec<_> {
+            let past = archive.past(group()).expect("there");
+            past.sources[0].lives.iter().map(|it| (it.life, it.owed, it.end)).collect()
+        };
+        assert_eq!(owed(&archive), [(3, Some(1), Some(2)), (9, Some(0), None)]);
+        archive.on_taken(group(), 3, 2);
+        archive.on_taken(group(), 9, 1);
+        assert_eq!(owed(&archive), [(3, None, Some(2)), (9, None, None)]);
+        assert_eq!(archive.past(group()).and_then(|it| it.end).map(|it| (it.life, it.end)), Some((9, 1)));
+        assert_eq!(archive.take().len(), 2, "one for each life");
+    }
+}

@@ -1,0 +1,178 @@
+//! The driver's side of the history: what is kept, what others are served, where readers begin.
+
+use std::collections::BTreeSet;
+
+use treecast_overlay::io::{Fetch, Record, Write};
+use treecast_overlay::{Event as Core, GroupId, Token};
+
+use super::Driver;
+use super::enter::Reply;
+use super::keeper::Then;
+use crate::clock::unix_ms;
+use crate::error::HistoryError;
+use crate::event::Event;
+use crate::history::{Pages, Since};
+use crate::store::{SaveError, Span};
+
+/// An answer from the history: the batches found, and the lowest that is kept.
+pub(super) type Found = (Token, Vec<(u64, bytes::Bytes)>, Option<u64>);
+
+impl Driver {
+    /// Something was delivered: it is kept, soon.
+    pub(super) fn on_record(&mut self, record: Record) {
+        let group = record.group;
+        let slot = self.groups.slots.get_mut(&group);
+        let nick_of = |node: &_| slot.as_ref().map(|it| it.nick_of(node)).unwrap_or_else(|| "".into());
+        let places = self.keeper.archive.record(record, unix_ms(), nick_of);
+        match (places, slot) {
+            (Some(places), Some(slot)) => slot.undelivered.extend(places),
+            (None, Some(slot)) => slot.tell(Event::Overloaded { cap: "node/history_waiting" }),
+            (_, None) => {}
+        }
+    }
+
+    /// What the core waits for.
+    pub(super) fn on_persist(&mut self, token: Token, writes: Vec<Write>) {
+        let nick = self.nick.as_str().into();
+        for (group, id, at) in self.keeper.write(token, writes, &nick) {
+            if let Some(slot) = self.groups.slots.get_mut(&group) {
+                slot.undelivered.insert(id, at);
+            }
+        }
+    }
+
+    /// It was not written: it will not be delivered either.
+    pub(super) fn on_not_persisted(&mut self, token: Token, writes: &[Write]) {
+        for write in writes {
+            if let Write::Batch { group, id, .. } = write
+                && let Some(slot) = self.groups.slots.get_mut(group)
+            {
+                slot.undelivered.remove(id);
+            }
+        }
+        self.overlay().persist_failed(token);
+    }
+
+    /// The history has answered.
+    pub(super) fn on_found_past(&mut self, (token, batches, first): Found) {
+        self.overlay().fetched(token, batches, first);
+    }
+
+    /// Somebody asks for what is no longer in memory.
+    pub(super) fn on_fetch(&mut self, token: Token, fetch: Box<Fetch>) {
+        let found = self.found_past.0.clone();
+        self.shelves.serving.ask(Box::new(move |shelf| {
+            let answer = shelf.fetch(&fetch).unwrap_or_else(|error| {
+                tracing::warn!(%error, "the history was not read");
+                (Vec::new(), Some(0))
+            });
+            // The driver may have ended.
+            let _ = found.send((token, answer.0, answer.1));
+        }));
+    }
+
+    /// Goes on in a group where this node left it.
+    pub(super) fn join_core(&mut self, descriptor: treecast_overlay::Descriptor) {
+        let id = descriptor.id();
+        self.keeper.retain(id, descriptor.retention);
+        if let Some(past) = self.keeper.archive.past(id) {
+            self.overlay().resume(past);
+        }
+        self.overlay().join(descriptor);
+    }
+
+    /// Another node has this node's key.
+    fn on_doubled(&mut self, group: GroupId, addresses: &[treecast_overlay::Address]) {
+        let there =
+            addresses.iter().filter_map(|it| libp2p::Multiaddr::try_from(it.as_bytes().to_vec()).ok());
+        let there: Vec<String> = there.map(|it| it.to_string()).collect();
+        let here: Vec<String> = self.addresses().iter().map(ToString::to_string).collect();
+        tracing::error!(?here, ?there, "another node runs with this node's identity");
+        if let Some(slot) = self.groups.slots.get_mut(&group) {
+            slot.tell(Event::Doubled { here, there });
+        }
+    }
+
+    /// Why what should be on disk is not, if that is how it is.
+    pub(crate) fn store_failure(&self) -> Option<String> {
+        self.keeper.failure().map(ToString::to_string)
+    }
+
+    /// What is delivered goes to subscribers, and is no longer on its way there.
+    pub(super) fn note_history(&mut self, event: &Core) {
+        match event {
+            Core::Deliver { group, delivery } => {
+                if let Some(slot) = self.groups.slots.get_mut(group) {
+                    slot.undelivered.remove(&delivery.batch());
+                }
+            }
+            Core::Doubled { group, addresses } => self.on_doubled(*group, addresses),
+            Core::Sent { group, batch } => self.keeper.archive.on_taken(*group, batch.life, batch.seq + 1),
+            _ => {}
+        }
+    }
+
+    /// All of a group's history that was delivered by now. What comes from now on is not in it.
+    pub(super) fn pages(&self, group: GroupId, since: Since, limit: Option<u64>) -> Pages {
+        let label = self.groups.slots.get(&group).map(|it| it.label.clone()).unwrap_or_default();
+        let before = self.keeper.archive.next_at();
+        let since_ms = match since {
+            Since::Start => 0,
+            Since::Last(age) => unix_ms().saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+            Since::Now => u64::MAX >> 1,
+        };
+        let slot = self.groups.slots.get(&group);
+        let except: BTreeSet<u64> =
+            slot.into_iter().flat_map(|it| it.undelivered.values()).copied().collect();
+        let span = Span { group, from: 0, before, since_ms };
+        Pages::new(self.shelves.reading.clone(), label, span, except, limit)
+    }
+
+    /// A group's history, once all of it is on disk.
+    pub(crate) fn history(
+        &mut self,
+        name: &str,
+        since: Since,
+        limit: Option<u64>,
+        reply: Reply<Pages, HistoryError>,
+    ) {
+        let Some(group) = self.groups.find(name) else {
+            return drop(reply.send(Err(crate::error::UnknownGroup(name.to_owned()).into())));
+        };
+        let pages = self.pages(group, since, limit);
+        self.when_written(Box::new(move |_, saved| {
+            // Who asked may have gone.
+            let _ = reply.send(Ok(pages.lacking(saved)));
+        }));
+    }
+
+    /// What this node calls its groups, once all their history is on disk.
+    pub(crate) fn shelf(
+        &mut self,
+        name: Option<&str>,
+        reply: Reply<crate::history::Catalogue, HistoryError>,
+    ) {
+        let only = match name.map(|name| self.groups.find(name).ok_or(name)) {
+            Some(Err(name)) => {
+                return drop(reply.send(Err(crate::error::UnknownGroup(name.to_owned()).into())));
+            }
+            found => found.and_then(Result::ok),
+        };
+        let labels = self.groups.slots.iter().map(|(id, slot)| (*id, slot.label.clone())).collect();
+        let library = self.shelves.reading.clone();
+        let mut catalogue = crate::history::Catalogue { library, labels, only, incomplete: None };
+        self.when_written(Box::new(move |_, saved| {
+            catalogue.incomplete = saved.err().map(|error| error.to_string());
+            // Who asked may have gone.
+            let _ = reply.send(Ok(catalogue));
+        }));
+    }
+
+    /// Does something once all that was delivered by now is on disk, or is not.
+    pub(super) fn when_written(&mut self, then: Then) {
+        self.keeper.flush(Box::new(|driver, saved| {
+            let failure = driver.keeper.failure().cloned();
+            then(driver, failure.map_or(saved, Err::<(), SaveError>));
+        }));
+    }
+}

@@ -1,0 +1,193 @@
+//! Reading what was delivered before.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use treecast_overlay::GroupId;
+
+use crate::error::HistoryError;
+use crate::event::Message;
+use crate::store::{Library, PastBatch, SaveError, Shelf, Span, Words};
+
+/// From where on messages are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Since {
+    /// Those that come from now on.
+    #[default]
+    Now,
+    /// All that are kept.
+    Start,
+    /// Those that came here in so long a time, whatever their authors' clocks say.
+    Last(Duration),
+}
+
+/// A part of a group's history, oldest first; see [`Node::history`](crate::Node::history).
+#[derive(Debug)]
+pub struct Pages {
+    library: Library,
+    label: String,
+    span: Span,
+    /// Places that are not in it.
+    except: BTreeSet<u64>,
+    /// Only the last so many.
+    limit: Option<u64>,
+    /// So many of the first batch's messages are too many.
+    skip: u64,
+    page: VecDeque<Message>,
+    /// Why what came last is not in it.
+    incomplete: Option<String>,
+}
+
+impl Pages {
+    pub(crate) fn new(
+        library: Library,
+        label: String,
+        span: Span,
+        except: BTreeSet<u64>,
+        limit: Option<u64>,
+    ) -> Self {
+        let (skip, page, incomplete) = (0, VecDeque::new(), None);
+        Self { library, label, span, except, limit, skip, page, incomplete }
+    }
+
+    /// What came last could not be written: said at the end.
+    pub(crate) fn lacking(mut self, why: Result<(), SaveError>) -> Self {
+        self.incomplete = why.err().map(|error| error.to_string());
+        self
+    }
+
+    /// What the group is called here.
+    pub fn group(&self) -> &str {
+        &self.label
+    }
+
+    /// The next message; `None` at the end. A call that is dropped loses nothing.
+    ///
+    /// # Errors
+    /// When the store cannot be read; at the end, when what came last is not in it.
+    pub async fn next(&mut self) -> Result<Option<Message>, HistoryError> {
+        loop {
+            if let Some(message) = self.page.pop_front() {
+                return Ok(Some(message));
+            }
+            if !self.turn().await? {
+                return self.incomplete.take().map_or(Ok(None), |why| Err(HistoryError::Incomplete(why)));
+            }
+        }
+    }
+
+    /// The next message if it is at hand.
+    pub(crate) fn at_hand(&mut self) -> Option<Message> {
+        self.page.pop_front()
+    }
+
+    /// Reads on; whether there was more.
+    async fn turn(&mut self) -> Result<bool, HistoryError> {
+        let span = self.span;
+        if let Some(limit) = self.limit {
+            let (from, skip) = look_up(&self.library, move |shelf| shelf.last(&span, limit)).await?;
+            (self.span.from, self.skip, self.limit) = (from, skip, None);
+            return Ok(true);
+        }
+        let batches = look_up(&self.library, move |shelf| shelf.page(&span)).await?;
+        let Some(last) = batches.last() else { return Ok(false) };
+        self.span.from = last.at + 1;
+        let wanted = batches.into_iter().filter(|it| !self.except.contains(&it.at));
+        for message in wanted.flat_map(messages) {
+            if self.skip > 0 {
+                self.skip -= 1;
+            } else {
+                self.page.push_back(message);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// What can be searched.
+#[derive(Debug)]
+pub(crate) struct Catalogue {
+    pub(crate) library: Library,
+    pub(crate) labels: BTreeMap<GroupId, String>,
+    pub(crate) only: Option<GroupId>,
+    /// Why what came last is not in it.
+    pub(crate) incomplete: Option<String>,
+}
+
+/// Messages that were found, oldest first; see [`Node::search`](crate::Node::search).
+#[derive(Debug)]
+pub struct Finds {
+    catalogue: Catalogue,
+    words: Words,
+    /// Where to look on.
+    from: Option<u64>,
+    page: VecDeque<(String, Message)>,
+}
+
+impl Finds {
+    pub(crate) fn new(catalogue: Catalogue, query: &str) -> Result<Self, HistoryError> {
+        let words = Words::of(query);
+        if words.is_empty() {
+            return Err(HistoryError::EmptyQuery);
+        }
+        Ok(Self { catalogue, words, from: Some(0), page: VecDeque::new() })
+    }
+
+    /// The next message, and what its group is called here; `None` at the end. A call that is dropped
+    /// loses nothing.
+    ///
+    /// # Errors
+    /// When the store cannot be read; at the end, when what came last is not in it.
+    pub async fn next(&mut self) -> Result<Option<(String, Message)>, HistoryError> {
+        loop {
+            if let Some(found) = self.page.pop_front() {
+                return Ok(Some(found));
+            }
+            let Some(from) = self.from else {
+                let incomplete = self.catalogue.incomplete.take();
+                return incomplete.map_or(Ok(None), |why| Err(HistoryError::Incomplete(why)));
+            };
+            let (words, only) = (self.words.clone(), self.catalogue.only);
+            let search = move |shelf: &Shelf| shelf.search(&words, only, from);
+            let (batches, next) = look_up(&self.catalogue.library, search).await?;
+            self.from = next;
+            for batch in batches {
+                let Some(label) = self.catalogue.labels.get(&batch.group).cloned() else { continue };
+                let all = messages(batch).filter(|it| is_match(&self.words, it));
+                self.page.extend(all.map(|message| (label.clone(), message)));
+            }
+        }
+    }
+}
+
+/// Only text is searched.
+fn is_match(words: &Words, message: &Message) -> bool {
+    std::str::from_utf8(&message.payload).is_ok_and(|text| words.are_in(text))
+}
+
+fn messages(batch: PastBatch) -> impl Iterator<Item = Message> {
+    let PastBatch { nick, shown, .. } = batch;
+    let (batch, time_unix_ms) = (shown.id, shown.time_unix_ms);
+    shown.messages.into_iter().map(move |(n, payload)| {
+        let nick = nick.clone();
+        Message { batch, n, nick, time_unix_ms, payload }
+    })
+}
+
+/// Has something looked up on the reader's thread.
+async fn look_up<T: Send + 'static>(
+    library: &Library,
+    lookup: impl FnOnce(&Shelf) -> Result<T, SaveError> + Send + 'static,
+) -> Result<T, HistoryError> {
+    let (reply, answer) = oneshot::channel();
+    library.ask(Box::new(move |shelf| {
+        // Who asked may have gone.
+        let _ = reply.send(lookup(shelf));
+    }));
+    match answer.await {
+        Ok(found) => found.map_err(HistoryError::of),
+        Err(_) => Err(HistoryError::Stopped(crate::error::Stopped)),
+    }
+}

@@ -1,0 +1,244 @@
+//! Reading the history beside the thread that writes it: each library is a connection of its own on a
+//! thread of its own.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use bytes::Bytes;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use treecast_overlay::io::{Fetch, Shown};
+use treecast_overlay::{GroupId, Seq};
+
+use super::error::SaveError;
+use super::fold::Words;
+use super::work::integer;
+
+/// How long another that has the file locked is waited for.
+const BUSY: std::time::Duration = std::time::Duration::from_secs(3);
+
+/// Batches, and their bytes, that are read at once.
+const PAGE: usize = 256;
+const PAGE_BYTES: usize = 1 << 20;
+
+/// Something to be done by the reader, who answers by itself.
+pub(crate) type Lookup = Box<dyn FnOnce(&Shelf) + Send>;
+
+/// A thread that reads.
+#[derive(Debug, Clone)]
+pub(crate) struct Library {
+    lookups: Sender<Lookup>,
+}
+
+impl Library {
+    pub(super) fn open(path: &Path) -> rusqlite::Result<Self> {
+        let shelf = Shelf::open(path)?;
+        let (lookups, queue) = channel();
+        let thread = std::thread::Builder::new().name("treecast-read".to_owned());
+        thread.spawn(move || serve(&shelf, &queue)).map_err(cannot_start)?;
+        Ok(Self { lookups })
+    }
+
+    /// Has this looked up; nothing happens if the thread is gone.
+    pub(crate) fn ask(&self, lookup: Lookup) {
+        let _ = self.lookups.send(lookup);
+    }
+}
+
+fn cannot_start(error: io::Error) -> rusqlite::Error {
+    rusqlite::Error::ToSqlConversionFailure(Box::new(error))
+}
+
+fn serve(shelf: &Shelf, lookups: &Receiver<Lookup>) {
+    while let Ok(lookup) = lookups.recv() {
+        lookup(shelf);
+    }
+}
+
+/// The history, for reading.
+#[derive(Debug)]
+pub(crate) struct Shelf {
+    connection: Connection,
+    path: PathBuf,
+}
+
+/// What of a group's history is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) group: GroupId,
+    /// From this place on…
+    pub(crate) from: u64,
+    /// …and below this one…
+    pub(crate) before: u64,
+    /// …if it came at this time or later.
+    pub(crate) since_ms: u64,
+}
+
+/// Batches of a life, and the lowest of it that is kept.
+pub(crate) type Fetched = (Vec<(Seq, Bytes)>, Option<Seq>);
+
+/// A batch of the history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PastBatch {
+    pub(crate) at: u64,
+    pub(crate) group: GroupId,
+    pub(crate) nick: String,
+    pub(crate) shown: Shown,
+}
+
+impl Shelf {
+    pub(super) fn open(path: &Path) -> rusqlite::Result<Self> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(BUSY)?;
+        Ok(Self { connection, path: path.to_owned() })
+    }
+
+    fn told<T>(&self, result: rusqlite::Result<T>) -> Result<T, SaveError> {
+        result.map_err(|error| SaveError::unread(&self.path, &error))
+    }
+
+    /// What others may be served of a life, and what is the lowest of it that is kept.
+    pub(crate) fn fetch(&self, fetch: &Fetch) -> Result<Fetched, SaveError> {
+        self.told(self.try_fetch(fetch))
+    }
+
+    fn try_fetch(&self, fetch: &Fetch) -> rusqlite::Result<Fetched> {
+        let key = params![&fetch.group.as_bytes()[..], &fetch.source.as_bytes()[..], integer(fetch.life)];
+        let mut chain = self.connection.prepare_cached(
+            "SELECT chain FROM chains JOIN rooms USING (room) WHERE group_id = ?1 AND source = ?2 AND life = ?3",
+        )?;
+        let Some(chain) = chain.query_row(key, |row| row.get::<_, i64>(0)).optional()? else {
+            return Ok((Vec::new(), None));
+        };
+        let mut lowest = self.connection.prepare_cached("SELECT min(seq) FROM batches WHERE chain = ?1")?;
+        let first: Option<i64> = lowest.query_row([chain], |row| row.get(0))?;
+        let mut select = self.connection.prepare_cached(
+            "SELECT seq, body FROM batches WHERE chain = ?1 AND seq >= ?2 AND seq < ?3 ORDER BY seq",
+        )?;
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        for (from, to) in &fetch.ranges {
+            let mut rows = select.query([chain, integer(*from), integer(*to)])?;
+            while let Some(row) = rows.next()? {
+                if found.len() as u64 >= fetch.batches || bytes >= fetch.bytes {
+                    return Ok((found, first.map(i64::unsigned_abs)));
+                }
+                let body = Bytes::from(row.get::<_, Vec<u8>>(1)?);
+                bytes += body.len();
+                found.push((row.get::<_, i64>(0)?.unsigned_abs(), body));
+            }
+        }
+        Ok((found, first.map(i64::unsigned_abs)))
+    }
+
+    /// The next batches of a group's history; none are left if it is empty.
+    pub(crate) fn page(&self, span: &Span) -> Result<Vec<PastBatch>, SaveError> {
+        self.told(self.try_page(span))
+    }
+
+    fn try_page(&self, span: &Span) -> rusqlite::Result<Vec<PastBatch>> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT at, group_id, nick, body FROM batches JOIN rooms USING (room)
+             WHERE room = (SELECT room FROM rooms WHERE group_id = ?1)
+             AND at >= ?2 AND at < ?3 AND kept_ms >= ?4 ORDER BY at",
+        )?;
+        let key = &span.group.as_bytes()[..];
+        let rows =
+            select.query(params![key, integer(span.from), integer(span.before), integer(span.since_ms)])?;
+        gather(rows, PAGE, PAGE_BYTES)
+    }
+
+    /// Where the last `messages` of a span begin, and how many of the first batch are too many.
+    pub(crate) fn last(&self, span: &Span, messages: u64) -> Result<(u64, u64), SaveError> {
+        self.told(self.try_last(span, messages))
+    }
+
+    fn try_last(&self, span: &Span, messages: u64) -> rusqlite::Result<(u64, u64)> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT at, messages FROM batches WHERE room = (SELECT room FROM rooms WHERE group_id = ?1)
+             AND at >= ?2 AND at < ?3 AND kept_ms >= ?4 ORDER BY at DESC",
+        )?;
+        let key = &span.group.as_bytes()[..];
+        let mut rows =
+            select.query(params![key, integer(span.from), integer(span.before), integer(span.since_ms)])?;
+        let (mut from, mut count) = (span.before, 0);
+        while count < messages {
+            let Some(row) = rows.next()? else { return Ok((from, 0)) };
+            from = row.get::<_, i64>(0)?.unsigned_abs();
+            count += u64::from(row.get::<_, u32>(1)?);
+        }
+        Ok((from, count - messages))
+    }
+
+    /// The next batches from `from` on that may have all the words, and where to go on; `None` at the
+    /// end.
+    pub(crate) fn search(
+        &self,
+        words: &Words,
+        group: Option<GroupId>,
+        from: u64,
+    ) -> Result<(Vec<PastBatch>, Option<u64>), SaveError> {
+        self.told(self.try_search(words, group, from))
+    }
+
+    fn try_search(
+        &self,
+        words: &Words,
+        group: Option<GroupId>,
+        from: u64,
+    ) -> rusqlite::Result<(Vec<PastBatch>, Option<u64>)> {
+        let upto: i64 = self.connection.query_row("SELECT upto FROM indexed", (), |row| row.get(0))?;
+        let group = group.map(|it| it.as_bytes().to_vec());
+        let found = match words.to_match() {
+            Some(grams) if integer(from) <= upto => self.by_index(&grams, group, from, upto)?,
+            // What is not in the index yet, and words that are too short for it.
+            _ => self.one_by_one(group, from, i64::MAX)?,
+        };
+        let next = match found.last() {
+            Some(last) => Some(last.at + 1),
+            None if words.to_match().is_some() && integer(from) <= upto => Some(upto.unsigned_abs() + 1),
+            None => None,
+        };
+        Ok((found, next))
+    }
+
+    fn by_index(
+        &self,
+        grams: &str,
+        group: Option<Vec<u8>>,
+        from: u64,
+        upto: i64,
+    ) -> rusqlite::Result<Vec<PastBatch>> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT at, group_id, nick, body FROM words JOIN batches ON at = words.rowid JOIN rooms USING (room)
+             WHERE words MATCH ?1 AND words.rowid >= ?2 AND words.rowid <= ?3
+             AND group_id NOT NULL AND (?4 IS NULL OR group_id = ?4) ORDER BY words.rowid",
+        )?;
+        gather(select.query(params![grams, integer(from), upto, group])?, PAGE, PAGE_BYTES)
+    }
+
+    fn one_by_one(&self, group: Option<Vec<u8>>, from: u64, upto: i64) -> rusqlite::Result<Vec<PastBatch>> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT at, group_id, nick, body FROM batches JOIN rooms USING (room)
+             WHERE at >= ?1 AND at <= ?2 AND group_id NOT NULL AND (?3 IS NULL OR group_id = ?3) ORDER BY at",
+        )?;
+        gather(select.query(params![integer(from), upto, group])?, PAGE, PAGE_BYTES)
+    }
+}
+
+/// Reads rows until there are many.
+fn gather(mut rows: rusqlite::Rows<'_>, most: usize, most_bytes: usize) -> rusqlite::Result<Vec<PastBatch>> {
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        let group: [u8; 32] = row.get(1)?;
+        let (group, body) = (GroupId::from_bytes(group), Bytes::from(row.get::<_, Vec<u8>>(3)?));
+        bytes += body.len();
+        // What was written is what was checked when it came.
+        let Some(shown) = Shown::read(&group, body) else { continue };
+        found.push(PastBatch { at: row.get::<_, i64>(0)?.unsigned_abs(), group, nick: row.get(2)?, shown });
+        if found.len() >= most || bytes >= most_bytes {
+            break;
+        }
+    }
+    Ok(found)
+}

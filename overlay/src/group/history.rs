@@ -1,0 +1,323 @@
+//! The past of a group: what the driver keeps of it, what it brings back at the next join, and
+//! serving others from it.
+//!
+//! A node that comes back with its past is no newcomer: it holds its frontiers and is owed all that
+//! it missed. Its own lives of earlier runs that nobody is known to have stay open, and are told to
+//! everybody, until somebody has them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use super::ctx::Ctx;
+use super::order::Advance;
+use super::ranges::{Range, Ranges};
+use super::sources::{LifeId, LifeState};
+use super::{Group, Phase};
+use crate::descriptor::Order;
+use crate::id::{BatchId, Life, NodeId, Seq, Token};
+use crate::io::{Delivery, Event, Fetch, HistoryBatch, Lane, LifeRecord, Output, Past, Record, SourceRecord};
+use crate::wire::batch::LifeEnd;
+use crate::wire::frame::{Frame, PullEnd};
+use crate::wire::frontier::{Frontier, MAX_ENTRIES};
+
+/// A pull that waits for the history.
+#[derive(Debug)]
+struct Question {
+    from: NodeId,
+    life: LifeId,
+    ranges: Vec<Range>,
+    batches: u64,
+    bytes: usize,
+}
+
+/// What is under way between a group and its history.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    questions: BTreeMap<Token, Question>,
+    /// We came back, and nobody has told yet how far our own lives are known.
+    ungreeted: bool,
+}
+
+impl History {
+    pub(crate) fn len(&self) -> usize {
+        self.questions.len()
+    }
+}
+
+impl Group {
+    /// Goes on where it was left.
+    pub(super) fn resume(&mut self, ctx: &mut Ctx<'_>, past: &Past) {
+        for record in &past.sources {
+            if let Err(cap) = self.restore(ctx, record) {
+                self.overload(ctx, cap);
+            }
+        }
+        if past.entered {
+            self.phase = Phase::Member;
+        }
+        self.history.ungreeted = true;
+    }
+
+    fn restore(&mut self, ctx: &Ctx<'_>, record: &SourceRecord) -> Result<(), &'static str> {
+        if !self.descriptor.admits(&record.source) {
+            return Ok(());
+        }
+        if let Some(closed) = record.floor.checked_sub(1) {
+            self.sources.begin_after((record.source, closed), ctx.config)?;
+        }
+        for life in &record.lives {
+            let id = (record.source, life.life);
+            // What is owed does not count for the cap.
+            let state = self.sources.open_owed(id, life.owed, ctx.config)?;
+            state.held = Ranges::from_wire(life.next, &life.above);
+            state.heard = state.held.end();
+            state.delivered = life.next;
+            state.head = life.head;
+            state.end = life.end;
+        }
+        Ok(())
+    }
+
+    /// Somebody has told what it knows of our own past.
+    pub(super) fn on_greeted(&mut self) {
+        self.history.ungreeted = false;
+    }
+
+    /// Whether our next life had better wait: nobody has told of our last one yet, or nobody has what
+    /// we published in it. (Who hears of a life first, and has nobody near who holds the one before,
+    /// takes that for lost.)
+    pub(super) fn has_loose_ends(&self, me: &NodeId) -> bool {
+        let loose = |life: &LifeState| life.owed.is_some() || !life.missing().is_empty();
+        let owes = || self.sources.get(me).is_some_and(|it| it.lives.values().any(loose));
+        matches!(self.phase, Phase::Fresh) || self.history.ungreeted || owes()
+    }
+
+    /// A life of ours is about to begin: where the one before ended, by what is here of it.
+    pub(super) fn look_back(&mut self, me: &NodeId) {
+        let lives = self.sources.get(me).map(|it| &it.lives);
+        let Some((life, state)) = lives.and_then(|it| it.last_key_value()) else { return };
+        if let Some(digest) = state.head {
+            self.publisher.on_longer_past(LifeEnd { life: *life, end: state.held.next(), digest });
+        }
+    }
+
+    /// A neighbour holds our batches of an earlier run below `next`.
+    pub(super) fn on_owed_taken(&mut self, ctx: &mut Ctx<'_>, life: Life, next: Seq) {
+        let me = ctx.me();
+        let Some(state) = self.sources.life_mut((me, life)) else { return };
+        let Some(from) = state.owed else { return };
+        let next = next.min(state.held.next());
+        if next <= from {
+            return;
+        }
+        state.owed = Some(next).filter(|next| *next < state.held.next());
+        let batch = BatchId { source: me, life, seq: next - 1 };
+        ctx.event(Event::Sent { group: self.id, batch });
+        // What is over and owed no longer is closed.
+        self.deliver(ctx, me);
+        self.maybe_make_batch(ctx);
+    }
+
+    /// A neighbour has told all that it has open. Lives of ours before one that has begun there are over
+    /// there, if they are not among that: it holds them, or they were before its time.
+    pub(super) fn on_whole_frontier(&mut self, ctx: &mut Ctx<'_>, from: &NodeId, frontier: &Frontier) {
+        let me = ctx.me();
+        let owed = || self.sources.get(&me)?.lives.iter().find(|(_, state)| state.owed.is_some());
+        let is_whole = frontier.base == 0 && frontier.number != 0 && frontier.entries.len() < MAX_ENTRIES;
+        if !is_whole || owed().is_none() {
+            return;
+        }
+        let Some(known) = self.references.get(from) else { return };
+        let open = frontier.entries.iter().filter_map(|it| Some((known.get(&it.reference)?, it.next)));
+        let open: Vec<(Life, Seq)> =
+            open.filter(|((source, _), _)| *source == me).map(|((_, life), next)| (*life, next)).collect();
+        let Some(begun) = open.iter().filter(|(_, next)| *next > 0).map(|(life, _)| *life).max() else {
+            return;
+        };
+        let lives = self.sources.get(&me).into_iter().flat_map(|it| it.lives.range(..begun));
+        let over =
+            lives.filter(|(life, state)| state.owed.is_some() && !open.iter().any(|it| it.0 == **life));
+        for life in over.map(|(life, _)| *life).collect::<Vec<_>>() {
+            self.on_owed_taken(ctx, life, Seq::MAX);
+        }
+    }
+
+    /// All lives below this are over, as far as the history was told.
+    pub(super) fn floor(&self, source: &NodeId) -> Life {
+        self.sources.get(source).map_or(0, |it| it.floor)
+    }
+
+    /// Has what was delivered kept, and how far we are now. `floor` is where the source was before.
+    pub(super) fn record(&mut self, ctx: &mut Ctx<'_>, source: NodeId, floor: Life, advance: &Advance) {
+        if !ctx.config.history {
+            return;
+        }
+        let mut sources: BTreeSet<NodeId> = advance.moved.iter().map(|(source, _)| *source).collect();
+        if self.floor(&source) != floor {
+            sources.insert(source);
+        }
+        if sources.is_empty() && advance.delivered.is_empty() {
+            return;
+        }
+        let batches = self.delivered_batches(ctx.me(), advance);
+        self.push_record(ctx, batches, sources.iter());
+    }
+
+    /// Has all frontiers kept: from here on we are a member.
+    pub(super) fn record_all(&mut self, ctx: &mut Ctx<'_>) {
+        if ctx.config.history {
+            let sources: Vec<_> = self.sources.names().copied().collect();
+            self.push_record(ctx, Vec::new(), sources.iter());
+        }
+    }
+
+    fn push_record<'a>(
+        &self,
+        ctx: &mut Ctx<'_>,
+        batches: Vec<HistoryBatch>,
+        sources: impl Iterator<Item = &'a NodeId>,
+    ) {
+        let sources = sources.filter_map(|it| self.source_record(it)).collect();
+        let entered = matches!(self.phase, Phase::Member);
+        ctx.out.push(Output::Record(Box::new(Record { group: self.id, entered, batches, sources })));
+    }
+
+    fn source_record(&self, source: &NodeId) -> Option<SourceRecord> {
+        let it = self.sources.get(source)?;
+        let lives = it.lives.iter().filter(|(_, state)| state.delivered > 0 || state.end.is_some());
+        let lives = lives.map(|(life, state)| self.life_record((*source, *life), state)).collect();
+        Some(SourceRecord { source: *source, floor: it.floor, lives })
+    }
+
+    fn life_record(&self, (source, life): LifeId, state: &LifeState) -> LifeRecord {
+        let last = state.delivered.checked_sub(1).map(|seq| BatchId { source, life, seq });
+        let digest = last.and_then(|last| Some(self.store.get(&last)?.digest));
+        let head = if state.delivered == state.held.next() { state.head.or(digest) } else { digest };
+        let unordered = self.descriptor.order == Order::Unordered;
+        let above = if unordered { state.held.above().to_vec() } else { Vec::new() };
+        LifeRecord { life, next: state.delivered, head, end: state.end, above, owed: state.owed }
+    }
+
+    fn delivered_batches(&self, me: NodeId, advance: &Advance) -> Vec<HistoryBatch> {
+        let current = self.publisher.life();
+        let mut deliveries = &advance.deliveries[..];
+        let mut batches = Vec::with_capacity(advance.delivered.len());
+        for id in &advance.delivered {
+            let of_it = deliveries.iter().take_while(|it| it.batch() == *id).count();
+            let (its, rest) = deliveries.split_at(of_it);
+            deliveries = rest;
+            // Our own of this run were on disk before they left.
+            if id.source == me && current == Some(id.life) {
+                continue;
+            }
+            let Some(stored) = self.store.get(id) else { continue };
+            let (messages, payload) = weigh(its);
+            let (bytes, digest) = (stored.bytes.clone(), stored.digest);
+            batches.push(HistoryBatch { id: *id, bytes, digest, messages, payload });
+        }
+        batches
+    }
+
+    /// Looks in the history for what memory lacks of a pull. Whether the answer comes from there.
+    pub(super) fn look_up(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        from: NodeId,
+        life: LifeId,
+        absent: &[Range],
+        room: (u64, usize),
+    ) -> bool {
+        if !ctx.config.history {
+            return false;
+        }
+        let Some(source) = self.sources.get(&life.0) else { return false };
+        // What was not delivered is not there.
+        let most = match source.lives.get(&life.1) {
+            Some(state) => state.delivered.max(state.held.above().last().map_or(0, |it| it.1)),
+            None => Seq::MAX,
+        };
+        let ranges = absent.iter().map(|(from, to)| (*from, (*to).min(most)));
+        let ranges: Vec<Range> = ranges.filter(|(from, to)| from < to).collect();
+        if ranges.is_empty() {
+            return false;
+        }
+        let questions = &self.history.questions;
+        let asked = questions.values().any(|it| it.from == from && it.life == life);
+        if asked || questions.len() >= ctx.config.max_fetches {
+            // It asks again.
+            return true;
+        }
+        let (batches, bytes) = room;
+        let fetch =
+            Fetch { group: self.id, source: life.0, life: life.1, ranges: ranges.clone(), batches, bytes };
+        let token = ctx.fetch(fetch);
+        self.history.questions.insert(token, Question { from, life, ranges, batches, bytes });
+        true
+    }
+
+    /// The history has answered: whoever asked gets it, in bulk.
+    pub(crate) fn on_fetched(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        token: Token,
+        batches: Vec<(Seq, Bytes)>,
+        first: Option<Seq>,
+    ) {
+        let Some(question) = self.history.questions.remove(&token) else { return };
+        let Question { from, life, ranges, .. } = &question;
+        let mut there = Ranges::default();
+        let bytes: usize = batches.iter().map(|(_, bytes)| bytes.len()).sum();
+        let is_cut = batches.len() as u64 >= question.batches || bytes >= question.bytes;
+        let until = batches.last().filter(|_| is_cut).map_or(Seq::MAX, |(seq, _)| seq + 1);
+        for (seq, bytes) in batches {
+            there.insert(seq);
+            self.flow.on_pulled(ctx.now, from, (*life, seq));
+            self.repair.on_has(*from, *life, seq);
+            ctx.send_encoded(from, Lane::Bulk, Frame::Batch(bytes).encode(ctx.channel));
+        }
+        let absent = ranges.iter().flat_map(|range| lacking(&there, *range, until)).collect();
+        let dropped_below = self.dropped_below(*life, first);
+        let end = PullEnd { source: life.0, life: life.1, absent, dropped_below };
+        ctx.send_encoded(from, Lane::Bulk, Frame::PullEnd(end).encode(ctx.channel));
+    }
+
+    /// Below this nothing of a life can be had from us any more; `first` is what the history begins
+    /// with.
+    fn dropped_below(&mut self, life: LifeId, first: Option<Seq>) -> Seq {
+        let in_memory = self.store.next_after(&BatchId { source: life.0, life: life.1, seq: 0 });
+        let first = first.into_iter().chain(in_memory).min();
+        let Some(state) = self.sources.life_mut(life) else { return first.unwrap_or(0) };
+        state.dropped_below = state.dropped_below.max(first.unwrap_or(state.delivered).min(state.delivered));
+        state.dropped_below
+    }
+}
+
+/// What of a range is not there, below a bound.
+fn lacking(there: &Ranges, (from, to): Range, until: Seq) -> Vec<Range> {
+    let missing = there.missing_below(to.min(until));
+    let within = missing.into_iter().map(|(start, end)| (start.max(from), end));
+    within.filter(|(start, end)| start < end).collect()
+}
+
+/// How many messages, and their bytes.
+fn weigh(deliveries: &[Delivery]) -> (u32, u64) {
+    let payloads = || deliveries.iter().flat_map(|it| &it.payloads);
+    let messages = u32::try_from(payloads().count()).unwrap_or(u32::MAX);
+    (messages, payloads().map(|it| it.len() as u64).sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_is_named_up_to_where_the_answer_was_cut() {
+        let mut there = Ranges::default();
+        there.insert_range((5, 8));
+        assert_eq!(lacking(&there, (0, 10), Seq::MAX), [(0, 5), (8, 10)]);
+        assert_eq!(lacking(&there, (3, 6), Seq::MAX), [(3, 5)]);
+        assert_eq!(lacking(&there, (3, 10), 8), [(3, 5)]);
+        assert_eq!(lacking(&Ranges::default(), (3, 10), Seq::MAX), [(3, 10)]);
+    }
+}

@@ -1,0 +1,336 @@
+//! Engines that keep what they deliver, killed and brought back.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::config::Config;
+use crate::descriptor::{Descriptor, Order};
+use crate::engine::{Engine, PastLife, Start};
+use crate::id::{BatchId, GroupId, LinkId, NodeId, PublishId, Seq};
+use crate::io::{Event, Input, LifeRecord, Output, Past, SourceRecord, Write};
+use crate::out::Out;
+use crate::time::Time;
+
+/// One node: its engine while it runs, and its disk.
+struct Node {
+    key: u8,
+    engine: Option<Engine>,
+    began: u64,
+    disk: BTreeMap<BatchId, Bytes>,
+    sources: BTreeMap<NodeId, SourceRecord>,
+    entered: bool,
+    end: Option<PastLife>,
+    /// Own batches below are known elsewhere, by life.
+    taken: BTreeMap<u64, Seq>,
+    heard: Vec<String>,
+    told: Vec<Event>,
+}
+
+/// Nodes that are all linked with each other while they run.
+struct World {
+    group: Descriptor,
+    nodes: Vec<Node>,
+    now: u64,
+    /// Who is linked with whom by which number.
+    links: BTreeMap<(usize, usize), LinkId>,
+    next_link: u64,
+    publications: u64,
+    store_bytes: usize,
+    max_lives: usize,
+}
+
+impl World {
+    fn new(count: u8, order: Order) -> Self {
+        let mut group = Descriptor::open("lobby").expect("a good name");
+        group.order = order;
+        let node = |key| Node {
+            key,
+            engine: None,
+            began: 0,
+            disk: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            entered: false,
+            end: None,
+            taken: BTreeMap::new(),
+            heard: Vec::new(),
+            told: Vec::new(),
+        };
+        let nodes = (1..=count).map(node).collect();
+        let (links, store_bytes, max_lives) = (BTreeMap::new(), 64 << 20, 64);
+        Self { group, nodes, now: 0, links, next_link: 1, publications: 0, store_bytes, max_lives }
+    }
+
+    fn id(&self) -> GroupId {
+        self.group.id()
+    }
+
+    fn start(&mut self, ix: usize) {
+        let (store_bytes, max_lives, group) = (self.store_bytes, self.max_lives, self.id());
+        let config = Config { history: true, store_bytes, max_lives, ..Config::lan() };
+        let node = &mut self.nodes[ix];
+        let secret_key = [node.key; 32];
+        let last_life = node.end.map_or(0, |it| it.life);
+        let (seed, unix_ms) = (u64::from(node.key) + self.now, 1_000_000 + self.now / 1_000);
+        let start = Start { config, secret_key, seed, unix_ms, last_life, ends: Vec::new() };
+        let engine = Engine::new(start).expect("in range");
+        let me = engine.node();
+        (node.engine, node.began) = (Some(engine), self.now);
+        let mut sources: Vec<SourceRecord> = node.sources.values().cloned().collect();
+        if let Some(own) = sources.iter_mut().find(|it| it.source == me) {
+            let last = own.lives.last().map(|it| it.life);
+            for life in &mut own.lives {
+                let taken = node.taken.get(&life.life).copied().unwrap_or(0);
+                life.owed = Some(taken).filter(|taken| *taken < life.next);
+                life.end = Some(life.next).filter(|_| Some(life.life) != last);
+            }
+        }
+        let past = Past { group, entered: node.entered, sources, end: node.end };
+        self.input(ix, Input::Resume(Box::new(past)));
+        self.input(ix, Input::Join(Box::new(self.group.clone())));
+    }
+
+    fn link(&mut self, one: usize, two: usize) {
+        let numbers = [LinkId(self.next_link), LinkId(self.next_link + 1)];
+        self.next_link += 2;
+        self.links.insert((one, two), numbers[0]);
+        self.links.insert((two, one), numbers[1]);
+        let up = |from: usize, to: usize| {
+            (from, Input::LinkUp { link: self.links[&(from, to)], node: self.node(to) })
+        };
+        self.inputs(vec![up(one, two), up(two, one)]);
+    }
+
+    fn kill(&mut self, ix: usize) {
+        self.nodes[ix].engine = None;
+        let gone: Vec<_> = self.links.keys().filter(|(one, two)| *one == ix || *two == ix).copied().collect();
+        for pair in gone {
+            let link = self.links.remove(&pair).expect("listed");
+            if pair.0 != ix {
+                self.input(pair.0, Input::LinkDown { link });
+            }
+        }
+    }
+
+    fn node(&self, ix: usize) -> NodeId {
+        self.nodes[ix].engine.as_ref().expect("it runs").node()
+    }
+
+    fn say(&mut self, ix: usize, text: &str) {
+        self.publications += 1;
+        let (group, id, payload) = (self.id(), PublishId(self.publications), Bytes::from(text.to_owned()));
+        self.input(ix, Input::Publish { group, id, payload });
+    }
+
+    fn run(&mut self, millis: u64) {
+        for _ in 0..millis / 5 {
+            self.now += 5_000;
+            for ix in 0..self.nodes.len() {
+                self.input(ix, Input::Tick);
+            }
+        }
+    }
+
+    fn input(&mut self, ix: usize, input: Input) {
+        self.inputs(vec![(ix, input)]);
+    }
+
+    fn inputs(&mut self, inputs: Vec<(usize, Input)>) {
+        let mut inputs = std::collections::VecDeque::from(inputs);
+        while let Some((ix, input)) = inputs.pop_front() {
+            let now = Time::from_micros(self.now - self.nodes[ix].began);
+            let Some(engine) = self.nodes[ix].engine.as_mut() else { continue };
+            let mut out = Out::new();
+            engine.handle(now, input, &mut out);
+            while let Some(output) = out.pop() {
+                inputs.extend(self.carry_out(ix, output));
+            }
+        }
+    }
+
+    fn carry_out(&mut self, ix: usize, output: Output) -> Vec<(usize, Input)> {
+        let node = &mut self.nodes[ix];
+        match output {
+            Output::Send { link, lane, frame } => {
+                let bytes = frame.len();
+                let sent = (ix, Input::Drained { link, lane, bytes });
+                let to = self.links.iter().find(|((from, _), number)| *from == ix && **number == link);
+                let Some(to) = to.map(|((_, to), _)| *to) else { return vec![sent] };
+                let link = self.links[&(to, ix)];
+                vec![sent, (to, Input::Frame { link, lane, frame })]
+            }
+            Output::Persist { token, writes } => {
+                writes.into_iter().for_each(|write| node.write(write));
+                vec![(ix, Input::Persisted(token))]
+            }
+            Output::Record(record) => {
+                node.entered |= record.entered;
+                node.disk.extend(record.batches.into_iter().map(|it| (it.id, it.bytes)));
+                node.sources.extend(record.sources.into_iter().map(|it| (it.source, it)));
+                Vec::new()
+            }
+            Output::Fetch { token, fetch } => {
+                let of_it = |id: &BatchId| id.source == fetch.source && id.life == fetch.life;
+                let wanted = |seq: Seq| fetch.ranges.iter().any(|(from, to)| (*from..*to).contains(&seq));
+                let all = node.disk.iter().filter(|(id, _)| of_it(id));
+                let found =
+                    all.clone().filter(|(id, _)| wanted(id.seq)).map(|(id, bytes)| (id.seq, bytes.clone()));
+                let batches = found.take(fetch.batches as usize).collect();
+                let first = all.clone().map(|(id, _)| id.seq).next();
+                vec![(ix, Input::Fetched { token, batches, first })]
+            }
+            Output::Event(event) => {
+                node.on_event(event);
+                Vec::new()
+            }
+            Output::Dial { .. } | Output::Close { .. } => Vec::new(),
+        }
+    }
+}
+
+impl Node {
+    fn write(&mut self, write: Write) {
+        let Write::Batch { group, id, bytes, digest, .. } = write else { return };
+        self.disk.insert(id, bytes);
+        let (life, next) = (id.life, id.seq + 1);
+        self.end = Some(PastLife { group, life, end: next, digest });
+        let source = id.source;
+        let own = self.sources.entry(source).or_insert(SourceRecord { source, floor: 0, lives: Vec::new() });
+        own.lives.retain(|it| it.life != life);
+        let head = Some(digest);
+        own.lives.push(LifeRecord { life, next, head, end: None, above: Vec::new(), owed: None });
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Deliver { delivery, .. } => {
+                let texts = delivery.payloads.iter().map(|it| String::from_utf8_lossy(it).into_owned());
+                self.heard.extend(texts);
+            }
+            Event::Sent { batch, .. } => {
+                let taken = self.taken.entry(batch.life).or_default();
+                *taken = (*taken).max(batch.seq + 1);
+            }
+            event @ (Event::Gap { .. } | Event::Lagged { .. } | Event::Overloaded { .. }) => {
+                self.told.push(event)
+            }
+            _ => {}
+        }
+    }
+}
+
+fn lines(range: std::ops::Range<u32>) -> Vec<String> {
+    range.map(|number| format!("line {number}")).collect()
+}
+
+#[test]
+fn who_was_off_gets_what_was_missed_once_and_from_the_disk() {
+    for order in [Order::Unordered, Order::Fifo, Order::Causal] {
+        let mut world = World::new(2, order);
+        // Nothing is served from memory for long.
+        world.store_bytes = 1;
+        world.start(0);
+        world.start(1);
+        world.link(0, 1);
+        world.run(3_000);
+        world.say(0, "line 0");
+        world.run(500);
+        world.kill(1);
+        for line in lines(1..300) {
+            world.say(0, &line);
+            world.run(10);
+        }
+        world.kill(0);
+        world.start(0);
+        world.run(2_000);
+        world.start(1);
+        world.link(0, 1);
+        world.run(5_000);
+        assert_eq!(world.nodes[1].heard, lines(0..300), "{order:?}");
+        assert_eq!(world.nodes[1].told, [], "{order:?}");
+        assert_eq!(world.nodes[0].heard, lines(0..300), "its own are not told again");
+    }
+}
+
+#[test]
+fn what_nobody_had_of_earlier_lives_reaches_members_and_newcomers() {
+    for was_member in [true, false] {
+        let mut world = World::new(2, Order::Causal);
+        world.start(0);
+        if was_member {
+            world.start(1);
+            world.link(0, 1);
+            world.run(3_000);
+            world.kill(1);
+        }
+        for line in lines(0..6) {
+            world.say(0, &line);
+            world.run(1_500);
+            world.kill(0);
+            world.run(10);
+            world.start(0);
+        }
+        world.start(1);
+        world.link(0, 1);
+        world.run(8_000);
+        assert_eq!(world.nodes[1].heard, lines(0..6), "{was_member}");
+        assert_eq!(world.nodes[1].told, [], "{was_member}");
+        let me = world.node(0);
+        let node = &world.nodes[0];
+        assert!(node.sources[&me].lives.iter().all(|life| node.taken[&life.life] == life.next));
+        world.say(0, "line 6");
+        world.run(500);
+        assert_eq!(world.nodes[1].heard, lines(0..7));
+    }
+}
+
+/// A data directory that was put back from a copy is behind what the node had said since.
+#[test]
+fn a_restored_copy_begins_a_new_life_and_gets_back_what_it_had_said() {
+    let mut world = World::new(2, Order::Fifo);
+    world.start(0);
+    world.start(1);
+    world.link(0, 1);
+    world.run(3_000);
+    world.say(0, "line 0");
+    world.run(500);
+    let me = world.node(0);
+    let node = &world.nodes[0];
+    let copy = (node.disk.clone(), node.sources.clone(), node.end);
+    for line in lines(1..4) {
+        world.say(0, &line);
+        world.run(100);
+    }
+    world.kill(0);
+    let node = &mut world.nodes[0];
+    (node.disk, node.sources, node.end) = copy;
+    world.start(0);
+    world.link(0, 1);
+    world.say(0, "line 4");
+    world.run(5_000);
+    assert_eq!(world.nodes[1].heard, lines(0..5));
+    assert_eq!(world.nodes[1].told, []);
+    let own = world.nodes[0].disk.keys().filter(|id| id.source == me).count();
+    assert_eq!(own, 5, "what it had forgotten is back");
+}
+
+#[test]
+fn more_lives_than_are_taken_at_once_are_taken_one_after_the_other() {
+    let mut world = World::new(2, Order::Fifo);
+    world.max_lives = 4;
+    world.start(0);
+    world.start(1);
+    world.link(0, 1);
+    world.run(3_000);
+    world.kill(1);
+    for line in lines(0..10) {
+        world.say(0, &line);
+        world.run(1_500);
+        world.kill(0);
+        world.start(0);
+    }
+    world.start(1);
+    world.link(0, 1);
+    world.run(60_000);
+    assert_eq!(world.nodes[1].heard, lines(0..10), "{:?}", world.nodes[1].told);
+}
