@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::config::Config;
 use crate::descriptor::{Descriptor, Order};
 use crate::engine::{Engine, PastLife, Start};
-use crate::id::{BatchId, GroupId, LinkId, NodeId, PublishId, Seq};
+use crate::id::{BatchId, GroupId, LinkId, NodeId, PublishId, Seq, Token};
 use crate::io::{Event, Input, LifeRecord, Output, Past, SourceRecord, Write};
 use crate::out::Out;
 use crate::time::Time;
@@ -25,6 +25,10 @@ struct Node {
     taken: BTreeMap<u64, Seq>,
     heard: Vec<String>,
     told: Vec<Event>,
+    /// The disk is slow: what is to be written waits.
+    waiting: Option<Vec<Token>>,
+    /// Who has what, as told last.
+    receipt: Option<(usize, usize)>,
 }
 
 /// Nodes that are all linked with each other while they run.
@@ -55,6 +59,8 @@ impl World {
             taken: BTreeMap::new(),
             heard: Vec::new(),
             told: Vec::new(),
+            waiting: None,
+            receipt: None,
         };
         let nodes = (1..=count).map(node).collect();
         let (links, store_bytes, max_lives) = (BTreeMap::new(), 64 << 20, 64);
@@ -161,6 +167,10 @@ impl World {
             }
             Output::Persist { token, writes } => {
                 writes.into_iter().for_each(|write| node.write(write));
+                if let Some(waiting) = &mut node.waiting {
+                    waiting.push(token);
+                    return Vec::new();
+                }
                 vec![(ix, Input::Persisted(token))]
             }
             Output::Record(record) => {
@@ -211,6 +221,7 @@ impl Node {
                 let taken = self.taken.entry(batch.life).or_default();
                 *taken = (*taken).max(batch.seq + 1);
             }
+            Event::Receipt { have, of, .. } => self.receipt = Some((have, of)),
             event @ (Event::Gap { .. } | Event::Lagged { .. } | Event::Overloaded { .. }) => {
                 self.told.push(event)
             }
@@ -333,4 +344,25 @@ fn more_lives_than_are_taken_at_once_are_taken_one_after_the_other() {
     world.link(0, 1);
     world.run(60_000);
     assert_eq!(world.nodes[1].heard, lines(0..10), "{:?}", world.nodes[1].told);
+}
+
+#[test]
+fn a_member_says_that_it_has_something_once_that_is_on_its_disk() {
+    let mut world = World::new(2, Order::Causal);
+    world.start(0);
+    world.start(1);
+    world.link(0, 1);
+    world.run(3_000);
+    world.nodes[1].waiting = Some(Vec::new());
+    world.say(0, "line 0");
+    let batch = *world.nodes[0].disk.keys().next_back().expect("it is written before it leaves");
+    world.input(0, Input::RequestReceipt { group: world.id(), batch });
+    world.run(300);
+    assert_eq!(world.nodes[1].heard, ["line 0"]);
+    assert_eq!(world.nodes[0].receipt, Some((0, 1)), "delivered, and not written yet");
+    let tokens = world.nodes[1].waiting.take().expect("slow");
+    assert!(!tokens.is_empty());
+    world.inputs(tokens.into_iter().map(|token| (1, Input::Persisted(token))).collect());
+    world.run(300);
+    assert_eq!(world.nodes[0].receipt, Some((1, 1)));
 }

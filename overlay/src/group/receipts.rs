@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::sources::LifeId;
-use crate::id::{Life, NodeId, Seq};
+use crate::id::{Life, NodeId, Seq, Token};
 use crate::time::Time;
 use crate::wire::frame::AckRequest;
 use crate::wire::record::Ack;
@@ -25,7 +25,7 @@ const MAX_ROUTES: usize = 1_024;
 /// Receipts that one application may wait for.
 const MAX_WANTED: usize = 65_536;
 /// All that is kept here, at most.
-pub(crate) const MAX_RECEIPTS: usize = MAX_ROUTES + MAX_WANTED;
+pub(crate) const MAX_RECEIPTS: usize = 2 * MAX_ROUTES + MAX_WANTED;
 
 /// A request that came by.
 #[derive(Debug)]
@@ -56,6 +56,17 @@ struct Asked {
 pub(crate) struct Receipts {
     asked: Asked,
     routes: BTreeMap<NodeId, Route>,
+    /// Answers to what is being written.
+    held: BTreeMap<Token, Answer>,
+}
+
+/// What we say that we have.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) via: NodeId,
+    pub(crate) life: LifeId,
+    /// The first that we have not.
+    pub(crate) next: Seq,
 }
 
 impl Receipts {
@@ -105,14 +116,31 @@ impl Receipts {
     }
 
     /// What to answer for this source, if we have delivered as far as was asked (or
-    /// further than we said): (to whom, life, first not delivered).
-    pub(crate) fn due(&mut self, id: LifeId, delivered: Seq) -> Option<(NodeId, Seq)> {
+    /// further than we said).
+    pub(crate) fn due(&mut self, id: LifeId, delivered: Seq) -> Option<Answer> {
         let route = self.routes.get_mut(&id.0)?;
         if route.life != id.1 || delivered < route.next || route.answered.is_some() {
             return None;
         }
         route.answered = Some(delivered);
-        Some((route.via, delivered))
+        Some(Answer { via: route.via, life: id, next: delivered })
+    }
+
+    /// The answer waits until what it says is on disk. One too many is not given: the source asks again.
+    pub(crate) fn hold(&mut self, token: Token, answer: Answer) {
+        if self.held.len() < MAX_ROUTES {
+            self.held.insert(token, answer);
+        }
+    }
+
+    /// It is on disk.
+    pub(crate) fn release(&mut self, token: Token) -> Option<Answer> {
+        self.held.remove(&token)
+    }
+
+    /// It cannot be written: the source will ask again.
+    pub(crate) fn drop_held(&mut self, token: Token) {
+        self.held.remove(&token);
     }
 
     /// Where an answer for this source goes from here.
@@ -146,7 +174,7 @@ impl Receipts {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.asked.wanted.len() + self.routes.len()
+        self.asked.wanted.len() + self.routes.len() + self.held.len()
     }
 
     /// Forgets members that are no longer in the group.

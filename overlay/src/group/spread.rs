@@ -360,7 +360,9 @@ impl Group {
 
     /// Our batch is on disk: it may leave.
     pub(crate) fn on_persisted(&mut self, ctx: &mut Ctx<'_>, token: Token) {
-        let Some(unwritten) = self.publisher.unwritten.take_if(|it| it.token == token) else { return };
+        let Some(unwritten) = self.publisher.unwritten.take_if(|it| it.token == token) else {
+            return self.on_receipt_kept(ctx, token);
+        };
         let Unwritten { batch, publications, .. } = unwritten;
         let id = batch.header.id;
         for (n, publication) in publications.into_iter().enumerate() {
@@ -376,6 +378,7 @@ impl Group {
     }
 
     pub(crate) fn on_persist_failed(&mut self, ctx: &mut Ctx<'_>, token: Token) {
+        self.receipts.drop_held(token);
         if self.publisher.unwritten.as_ref().is_some_and(|it| it.token == token) {
             for id in self.publisher.on_write_failed() {
                 ctx.event(Event::Rejected { group: self.id, id, error: PublishError::NotDurable });

@@ -7,9 +7,10 @@ use serde_bytes::ByteBuf;
 use super::ctx::Ctx;
 use super::publish::MAX_AHEAD_MS;
 use super::ranges::Ranges;
+use super::receipts::Answer;
 use super::sources::{LifeId, LifeState};
 use super::{Group, Phase};
-use crate::id::{BatchId, NodeId};
+use crate::id::{BatchId, NodeId, Token};
 use crate::io::{Event, Lane};
 use crate::wire::frame::{AckRequest, Acks, Frame, Pull, Summary};
 use crate::wire::frontier::{Definition, Entry, Frontier, MAX_ENTRIES, MAX_RANGES, News, Purpose};
@@ -249,13 +250,28 @@ impl Group {
         self.answer_receipt(ctx, (request.source, request.life));
     }
 
-    /// Says that we have delivered as far as somebody asked.
+    /// Says that we have delivered as far as somebody asked; where there is a history, once that is in it.
     pub(super) fn answer_receipt(&mut self, ctx: &mut Ctx<'_>, life: LifeId) {
         let Some(delivered) = self.sources.life(life).map(|it| it.delivered) else { return };
-        if let Some((via, next)) = self.receipts.due(life, delivered) {
-            let ack = Ack::sign(&self.id, ctx.identity, life.0, life.1, next);
-            ctx.send(&via, &Frame::Acks(Acks { acks: vec![ack] }));
+        let Some(answer) = self.receipts.due(life, delivered) else { return };
+        if ctx.config.history {
+            let token = ctx.persist(Vec::new());
+            self.receipts.hold(token, answer);
+        } else {
+            self.send_ack(ctx, &answer);
         }
+    }
+
+    /// What we are to say that we have is in the history.
+    pub(super) fn on_receipt_kept(&mut self, ctx: &mut Ctx<'_>, token: Token) {
+        if let Some(answer) = self.receipts.release(token) {
+            self.send_ack(ctx, &answer);
+        }
+    }
+
+    fn send_ack(&self, ctx: &mut Ctx<'_>, Answer { via, life, next }: &Answer) {
+        let ack = Ack::sign(&self.id, ctx.identity, life.0, life.1, *next);
+        ctx.send(via, &Frame::Acks(Acks { acks: vec![ack] }));
     }
 
     pub(super) fn handle_acks(&mut self, ctx: &mut Ctx<'_>, from: NodeId, acks: &Acks) {
