@@ -1,6 +1,7 @@
 //! The history against kills, forgetting and searches.
 
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use treecast_overlay::io::{Fetch, HistoryBatch, LifeRecord, SourceRecord, Write};
@@ -81,13 +82,17 @@ fn all(group: GroupId) -> Span {
     Span { group, from: 0, before: u64::MAX, since_ms: 0 }
 }
 
+/// Longer than upkeep ever waits while there is some.
+const FAR: Duration = Duration::from_secs(3_600);
+
 /// Upkeep until there is none left.
 fn keep_up(store: &mut Store, now_ms: u64) {
     let (mut upkeep, mut numbers) = (Upkeep::new(ME), Numbers::default());
     for _ in 0..10_000 {
-        if !upkeep.is_due(now_ms) {
+        if upkeep.due_in(now_ms, FAR) == FAR {
             return;
         }
+        std::thread::sleep(upkeep.due_in(now_ms, FAR).min(Duration::from_millis(50)));
         upkeep.turn(store.connection_mut(), &mut numbers, now_ms).expect("it can be written");
     }
     panic!("it never ends");
@@ -295,7 +300,8 @@ fn what_nobody_has_is_not_let_go_nor_is_a_group_that_is_left_kept() {
     store.write(&(1..).zip(&ada).map(own).collect::<Vec<_>>()).expect("written");
     store.write(&[Work::Taken { group, source: me, life, next: 25 }]).expect("written");
     let (mut upkeep, mut numbers) = (Upkeep::new(me), Numbers::default());
-    while upkeep.is_due(10_000) {
+    while upkeep.due_in(10_000, FAR) < FAR {
+        std::thread::sleep(upkeep.due_in(10_000, FAR).min(Duration::from_millis(50)));
         upkeep.turn(store.connection_mut(), &mut numbers, 10_000).expect("it can be written");
     }
     assert_eq!(shelf(scratch.path()).last(&all(group), u64::MAX).expect("read"), (26, 0));

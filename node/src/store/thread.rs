@@ -119,14 +119,13 @@ fn serve(mut scribe: Scribe, jobs: &Receiver<Job>, answers: &UnboundedSender<Vec
 impl Scribe {
     /// The next job; not waited for while there is something else to do.
     fn next(&self, jobs: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
-        let patience = if self.upkeep.is_due(unix_ms()) { Duration::ZERO } else { IDLE };
-        jobs.recv_timeout(patience)
+        jobs.recv_timeout(self.upkeep.due_in(unix_ms(), IDLE))
     }
 
     fn keep_up(&mut self) {
         self.commits = 0;
         let now_ms = unix_ms();
-        if !self.upkeep.is_due(now_ms) {
+        if !self.upkeep.due_in(now_ms, IDLE).is_zero() {
             return;
         }
         let turn = self.set_lasting(false);

@@ -1,6 +1,8 @@
 //! What the thread that writes does when nobody waits for it: the index for searching, and letting
 //! go of what need not be kept.
 
+use std::time::{Duration, Instant};
+
 use rusqlite::{Connection, params};
 use treecast_overlay::io::Shown;
 use treecast_overlay::{GroupId, NodeId};
@@ -11,6 +13,14 @@ use super::work::integer;
 
 /// Batches that are indexed, or deleted, in one transaction: writers wait for that long.
 const AT_ONCE: i64 = 128;
+
+/// Bytes that are indexed in one transaction: some tens of milliseconds.
+const INDEXED_AT_ONCE: usize = 256 << 10;
+
+/// While batches come the index waits, since it costs more than they do; but not for ever: then it takes no
+/// more than so much of the time.
+const QUIET_FOR: Duration = Duration::from_millis(500);
+const SHARE_WHILE_BUSY: u32 = 10;
 
 /// Pages given back in one go.
 const PAGES: u32 = 512;
@@ -27,6 +37,10 @@ pub(super) struct Upkeep {
     looked_ms: u64,
     /// There may be something to index.
     unindexed: bool,
+    /// The index is not behind by more than a while, however busy the store is.
+    next_index: Instant,
+    /// When something was written last.
+    wrote: Instant,
     /// Something was deleted since space was given back.
     spare: bool,
     /// Something was written since the last look.
@@ -38,17 +52,36 @@ const LOOK_EVERY_MS: u64 = 2_000;
 
 impl Upkeep {
     pub(super) fn new(me: NodeId) -> Self {
-        Self { me, rooms: Vec::new(), looked_ms: 0, unindexed: true, spare: true, written: true }
+        Self {
+            me,
+            rooms: Vec::new(),
+            looked_ms: 0,
+            unindexed: true,
+            next_index: Instant::now(),
+            wrote: Instant::now(),
+            spare: true,
+            written: true,
+        }
     }
 
     /// Something was written.
     pub(super) fn on_written(&mut self) {
         (self.unindexed, self.written) = (true, true);
+        self.wrote = Instant::now();
     }
 
-    /// Whether there is something to do now.
-    pub(super) fn is_due(&self, now_ms: u64) -> bool {
-        self.unindexed || self.spare || !self.rooms.is_empty() || self.looks(now_ms)
+    /// How long until there is something to do; at most `idle`.
+    pub(super) fn due_in(&self, now_ms: u64, idle: Duration) -> Duration {
+        if self.spare || !self.rooms.is_empty() || self.looks(now_ms) {
+            return Duration::ZERO;
+        }
+        if self.unindexed { idle.min(self.index_in()) } else { idle }
+    }
+
+    /// How long the index is to wait.
+    fn index_in(&self) -> Duration {
+        let quiet = self.wrote + QUIET_FOR;
+        quiet.min(self.next_index).saturating_duration_since(Instant::now())
     }
 
     /// Age passes without a write, but not so fast.
@@ -75,8 +108,10 @@ impl Upkeep {
             } else {
                 self.rooms.pop();
             }
-        } else if self.unindexed {
+        } else if self.unindexed && self.index_in().is_zero() {
+            let began = Instant::now();
             self.unindexed = index(connection)?;
+            self.next_index = Instant::now() + began.elapsed() * SHARE_WHILE_BUSY;
         } else if self.spare {
             self.spare = give_back(connection)?;
         }
@@ -98,7 +133,8 @@ fn rooms(connection: &Connection) -> rusqlite::Result<Vec<i64>> {
 /// Puts some batches into the index. Whether there may be more.
 fn index(connection: &mut Connection) -> rusqlite::Result<bool> {
     let transaction = connection.transaction()?;
-    let mut read: i64 = 0;
+    let (mut read, mut bytes): (i64, usize) = (0, 0);
+    let mut more = false;
     {
         let mut upto: i64 = transaction.query_row("SELECT upto FROM indexed", (), |row| row.get(0))?;
         let mut select = transaction.prepare_cached(
@@ -110,7 +146,12 @@ fn index(connection: &mut Connection) -> rusqlite::Result<bool> {
             upto = row.get(0)?;
             read += 1;
             if let Some(text) = text(row.get(1)?, row.get(2)?) {
+                bytes += text.len();
                 insert.execute(params![upto, text])?;
+            }
+            if bytes >= INDEXED_AT_ONCE {
+                more = true;
+                break;
             }
         }
         if read > 0 {
@@ -118,7 +159,7 @@ fn index(connection: &mut Connection) -> rusqlite::Result<bool> {
         }
     }
     transaction.commit()?;
-    Ok(read == AT_ONCE)
+    Ok(more || read == AT_ONCE)
 }
 
 /// All texts of a batch, as they are searched.
@@ -249,4 +290,28 @@ fn give_back(connection: &Connection) -> rusqlite::Result<bool> {
     connection.execute_batch(&format!("PRAGMA incremental_vacuum({PAGES})"))?;
     let after = free(connection)?;
     Ok(after > 0 && after < before)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDLE: Duration = Duration::from_secs(9);
+
+    #[test]
+    fn the_index_waits_while_batches_come_but_not_for_ever() {
+        let mut upkeep = Upkeep::new(NodeId::from_bytes([1; 32]));
+        (upkeep.spare, upkeep.written, upkeep.looked_ms) = (false, false, 5);
+        upkeep.on_written();
+        upkeep.next_index = Instant::now() + IDLE;
+        let wait = upkeep.due_in(5, IDLE);
+        assert!(!wait.is_zero() && wait <= QUIET_FOR, "{wait:?}");
+        upkeep.wrote = Instant::now().checked_sub(QUIET_FOR).expect("the machine runs for longer");
+        assert_eq!(upkeep.due_in(5, IDLE), Duration::ZERO, "nothing comes any more");
+        upkeep.on_written();
+        upkeep.next_index = Instant::now();
+        assert_eq!(upkeep.due_in(5, IDLE), Duration::ZERO, "its share of the time");
+        upkeep.unindexed = false;
+        assert_eq!(upkeep.due_in(5, IDLE), IDLE);
+    }
 }
