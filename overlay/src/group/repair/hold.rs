@@ -16,6 +16,8 @@ const EXCUSES: u32 = 2;
 /// What the parent asked us not to ask for.
 #[derive(Debug, Clone, Copy)]
 struct Held {
+    /// What is below was named before.
+    from: Seq,
     end: Seq,
     until: Time,
 }
@@ -38,7 +40,8 @@ impl Holds {
         self.excuses = self.excuses.saturating_add(u32::from(new));
         let waits = new && self.excuses <= EXCUSES;
         if waits {
-            self.heard.insert(life, Held { end, until });
+            let from = self.heard.get(&life).map_or(0, |it| it.end);
+            self.heard.insert(life, Held { from, end, until });
         }
         waits
     }
@@ -49,7 +52,10 @@ impl Holds {
 
     /// Until when `first` of a life is not asked for.
     pub(super) fn until(&self, now: Time, life: &LifeId, first: Seq) -> Option<Time> {
-        self.heard.get(life).filter(|it| first < it.end && it.until > now).map(|it| it.until)
+        self.heard
+            .get(life)
+            .filter(|it| (it.from..it.end).contains(&first) && it.until > now)
+            .map(|it| it.until)
     }
 
     /// Whether the parent once had to ask for this, or for what is after it.
@@ -93,6 +99,7 @@ mod tests {
         assert_eq!(holds.until(at(100), &life, 4), None, "no longer than that");
         assert!(holds.on_hold(life, 6, at(300)));
         assert_eq!(holds.until(at(200), &life, 5), Some(at(300)));
+        assert_eq!(holds.until(at(200), &life, 4), None, "once, however far the parent counts");
     }
 
     #[test]
