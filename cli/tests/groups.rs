@@ -1,40 +1,13 @@
 //! `group create|join|ls|show|leave` and `invite`, with real nodes on loopback.
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+mod common;
 
+use std::process::Output;
+
+use common::{Running, Scratch, code, text};
 use serde_json::Value;
 
-/// A directory of this test's own, gone afterwards.
-struct Scratch(PathBuf);
-
 impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("treecast-cligroups-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("the temporary folder can be written");
-        Self(path)
-    }
-
-    fn command(&self, node: &str, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_treecast"));
-        command.env_clear().env("HOME", &self.0).env("TREECAST_NO_MDNS", "1");
-        command.env("TREECAST_LISTEN", "/ip4/127.0.0.1/tcp/0").env("TREECAST_DATA_DIR", self.0.join(node));
-        command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
-    fn run(&self, node: &str, words: &[&str]) -> Output {
-        self.command(node, words).output().expect("the binary runs")
-    }
-
-    fn feed(&self, node: &str, words: &[&str], input: &str) -> Output {
-        let mut child = self.command(node, words).stdin(Stdio::piped()).spawn().expect("the binary runs");
-        // What is refused at once reads nothing.
-        let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
-        child.wait_with_output().expect("it ends")
-    }
-
     /// The object that a command prints.
     fn json(&self, node: &str, words: &[&str]) -> Value {
         let words: Vec<&str> = ["--json"].iter().chain(words).copied().collect();
@@ -52,49 +25,13 @@ impl Scratch {
 
     /// A node in the foreground.
     fn up(&self, node: &str) -> Running {
-        let mut child = self.command(node, &["up", "--json"]).spawn().expect("the binary runs");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("read");
-        assert!(line.contains("\"ready\""), "{line}");
-        Running(child)
+        self.ready(node, &[]).0
     }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A command that goes on; ended with the test.
-struct Running(Child);
-
-impl Running {
-    fn kill(mut self) {
-        self.0.kill().expect("it runs");
-        self.0.wait().expect("it is ours");
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().expect("it ended by itself")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn error(output: &Output, exit: i32) -> Value {
-    let error = text(&output.stderr);
+    let error = common::error(output);
     assert_eq!(code(output), exit, "{error}");
-    let error: Value = serde_json::from_str(error.lines().last().expect("an error")).expect("JSON");
     for part in ["code", "what", "why", "fix"] {
         assert!(error[part].as_str().is_some_and(|it| !it.is_empty()), "{part} in {error}");
     }
@@ -170,7 +107,7 @@ fn whoever_has_the_ticket_joins_by_argument_by_stdin_and_in_a_chat() {
     }
     {
         let _c = scratch.up("c");
-        let joined = scratch.feed("c", &["--json", "group", "join", "-"], &format!("\n{ticket}\n"));
+        let joined = scratch.feed("c", &["--json", "group", "join", "-"], format!("\n{ticket}\n"));
         assert_eq!(code(&joined), 0, "{}", text(&joined.stderr));
         assert!(text(&joined.stdout).contains(made["id"].as_str().expect("text")));
         let open = scratch.json("c", &["group", "join", "lobby"]);
@@ -181,7 +118,7 @@ fn whoever_has_the_ticket_joins_by_argument_by_stdin_and_in_a_chat() {
     let receipt: Value = serde_json::from_slice(&said.stdout).expect("one line");
     assert_eq!((&receipt["group"], &receipt["have"]), (&"茶 room".into(), &1.into()));
     // The ticket is the first line, the rest is said.
-    let said = scratch.feed("e", &["chat", "-", "--json"], &format!("{ticket}\nfrom a pipe\n"));
+    let said = scratch.feed("e", &["chat", "-", "--json"], format!("{ticket}\nfrom a pipe\n"));
     assert_eq!(code(&said), 0, "{}", text(&said.stderr));
     assert!(text(&said.stdout).contains("from a pipe"), "{}", text(&said.stdout));
 }

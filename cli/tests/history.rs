@@ -1,38 +1,16 @@
 //! What is stored stays: the binary with real nodes on loopback, killed and started again.
 
+mod common;
+
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::io::{Read, Write};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use common::{PATIENCE, Running, Scratch, code, text};
 use serde_json::Value;
 
-/// Longest that anything here may take.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A directory of this test's own, gone afterwards.
-struct Scratch(PathBuf);
-
 impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("treecast-history-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("the temporary folder can be written");
-        Self(path)
-    }
-
-    fn command(&self, node: &str, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_treecast"));
-        command.env_clear().env("HOME", &self.0).env("TREECAST_NO_MDNS", "1");
-        command.env("TREECAST_LISTEN", "/ip4/127.0.0.1/tcp/0").env("TREECAST_DATA_DIR", self.0.join(node));
-        command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
-    fn run(&self, node: &str, words: &[&str]) -> Output {
-        self.command(node, words).output().expect("the binary runs")
-    }
-
     /// What it prints, an object a line; it is to succeed.
     fn json(&self, node: &str, words: &[&str]) -> Vec<Value> {
         let words: Vec<&str> = words.iter().chain(&["--json"]).copied().collect();
@@ -53,20 +31,10 @@ impl Scratch {
         assert_eq!(receipts[0]["type"], "receipt");
     }
 
-    fn feed(&self, node: &str, words: &[&str], input: &str) -> Output {
-        let mut child = self.command(node, words).stdin(Stdio::piped()).spawn().expect("the binary runs");
-        child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("it reads");
-        child.wait_with_output().expect("it ends")
-    }
-
-    fn up(&self, node: &str, words: &[&str]) -> Running {
-        let words: Vec<&str> = ["up", "--json"].iter().chain(words).copied().collect();
-        let mut child = self.command(node, &words).spawn().expect("the binary runs");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("read");
-        let ready: Value = serde_json::from_str(&line).expect("it starts");
+    fn up(&self, node: &str, words: &[&str]) -> Node {
+        let (running, ready) = self.ready(node, words);
         let address = ready["addresses"][0].as_str().expect("an address").to_owned();
-        Running { child, address }
+        Node { running, address }
     }
 
     /// Waits until a node's history is this.
@@ -89,38 +57,16 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A node that goes on; ended with the test.
-struct Running {
-    child: Child,
+/// A node, and where it is.
+struct Node {
+    running: Running,
     address: String,
 }
 
-impl Running {
-    fn kill(mut self) {
-        self.child.kill().expect("it runs");
-        self.child.wait().expect("it is ours");
+impl Node {
+    fn kill(self) {
+        self.running.kill();
     }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().expect("it ended by itself")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn lines(count: usize) -> Vec<String> {
@@ -139,7 +85,7 @@ fn what_was_acknowledged_as_stored_reaches_everybody_once_whatever_is_killed() {
     let mut wanted = vec!["hello".to_owned()];
     for number in 0..kills {
         if number % 5 == 3 {
-            bob.take().into_iter().for_each(Running::kill);
+            bob.take().into_iter().for_each(Node::kill);
         }
         let line = format!("line {number}");
         scratch.stored("ada", &line);
@@ -164,7 +110,7 @@ fn who_was_off_gets_what_was_missed_in_order_once_from_whoever_stored_it() {
     scratch.json("ada", &["pub", "lobby", "line 0", "--wait", "2"]);
     eve.kill();
     let missed = lines(2_000);
-    let said = scratch.feed("ada", &["pub", "lobby", "--wait", "all"], &missed[1..].join("\n"));
+    let said = scratch.feed("ada", &["pub", "lobby", "--wait", "all"], missed[1..].join("\n"));
     assert_eq!(code(&said), 0, "{}", text(&said.stderr));
     // Who wrote it is gone, and whoever has it has started anew: it comes from the disk.
     ada.kill();
@@ -207,7 +153,7 @@ fn sub_since_start_goes_on_with_what_comes_without_gap_or_repeat() {
     let scratch = Scratch::new("since");
     let _ada = scratch.up("ada", &["--group", "lobby"]);
     let all = lines(3_000);
-    let first = scratch.feed("ada", &["pub", "lobby", "--wait", "stored"], &all[..1_500].join("\n"));
+    let first = scratch.feed("ada", &["pub", "lobby", "--wait", "stored"], all[..1_500].join("\n"));
     assert_eq!(code(&first), 0);
     // While the rest is said, four begin to listen at different moments.
     let mut rest = scratch.command("ada", &["pub", "lobby", "--wait", "stored"]);
@@ -266,7 +212,7 @@ fn a_group_keeps_what_its_descriptor_says_and_little_more() {
     scratch.json("ada", &["group", "create", "board", "--retain", "50"]);
     let all = lines(1_000);
     for part in all.chunks(100) {
-        let said = scratch.feed("ada", &["pub", "board", "--wait", "stored"], &part.join("\n"));
+        let said = scratch.feed("ada", &["pub", "board", "--wait", "stored"], part.join("\n"));
         assert_eq!(code(&said), 0);
     }
     let kept = scratch.texts("ada", &["history", "board"]);

@@ -1,70 +1,22 @@
 //! `--metrics` as a scraper sees it, and as somebody sees it who means harm.
 #![cfg(unix)]
 
+mod common;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use common::{PATIENCE, Running, Scratch, error};
 use serde_json::Value;
 
-/// Longest that anything here may take.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A directory of this test's own, gone afterwards.
-struct Scratch(PathBuf);
-
 impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("treecast-metrics-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("the temporary folder can be written");
-        Self(path)
-    }
-
-    fn command(&self, node: &str, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_treecast"));
-        command.env_clear().env("HOME", &self.0).env("TREECAST_NO_MDNS", "1").env("TREECAST_JSON", "1");
-        command.env("TREECAST_LISTEN", "/ip4/127.0.0.1/tcp/0").env("TREECAST_DATA_DIR", self.0.join(node));
-        command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
-    fn run(&self, node: &str, words: &[&str]) -> Output {
-        self.command(node, words).output().expect("the binary runs")
-    }
-
     /// A node with metrics on a free port, and what it says once it is ready.
     fn up(&self, node: &str, words: &[&str]) -> (Running, Value) {
-        let words: Vec<&str> = ["up", "--metrics", "127.0.0.1:0"].iter().chain(words).copied().collect();
-        let mut child = self.command(node, &words).spawn().expect("the binary runs");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("it is ready");
-        (Running(child), serde_json::from_str(&line).expect("JSON"))
+        let words: Vec<&str> = ["--metrics", "127.0.0.1:0"].iter().chain(words).copied().collect();
+        self.ready(node, &words)
     }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A node; ended with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn error(output: &Output) -> Value {
-    let text = String::from_utf8_lossy(&output.stderr);
-    serde_json::from_str(text.lines().last().unwrap_or_default())
-        .unwrap_or_else(|_| panic!("no error: {text}"))
 }
 
 fn text<'a>(ready: &'a Value, key: &str) -> &'a str {
@@ -203,7 +155,7 @@ fn until(address: &str, what: &str, is_so: impl Fn(&Page) -> bool) -> Page {
 
 #[test]
 fn what_happens_in_a_group_is_counted_at_both_ends() {
-    let scratch = Scratch::new("counts");
+    let scratch = Scratch::telling_json("counts");
     let (_a, one) = scratch.up("a", &["--group", "say \"hi\"\\"]);
     let (_b, two) = scratch
         .up("b", &["--group", "say \"hi\"\\", "--peer", one["addresses"][0].as_str().expect("an address")]);
@@ -261,7 +213,7 @@ fn nothing_names_a_peer(page: &Page) {
 
 #[test]
 fn the_documentation_names_each_metric_and_no_other() {
-    let scratch = Scratch::new("docs");
+    let scratch = Scratch::telling_json("docs");
     let (_a, one) = scratch.up("a", &["--group", "lobby"]);
     let peer = one["addresses"][0].as_str().expect("an address");
     let (_b, two) = scratch.up("b", &["--group", "lobby", "--peer", peer]);
@@ -282,7 +234,7 @@ fn the_documentation_names_each_metric_and_no_other() {
 
 #[test]
 fn who_dawdles_or_floods_keeps_nobody_from_the_metrics() {
-    let scratch = Scratch::new("loris");
+    let scratch = Scratch::telling_json("loris");
     let (_node, ready) = scratch.up("a", &[]);
     let address = text(&ready, "metrics");
     let dawdlers: Vec<TcpStream> = (0..200)
@@ -311,7 +263,7 @@ fn who_dawdles_or_floods_keeps_nobody_from_the_metrics() {
 
 #[test]
 fn requests_of_other_kinds_are_answered_as_http_says() {
-    let scratch = Scratch::new("http");
+    let scratch = Scratch::telling_json("http");
     let (_node, ready) = scratch.up("a", &[]);
     let address = text(&ready, "metrics");
     let ask = |request: &str| exchange(address, request.as_bytes());
@@ -330,7 +282,7 @@ fn requests_of_other_kinds_are_answered_as_http_says() {
 
 #[test]
 fn an_address_that_cannot_be_used_is_named_with_the_flag_that_changes_it() {
-    let scratch = Scratch::new("taken");
+    let scratch = Scratch::telling_json("taken");
     let holder = TcpListener::bind("127.0.0.1:0").expect("a port");
     let taken = holder.local_addr().expect("bound").to_string();
     for (address, code) in
@@ -351,15 +303,11 @@ fn an_address_that_cannot_be_used_is_named_with_the_flag_that_changes_it() {
 
 #[test]
 fn the_address_comes_from_flag_environment_or_file_and_is_free_again_afterwards() {
-    let scratch = Scratch::new("settings");
-    let file = scratch.0.join("settings.toml");
+    let scratch = Scratch::telling_json("settings");
+    let file = scratch.dir.join("settings.toml");
     std::fs::write(&file, "metrics = \"localhost:0\"").expect("written");
     let file = file.to_str().expect("UTF-8").to_owned();
-    let mut child = scratch.command("a", &["up", "--config", &file]).spawn().expect("runs");
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("ready");
-    let node = Running(child);
-    let ready: Value = serde_json::from_str(&line).expect("JSON");
+    let (node, ready) = scratch.ready("a", &["--config", &file]);
     let address = text(&ready, "metrics").to_owned();
     scrape(&address);
     let status = scratch.run("a", &["status"]);
@@ -369,11 +317,10 @@ fn the_address_comes_from_flag_environment_or_file_and_is_free_again_afterwards(
     assert_eq!(attached.status.code(), Some(2), "that node runs as it is");
     assert_eq!(scratch.run("a", &["down"]).status.code(), Some(0));
     drop(node);
-    let mut again = scratch.command("a", &["up"]).env("TREECAST_METRICS", &address).spawn().expect("runs");
-    line.clear();
-    BufReader::new(again.stdout.take().expect("piped")).read_line(&mut line).expect("ready");
-    let _node = Running(again);
-    let ready: Value = serde_json::from_str(&line).expect("the port is free at once");
+    let mut again = scratch.command("a", &["up"]);
+    again.env("TREECAST_METRICS", &address);
+    let mut again = Running::start(again);
+    let ready = again.next_json();
     assert_eq!(text(&ready, "metrics"), address);
     scrape(&address);
 }

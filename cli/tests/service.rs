@@ -1,46 +1,38 @@
 //! `up` under a service manager: what it is told, over a real socket, and when it is told nothing.
 #![cfg(unix)]
 
+mod common;
+
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// Longest that anything here may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+use common::{PATIENCE, Running, Scratch};
 
 /// A manager with a directory of its own, gone afterwards.
 struct Manager {
-    dir: PathBuf,
+    scratch: Scratch,
     socket: UnixDatagram,
 }
 
 impl Manager {
     fn new(name: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("treecast-service-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&dir).expect("the temporary folder can be written");
-        let socket = UnixDatagram::bind(dir.join("notify")).expect("a socket");
-        Self { dir, socket }
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_treecast"));
-        command.env_clear().env("HOME", &self.dir).env("TREECAST_NO_MDNS", "1").env("TREECAST_JSON", "1");
-        command.env("TREECAST_LISTEN", "/ip4/127.0.0.1/tcp/0").env("TREECAST_DATA_DIR", self.dir.join("a"));
-        command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
+        let scratch = Scratch::telling_json(name);
+        let socket = UnixDatagram::bind(scratch.dir.join("notify")).expect("a socket");
+        Self { scratch, socket }
     }
 
     /// A node that is its service.
     fn up(&self, watchdog: Option<Duration>) -> Running {
-        let mut command = self.command(&["up"]);
-        command.env("NOTIFY_SOCKET", self.dir.join("notify"));
+        let mut command = self.scratch.command("a", &["up"]);
+        command.env("NOTIFY_SOCKET", self.scratch.dir.join("notify"));
         if let Some(patience) = watchdog {
             command.env("WATCHDOG_USEC", patience.as_micros().to_string());
         }
-        Running(command.spawn().expect("the binary runs"))
+        Running::start(command)
     }
 
     /// What is told next; nothing if it does not come in time.
@@ -69,48 +61,24 @@ impl Manager {
     }
 }
 
-impl Drop for Manager {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
-}
-
-/// A node; ended with the test, stopped or not.
-struct Running(Child);
-
-impl Running {
-    fn signal(&self, signal: &str) {
-        let done = Command::new("kill").args([signal, &self.0.id().to_string()]).status();
-        assert!(done.expect("kill runs").success());
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn a_service_says_when_it_listens_and_when_it_stops() {
     for end in ["-TERM", "down"] {
         let manager = Manager::new(end);
         let mut node = manager.up(None);
         assert_eq!(manager.until("READY=1"), [""; 0], "nothing before it is ready");
-        let mut line = String::new();
-        BufReader::new(node.0.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+        let line = node.next_line();
         assert!(line.contains("\"ready\""), "{line}");
-        let status = manager.command(&["status"]).status().expect("the binary runs");
+        let status = manager.scratch.command("a", &["status"]).status().expect("the binary runs");
         assert!(status.success(), "who is told READY can use it");
         assert_eq!(manager.until("STATUS=0 groups, 0 peers."), [""; 0]);
         match end {
-            "down" => assert!(manager.command(&["down"]).status().expect("runs").success()),
+            "down" => assert!(manager.scratch.command("a", &["down"]).status().expect("runs").success()),
             signal => node.signal(signal),
         }
         let before = manager.until("STOPPING=1");
         assert!(!before.iter().any(|line| line.starts_with("WATCHDOG")), "nobody asked: {before:?}");
-        assert_eq!(node.0.wait().expect("it ends").code(), Some(0));
+        assert_eq!(node.child.wait().expect("it ends").code(), Some(0));
     }
 }
 
@@ -138,10 +106,10 @@ fn the_watchdog_is_fed_in_time_and_not_by_a_process_that_stands_still() {
 #[test]
 fn a_watchdog_for_another_process_is_not_fed() {
     let manager = Manager::new("other");
-    let mut command = manager.command(&["up"]);
-    command.env("NOTIFY_SOCKET", manager.dir.join("notify"));
+    let mut command = manager.scratch.command("a", &["up"]);
+    command.env("NOTIFY_SOCKET", manager.scratch.dir.join("notify"));
     command.env("WATCHDOG_USEC", "300000").env("WATCHDOG_PID", "1");
-    let node = Running(command.spawn().expect("the binary runs"));
+    let node = Running::start(command);
     manager.until("READY=1");
     while let Some(told) = manager.next(Duration::from_secs(1)) {
         assert!(!told.contains(&"WATCHDOG=1".to_owned()), "{told:?}");
@@ -155,18 +123,17 @@ fn a_manager_that_is_gone_or_reads_nothing_is_no_reason_not_to_run() {
     // Full: whoever writes to it would wait.
     let full = UnixDatagram::unbound().expect("a socket");
     full.set_nonblocking(true).expect("possible");
-    full.connect(manager.dir.join("notify")).expect("the manager's");
+    full.connect(manager.scratch.dir.join("notify")).expect("the manager's");
     while full.send(b"x").is_ok() {}
-    for socket in [manager.dir.join("nowhere"), manager.dir.join("notify")] {
-        let mut command = manager.command(&["up"]);
-        let mut child = command.env("NOTIFY_SOCKET", socket).spawn().expect("the binary runs");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
-        let mut node = Running(child);
+    for socket in [manager.scratch.dir.join("nowhere"), manager.scratch.dir.join("notify")] {
+        let mut command = manager.scratch.command("a", &["up"]);
+        command.env("NOTIFY_SOCKET", socket);
+        let mut node = Running::start(command);
+        let line = node.next_line();
         assert!(line.contains("\"ready\""), "{line}");
         let begun = Instant::now();
         node.signal("-TERM");
-        assert_eq!(node.0.wait().expect("it ends").code(), Some(0));
+        assert_eq!(node.child.wait().expect("it ends").code(), Some(0));
         assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     }
 }
@@ -192,7 +159,7 @@ fn the_units_run_what_there_is_and_watch_it() {
         // `config` takes what `up` takes.
         let manager = Manager::new(&format!("unit-{kind}"));
         let words: Vec<&str> = ["config"].into_iter().chain(words).collect();
-        assert!(manager.command(&words).status().expect("runs").success(), "{kind}: {words:?}");
+        assert!(manager.scratch.command("a", &words).status().expect("runs").success(), "{kind}: {words:?}");
     }
 }
 
@@ -208,10 +175,10 @@ fn systemd_finds_nothing_wrong_with_the_units() {
         let program = format!("ExecStart={} up", env!("CARGO_BIN_EXE_treecast"));
         let lines = unit(kind);
         let lines = lines.lines().map(|line| if line.starts_with("ExecStart=") { &program } else { line });
-        let file = manager.dir.join("treecast.service");
+        let file = manager.scratch.dir.join("treecast.service");
         std::fs::write(&file, lines.collect::<Vec<_>>().join("\n")).expect("written");
         let mut command = Command::new("systemd-analyze");
-        command.args(["verify", "--man=no", option]).arg(&file).env("XDG_RUNTIME_DIR", &manager.dir);
+        command.args(["verify", "--man=no", option]).arg(&file).env("XDG_RUNTIME_DIR", &manager.scratch.dir);
         let output = command.output().expect("it runs");
         let said = String::from_utf8_lossy(&output.stderr);
         let about_us: Vec<&str> = said.lines().filter(|line| line.contains("treecast")).collect();

@@ -1,90 +1,25 @@
 //! The binary with real nodes on loopback: what goes in comes out, and how commands end.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+mod common;
+
+use std::io::BufReader;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::{PATIENCE, Running, Scratch, code, text};
 use serde_json::Value;
 
-/// Longest that anything here may take.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A directory of this test's own, gone afterwards.
-struct Scratch(PathBuf);
-
 impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("treecast-talk-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("the temporary folder can be written");
-        Self(path)
-    }
-
-    /// A command on the node called `node`, which looks for nobody by itself.
-    fn command(&self, node: &str, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_treecast"));
-        command.env_clear().env("HOME", &self.0).env("TREECAST_NO_MDNS", "1");
-        command.env("TREECAST_LISTEN", "/ip4/127.0.0.1/tcp/0").env("TREECAST_DATA_DIR", self.0.join(node));
-        command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
-    fn run(&self, node: &str, words: &[&str]) -> Output {
-        self.command(node, words).output().expect("the binary runs")
-    }
-
-    fn feed(&self, node: &str, words: &[&str], input: &[u8]) -> Output {
-        let mut child = self.command(node, words).stdin(Stdio::piped()).spawn().expect("the binary runs");
-        let mut stdin = child.stdin.take().expect("piped");
-        let input = input.to_vec();
-        let feeding = std::thread::spawn(move || drop(stdin.write_all(&input)));
-        let output = child.wait_with_output().expect("it ends");
-        feeding.join().expect("fed");
-        output
-    }
-
     /// A node in the foreground, and its first address.
     fn up(&self, node: &str, words: &[&str]) -> (Running, String) {
-        let words: Vec<&str> = ["up", "--json"].iter().chain(words).copied().collect();
-        let mut running = Running::start(self.command(node, &words));
-        let ready = running.next_json();
-        assert_eq!(ready["type"], "ready");
+        let (running, ready) = self.ready(node, words);
         assert!(ready["node"].as_str().is_some_and(|node| node.starts_with("12D3KooW")), "{ready}");
         let address = ready["addresses"][0].as_str().expect("an address").to_owned();
         (running, address)
     }
 }
 
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A command that goes on; ended with the test.
-struct Running {
-    child: Child,
-    stdout: BufReader<std::process::ChildStdout>,
-}
-
 impl Running {
-    fn start(mut command: Command) -> Self {
-        let mut child = command.spawn().expect("the binary runs");
-        let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        Self { child, stdout }
-    }
-
-    fn next_line(&mut self) -> String {
-        let mut line = String::new();
-        self.stdout.read_line(&mut line).expect("stdout can be read");
-        line.trim_end().to_owned()
-    }
-
-    fn next_json(&mut self) -> Value {
-        let line = self.next_line();
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
-    }
-
     /// The next message's text, over what else is told.
     fn next_text(&mut self) -> String {
         loop {
@@ -94,43 +29,6 @@ impl Running {
             }
         }
     }
-
-    fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
-        assert!(sent.expect("kill runs").success());
-    }
-
-    fn code(&mut self) -> i32 {
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
-            if let Some(status) = self.child.try_wait().expect("it is ours") {
-                return status.code().expect("it ended by itself");
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        panic!("it does not end");
-    }
-
-    fn stderr(&mut self) -> String {
-        let mut text = String::new();
-        self.child.stderr.take().expect("piped").read_to_string(&mut text).expect("UTF-8");
-        text
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().expect("it ended by itself")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 #[test]
@@ -315,7 +213,7 @@ fn a_port_that_is_taken_and_a_folder_that_cannot_be_written_are_named() {
     let taken = scratch.run("b", &["up", "--listen", address]);
     assert_eq!(code(&taken), 2);
     assert!(text(&taken.stderr).contains("--listen"), "{}", text(&taken.stderr));
-    let file = scratch.0.join("file");
+    let file = scratch.dir.join("file");
     std::fs::write(&file, "").expect("written");
     let dir = file.join("data");
     let blocked = scratch.run("b", &["up", "--data-dir", dir.to_str().expect("UTF-8")]);
