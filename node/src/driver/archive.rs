@@ -89,23 +89,25 @@ impl Archive {
     }
 
     fn push(&mut self, work: Work) {
-        self.waiting_bytes += weight(&work);
-        match (self.waiting.last_mut(), work) {
-            // Many small ones of one group are one.
+        self.waiting_bytes += batches_weight(&work);
+        // Many small ones of one group are one, however long they wait.
+        match (self.waiting.iter_mut().find(|it| is_alike(it, &work)), work) {
             (
-                Some(Work::History { group, entered, batches, sources }),
-                Work::History { group: same, entered: now, batches: more, sources: moved },
-            ) if *group == same => {
+                Some(Work::History { entered, batches, sources, .. }),
+                Work::History { entered: now, batches: more, sources: moved, .. },
+            ) => {
                 *entered |= now;
                 batches.extend(more);
+                self.waiting_bytes -= sources.len() * SOURCE_WEIGHT;
                 sources.retain(|it| !moved.iter().any(|new| new.source == it.source));
                 sources.extend(moved);
+                self.waiting_bytes += sources.len() * SOURCE_WEIGHT;
             }
-            (
-                Some(Work::Taken { group, life, next, .. }),
-                Work::Taken { group: same, life: same_life, next: now, .. },
-            ) if (*group, *life) == (same, same_life) => *next = (*next).max(now),
-            (_, work) => self.waiting.push(work),
+            (Some(Work::Taken { next, .. }), Work::Taken { next: now, .. }) => *next = (*next).max(now),
+            (_, work) => {
+                self.waiting_bytes += weight(&work) - batches_weight(&work);
+                self.waiting.push(work);
+            }
         }
     }
 
@@ -143,9 +145,9 @@ impl Archive {
 
     /// It was not written: it waits again, before what has come since.
     pub(super) fn put_back(&mut self, works: Vec<Work>) {
-        self.waiting_bytes += works.iter().map(weight).sum::<usize>();
-        let since = std::mem::replace(&mut self.waiting, works);
-        self.waiting.extend(since);
+        let since = std::mem::take(&mut self.waiting);
+        self.waiting_bytes = 0;
+        works.into_iter().chain(since).for_each(|work| self.push(work));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -184,12 +186,32 @@ fn place(me: &NodeId, past: Past) -> Place {
     Place { entered: past.entered, sources, taken, end: past.end }
 }
 
+/// What a source's frontier takes while it waits, bytes, roughly.
+const SOURCE_WEIGHT: usize = 128;
+
 fn weight(work: &Work) -> usize {
-    match work {
-        Work::History { batches, sources, .. } => {
-            batches.iter().map(KeptBatch::weight).sum::<usize>() + sources.len() * 128
-        }
+    let rest = match work {
+        Work::History { sources, .. } => sources.len() * SOURCE_WEIGHT,
         _ => 64,
+    };
+    rest + batches_weight(work)
+}
+
+fn batches_weight(work: &Work) -> usize {
+    match work {
+        Work::History { batches, .. } => batches.iter().map(KeptBatch::weight).sum(),
+        _ => 0,
+    }
+}
+
+/// Whether they can be one.
+fn is_alike(one: &Work, two: &Work) -> bool {
+    match (one, two) {
+        (Work::History { group, .. }, Work::History { group: other, .. }) => group == other,
+        (Work::Taken { group, life, .. }, Work::Taken { group: other, life: its, .. }) => {
+            (group, life) == (other, its)
+        }
+        _ => false,
     }
 }
 
@@ -253,6 +275,26 @@ mod tests {
         assert!(archive.record(record(node(2), 2..2, 0), 1, nick).is_some());
         let past = archive.past(group()).expect("it was there");
         assert_eq!((past.entered, past.sources[0].lives[0].next), (true, 2));
+    }
+
+    #[test]
+    fn frontiers_of_groups_that_take_turns_do_not_pile_up_while_the_disk_fails() {
+        let mut archive = archive();
+        let nick = |_: &NodeId| Arc::from("");
+        for turn in 0..100 {
+            for key in 1..=3 {
+                let group = GroupId::from_bytes([key; 32]);
+                let moved = Record { group, ..record(node(2), turn..turn, 0) };
+                archive.record(moved, 1, nick).expect("there is room");
+                archive.on_taken(group, 7, turn + 1);
+            }
+            let failed = archive.take();
+            archive.put_back(failed);
+        }
+        assert_eq!(archive.waiting_bytes(), 3 * (SOURCE_WEIGHT + 64));
+        let works = archive.take();
+        let taken = |it: &&Work| matches!(it, Work::Taken { next: 100, .. });
+        assert_eq!((works.len(), works.iter().filter(taken).count()), (6, 3));
     }
 
     #[test]

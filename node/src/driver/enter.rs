@@ -57,12 +57,19 @@ impl Driver {
         }
     }
 
-    fn entered(&mut self, entered: Entered, saved: Result<(), SaveError>, reply: Reply<Entered, JoinError>) {
-        if entered.past.is_some() && saved.is_ok() {
-            self.when_written(Box::new(|driver, saved| driver.answer_entered(entered, saved, reply)));
-        } else {
-            self.answer_entered(entered, saved, reply);
-        }
+    fn entered(
+        &mut self,
+        mut entered: Entered,
+        saved: Result<(), SaveError>,
+        reply: Reply<Entered, JoinError>,
+    ) {
+        let Some(past) = entered.past.take().filter(|_| saved.is_ok()) else {
+            return self.answer_entered(entered, saved, reply);
+        };
+        self.when_written(Box::new(|driver, written| {
+            entered.past = Some(Box::new(past.lacking(written)));
+            driver.answer_entered(entered, Ok(()), reply);
+        }));
     }
 
     fn answer_entered(

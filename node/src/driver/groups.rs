@@ -103,6 +103,11 @@ impl Slot {
         }
     }
 
+    /// Somebody wants it to be left for good.
+    pub(super) fn is_left(&self) -> bool {
+        !self.await_left.is_empty() && !self.kept
+    }
+
     pub(super) fn await_left(&mut self, reply: oneshot::Sender<()>) {
         self.await_left.push(reply);
     }

@@ -48,6 +48,16 @@ pub(super) struct Keeper {
     /// Groups whose members are not on disk as they are here.
     unsaved_members: BTreeSet<GroupId>,
     failure: Option<SaveError>,
+    /// History that was not written waits, or is tried again by this job.
+    lacks: Lacks,
+}
+
+/// Where history is that could not be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lacks {
+    Nothing,
+    Waiting,
+    Under(JobId),
 }
 
 impl Keeper {
@@ -68,6 +78,7 @@ impl Keeper {
             changed_members: BTreeSet::new(),
             unsaved_members: BTreeSet::new(),
             failure: None,
+            lacks: Lacks::Nothing,
         }
     }
 
@@ -87,7 +98,11 @@ impl Keeper {
 
     fn submit(&mut self, works: Vec<Work>, after: After) {
         if let Some(writer) = &mut self.writer {
+            let takes_history = matches!(&after, After::History(_) | After::Core(..));
             let job = writer.submit(works);
+            if takes_history && self.lacks == Lacks::Waiting {
+                self.lacks = Lacks::Under(job);
+            }
             self.waiting.insert(job, after);
         }
     }
@@ -225,7 +240,15 @@ impl Keeper {
     pub(super) fn on_filed(&mut self, works: Vec<Work>, is_saved: bool) {
         self.is_filing = false;
         if !is_saved {
+            self.put_back(works);
+        }
+    }
+
+    /// It was not written: it is tried again.
+    pub(super) fn put_back(&mut self, works: Vec<Work>) {
+        if !works.is_empty() {
             self.archive.put_back(works);
+            self.lacks = Lacks::Waiting;
         }
     }
 
@@ -264,7 +287,12 @@ impl Keeper {
 
     /// What waits for this job.
     pub(super) fn take(&mut self, done: &Done) -> Option<After> {
+        if self.lacks == Lacks::Under(done.job) {
+            self.lacks = Lacks::Nothing;
+        }
         match (&done.result, &self.failure) {
+            // Something small may fit where what is lacking did not.
+            (Ok(()), Some(_)) if self.lacks != Lacks::Nothing => {}
             (Ok(()), Some(_)) => {
                 tracing::info!("the store can be written again");
                 self.failure = None;
@@ -351,7 +379,7 @@ mod tests {
                     if done.result.is_ok() {
                         keeper.on_core_written(&writes);
                     } else {
-                        keeper.archive.put_back(history);
+                        keeper.put_back(history);
                     }
                 }
             }
@@ -398,6 +426,17 @@ mod tests {
         let past = keeper.archive.past(group()).expect("there");
         assert!(past.end.is_none() && past.sources.is_empty());
         assert!(!keeper.archive.is_empty(), "what was delivered before waits to be tried again");
+        // Something smaller fits: that does not bring back what is lacking.
+        keeper.submit(Vec::new(), After::Peers(Vec::new()));
+        for done in keeper.saved().await {
+            keeper.take(&Done { job: done.job, result: Ok(()) });
+        }
+        assert!(keeper.failure().is_some());
+        keeper.file(true);
+        for done in keeper.saved().await {
+            keeper.take(&Done { job: done.job, result: Ok(()) });
+        }
+        assert!(keeper.failure().is_none(), "what was lacking is there");
     }
 
     #[tokio::test]

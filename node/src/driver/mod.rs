@@ -290,7 +290,7 @@ impl Driver {
                     self.overlay().persisted(token);
                 }
                 Some(After::Core(token, writes, history)) => {
-                    self.keeper.archive.put_back(history);
+                    self.keeper.put_back(history);
                     self.on_not_persisted(token, &writes);
                 }
                 Some(After::History(works)) => self.keeper.on_filed(works, done.result.is_ok()),

@@ -7,6 +7,7 @@ use treecast_overlay::{Event as Core, GroupId, Token};
 
 use super::Driver;
 use super::enter::Reply;
+use super::groups::Slot;
 use super::keeper::Then;
 use crate::clock::unix_ms;
 use crate::error::HistoryError;
@@ -21,6 +22,9 @@ impl Driver {
     /// Something was delivered: it is kept, soon.
     pub(super) fn on_record(&mut self, record: Record) {
         let group = record.group;
+        if self.groups.slots.get(&group).is_some_and(Slot::is_left) {
+            return;
+        }
         let slot = self.groups.slots.get_mut(&group);
         let nick_of = |node: &_| slot.as_ref().map(|it| it.nick_of(node)).unwrap_or_else(|| "".into());
         let places = self.keeper.archive.record(record, unix_ms(), nick_of);
@@ -105,6 +109,10 @@ impl Driver {
                 if let Some(slot) = self.groups.slots.get_mut(group) {
                     slot.undelivered.remove(&delivery.batch());
                 }
+            }
+            // With what was still published meanwhile.
+            Core::LeftGroup { group } if self.groups.slots.get(group).is_some_and(Slot::is_left) => {
+                self.keeper.forget(*group, Box::new(|_, _| {}));
             }
             Core::Doubled { group, addresses } => self.on_doubled(*group, addresses),
             Core::Sent { group, batch } => self.keeper.archive.on_taken(*group, batch.life, batch.seq + 1),

@@ -253,6 +253,19 @@ fn searches_find_words_of_all_scripts_and_lengths_indexed_or_not() {
 }
 
 #[test]
+fn what_could_be_written_only_later_is_found_as_well() {
+    let scratch = Scratch::new();
+    let (group, ada) = batches("lobby", 1, &["early bird", "late bird"]);
+    let mut store = open(scratch.path());
+    store.write(&[record(group, 2, &ada[0], 1)]).expect("written");
+    keep_up(&mut store, 5);
+    store.write(&[record(group, 1, &ada[1], 1)]).expect("written");
+    let (found, _) = shelf(scratch.path()).search(&Words::of("bird"), None, 0).expect("searched");
+    assert_eq!(texts(&found), ["late bird", "early bird"]);
+    keep_up(&mut store, 5);
+}
+
+#[test]
 fn retention_keeps_at_least_what_is_asked_for_and_gives_back_the_rest() {
     let (group, ada) = batches("lobby", 1, &vec!["0123456789"; 300]);
     let cases = [

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use treecast_overlay::io::{HistoryBatch, SourceRecord};
 use treecast_overlay::{GroupId, Life, NodeId, Retention};
 
+use super::upkeep::index_one;
 use super::work::integer;
 
 /// A batch for the history.
@@ -95,7 +96,7 @@ pub(super) fn own(
     kept: &KeptBatch,
 ) -> rusqlite::Result<()> {
     let room = numbers.room(connection, group)?;
-    insert(connection, numbers, room, std::slice::from_ref(kept))?;
+    insert(connection, numbers, (room, group), std::slice::from_ref(kept))?;
     let HistoryBatch { id, digest, .. } = &kept.batch;
     let chain = numbers.chain(connection, room, id.source, id.life)?;
     connection
@@ -119,17 +120,19 @@ pub(super) fn history(
             .prepare_cached("UPDATE rooms SET entered = 1 WHERE room = ?1 AND entered = 0")?
             .execute([room])?;
     }
-    insert(connection, numbers, room, batches)?;
+    insert(connection, numbers, (room, group), batches)?;
     sources.iter().try_for_each(|source| write_source(connection, numbers, room, source))
 }
 
 fn insert(
     connection: &Connection,
     numbers: &mut Numbers,
-    room: i64,
+    (room, group): (i64, GroupId),
     batches: &[KeptBatch],
 ) -> rusqlite::Result<()> {
     let (mut messages, mut bytes) = (0, 0);
+    let indexed: i64 =
+        connection.prepare_cached("SELECT upto FROM indexed")?.query_row((), |row| row.get(0))?;
     for kept in batches {
         let HistoryBatch { id, bytes: body, messages: count, payload, .. } = &kept.batch;
         let chain = numbers.chain(connection, room, id.source, id.life)?;
@@ -153,6 +156,10 @@ fn insert(
         if new > 0 {
             messages += i64::from(*count);
             bytes += integer(*payload);
+            // A write that was tried again: the index has passed its place.
+            if integer(kept.at) <= indexed {
+                index_one(connection, integer(kept.at), group, body.clone())?;
+            }
         }
     }
     if messages > 0 || bytes > 0 {

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use rusqlite::{Connection, params};
 use treecast_overlay::io::Shown;
 use treecast_overlay::{GroupId, NodeId};
@@ -145,7 +146,8 @@ fn index(connection: &mut Connection) -> rusqlite::Result<bool> {
         while let Some(row) = rows.next()? {
             upto = row.get(0)?;
             read += 1;
-            if let Some(text) = text(row.get(1)?, row.get(2)?) {
+            let (group, body): (Option<[u8; 32]>, Vec<u8>) = (row.get(1)?, row.get(2)?);
+            if let Some(text) = group.and_then(|group| text(GroupId::from_bytes(group), body.into())) {
                 bytes += text.len();
                 insert.execute(params![upto, text])?;
             }
@@ -162,9 +164,24 @@ fn index(connection: &mut Connection) -> rusqlite::Result<bool> {
     Ok(more || read == AT_ONCE)
 }
 
+/// Puts one batch into the index, whose place that has passed already.
+pub(super) fn index_one(
+    connection: &Connection,
+    at: i64,
+    group: GroupId,
+    body: Bytes,
+) -> rusqlite::Result<()> {
+    if let Some(text) = text(group, body) {
+        connection
+            .prepare_cached("INSERT INTO words (rowid, text) VALUES (?1, ?2)")?
+            .execute(params![at, text])?;
+    }
+    Ok(())
+}
+
 /// All texts of a batch, as they are searched.
-fn text(group: Option<[u8; 32]>, body: Vec<u8>) -> Option<String> {
-    let shown = Shown::read(&GroupId::from_bytes(group?), body.into())?;
+fn text(group: GroupId, body: Bytes) -> Option<String> {
+    let shown = Shown::read(&group, body)?;
     let texts = shown.messages.iter().filter_map(|(_, payload)| std::str::from_utf8(payload).ok());
     Some(texts.map(fold).collect::<Vec<_>>().join("\n")).filter(|text| !text.is_empty())
 }
@@ -287,7 +304,11 @@ fn give_back(connection: &Connection) -> rusqlite::Result<bool> {
     if before == 0 {
         return Ok(false);
     }
-    connection.execute_batch(&format!("PRAGMA incremental_vacuum({PAGES})"))?;
+    // Each step frees one page.
+    let mut vacuum = connection.prepare(&format!("PRAGMA incremental_vacuum({PAGES})"))?;
+    let mut steps = vacuum.raw_query();
+    while steps.next()?.is_some() {}
+    drop(steps);
     let after = free(connection)?;
     Ok(after > 0 && after < before)
 }

@@ -21,6 +21,9 @@ use crate::wire::batch::LifeEnd;
 use crate::wire::frame::{Frame, PullEnd};
 use crate::wire::frontier::{Frontier, MAX_ENTRIES};
 
+/// Answers from the history that one neighbour may wait for at a time. Guess.
+const MAX_PER_NEIGHBOUR: usize = 4;
+
 /// A pull that waits for the history.
 #[derive(Debug)]
 struct Question {
@@ -42,6 +45,12 @@ pub(crate) struct History {
 impl History {
     pub(crate) fn len(&self) -> usize {
         self.questions.len()
+    }
+
+    /// What a neighbour waits for: how many answers, and their bytes at most.
+    pub(crate) fn of(&self, neighbour: &NodeId) -> (usize, usize) {
+        let its = || self.questions.values().filter(|it| it.from == *neighbour);
+        (its().count(), its().map(|it| it.bytes).sum())
     }
 }
 
@@ -219,7 +228,8 @@ impl Group {
         batches
     }
 
-    /// Looks in the history for what memory lacks of a pull. Whether the answer comes from there.
+    /// Looks in the history for what memory lacks of a pull. Whether no answer is given now: it comes from
+    /// there, or whoever asks has to ask again.
     pub(super) fn look_up(
         &mut self,
         ctx: &mut Ctx<'_>,
@@ -242,13 +252,16 @@ impl Group {
         if ranges.is_empty() {
             return false;
         }
-        let questions = &self.history.questions;
-        let asked = questions.values().any(|it| it.from == from && it.life == life);
-        if asked || questions.len() >= ctx.config.max_fetches {
-            // It asks again.
+        let (batches, room) = room;
+        let (its, promised) = self.history.of(&from);
+        // It is sent in bulk, whatever else of the answer was not.
+        let queued = ctx.links.queued(&from, Lane::Bulk) + promised;
+        let bytes = room.min(ctx.config.link_high_water.saturating_sub(queued));
+        let is_asked = self.history.questions.values().any(|it| it.from == from && it.life == life);
+        let is_full = self.history.len() >= ctx.config.max_fetches || its >= MAX_PER_NEIGHBOUR;
+        if is_asked || is_full || batches == 0 || bytes == 0 {
             return true;
         }
-        let (batches, bytes) = room;
         let fetch =
             Fetch { group: self.id, source: life.0, life: life.1, ranges: ranges.clone(), batches, bytes };
         let token = ctx.fetch(fetch);

@@ -27,6 +27,8 @@ struct Node {
     told: Vec<Event>,
     /// The disk is slow: what is to be written waits.
     waiting: Option<Vec<Token>>,
+    /// The disk is full.
+    fails: bool,
     /// Who has what, as told last.
     receipt: Option<(usize, usize)>,
 }
@@ -60,6 +62,7 @@ impl World {
             heard: Vec::new(),
             told: Vec::new(),
             waiting: None,
+            fails: false,
             receipt: None,
         };
         let nodes = (1..=count).map(node).collect();
@@ -94,6 +97,14 @@ impl World {
         let past = Past { group, entered: node.entered, sources, end: node.end };
         self.input(ix, Input::Resume(Box::new(past)));
         self.input(ix, Input::Join(Box::new(self.group.clone())));
+    }
+
+    /// Two that know each other.
+    fn start_linked(&mut self) {
+        self.start(0);
+        self.start(1);
+        self.link(0, 1);
+        self.run(3_000);
     }
 
     fn link(&mut self, one: usize, two: usize) {
@@ -165,6 +176,7 @@ impl World {
                 let link = self.links[&(to, ix)];
                 vec![sent, (to, Input::Frame { link, lane, frame })]
             }
+            Output::Persist { token, .. } if node.fails => vec![(ix, Input::PersistFailed(token))],
             Output::Persist { token, writes } => {
                 writes.into_iter().for_each(|write| node.write(write));
                 if let Some(waiting) = &mut node.waiting {
@@ -240,10 +252,7 @@ fn who_was_off_gets_what_was_missed_once_and_from_the_disk() {
         let mut world = World::new(2, order);
         // Nothing is served from memory for long.
         world.store_bytes = 1;
-        world.start(0);
-        world.start(1);
-        world.link(0, 1);
-        world.run(3_000);
+        world.start_linked();
         world.say(0, "line 0");
         world.run(500);
         world.kill(1);
@@ -299,10 +308,7 @@ fn what_nobody_had_of_earlier_lives_reaches_members_and_newcomers() {
 #[test]
 fn a_restored_copy_begins_a_new_life_and_gets_back_what_it_had_said() {
     let mut world = World::new(2, Order::Fifo);
-    world.start(0);
-    world.start(1);
-    world.link(0, 1);
-    world.run(3_000);
+    world.start_linked();
     world.say(0, "line 0");
     world.run(500);
     let me = world.node(0);
@@ -329,10 +335,7 @@ fn a_restored_copy_begins_a_new_life_and_gets_back_what_it_had_said() {
 fn more_lives_than_are_taken_at_once_are_taken_one_after_the_other() {
     let mut world = World::new(2, Order::Fifo);
     world.max_lives = 4;
-    world.start(0);
-    world.start(1);
-    world.link(0, 1);
-    world.run(3_000);
+    world.start_linked();
     world.kill(1);
     for line in lines(0..10) {
         world.say(0, &line);
@@ -349,10 +352,7 @@ fn more_lives_than_are_taken_at_once_are_taken_one_after_the_other() {
 #[test]
 fn a_member_says_that_it_has_something_once_that_is_on_its_disk() {
     let mut world = World::new(2, Order::Causal);
-    world.start(0);
-    world.start(1);
-    world.link(0, 1);
-    world.run(3_000);
+    world.start_linked();
     world.nodes[1].waiting = Some(Vec::new());
     world.say(0, "line 0");
     let batch = *world.nodes[0].disk.keys().next_back().expect("it is written before it leaves");
@@ -365,4 +365,33 @@ fn a_member_says_that_it_has_something_once_that_is_on_its_disk() {
     world.inputs(tokens.into_iter().map(|token| (1, Input::Persisted(token))).collect());
     world.run(300);
     assert_eq!(world.nodes[0].receipt, Some((1, 1)));
+}
+
+#[test]
+fn what_was_stored_before_a_write_that_failed_still_reaches_others() {
+    for goes_on in [false, true] {
+        let mut world = World::new(2, Order::Causal);
+        world.start_linked();
+        world.kill(1);
+        // The first write of a life, and one in its middle.
+        for fails in [true, false, false, true] {
+            world.nodes[0].fails = fails;
+            let line = if fails { "refused".to_owned() } else { format!("line {}", world.publications - 1) };
+            world.say(0, &line);
+            world.run(100);
+        }
+        world.nodes[0].fails = false;
+        if goes_on {
+            world.say(0, "line 2");
+            world.run(100);
+        }
+        world.start(1);
+        world.link(0, 1);
+        world.run(8_000);
+        assert_eq!(world.nodes[1].heard, lines(0..if goes_on { 3 } else { 2 }), "{goes_on}");
+        assert_eq!(world.nodes[1].told, [], "{goes_on}");
+        let me = world.node(0);
+        let node = &world.nodes[0];
+        assert!(node.sources[&me].lives.iter().all(|life| node.taken.get(&life.life) == Some(&life.next)));
+    }
 }

@@ -168,7 +168,7 @@ impl Group {
     /// Where a newcomer starts: it is owed what was published since it entered (`cutoff`),
     /// and what we could not hand to anybody yet.
     fn baseline(&self, ctx: &Ctx<'_>, cutoff: crate::time::Time) -> Vec<(NodeId, Life, Seq)> {
-        let untaken = self.untaken.front().map(|it| it.0);
+        let untaken = self.untaken.first();
         let first = |(id, state): (super::LifeId, &super::sources::LifeState)| {
             let mut first = self.store.first_since(id, cutoff).unwrap_or(Seq::MAX).min(state.delivered);
             if id.0 == ctx.me() && self.publisher.life() == Some(id.1) {

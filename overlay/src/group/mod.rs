@@ -34,6 +34,7 @@ mod sources;
 mod spread;
 mod store;
 mod tell;
+mod untaken;
 mod view;
 mod watch;
 mod way;
@@ -43,7 +44,7 @@ mod admission_tests;
 #[cfg(test)]
 mod history_tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -80,6 +81,7 @@ use route::tree::{Act, Sight, Tree};
 use silence::Silence;
 use sources::{LifeId, Sources};
 use store::Store;
+use untaken::Untaken;
 
 /// How far along we are.
 #[derive(Debug)]
@@ -141,8 +143,7 @@ pub(crate) struct Group {
     /// When to try again to make a batch of what waits.
     next_try: Time,
     /// Own batches that no neighbour is known to hold: (seq, bytes).
-    untaken: VecDeque<(Seq, usize)>,
-    untaken_bytes: usize,
+    untaken: Untaken,
     /// The caps that were told as hit, and when.
     overloaded: BTreeMap<&'static str, Time>,
     received: u64,
@@ -211,8 +212,7 @@ impl Group {
             next_anti_entropy: now + ctx.rng.jitter(ctx.config.anti_entropy_every),
             next_eviction: now + EVICT_EVERY,
             next_try: now,
-            untaken: VecDeque::new(),
-            untaken_bytes: 0,
+            untaken: Untaken::default(),
             overloaded: BTreeMap::new(),
             received: 0,
             duplicates: 0,
@@ -253,7 +253,7 @@ impl Group {
 
     pub(crate) fn publish_room(&self, config: &crate::config::Config) -> usize {
         // What is on disk waits there.
-        let untaken = if config.history { 0 } else { self.untaken_bytes };
+        let untaken = if config.history { 0 } else { self.untaken.bytes() };
         config.publish_queue_bytes.saturating_sub(self.publisher.queued() + untaken)
     }
 
@@ -434,10 +434,14 @@ impl Group {
     }
 
     fn evict(&mut self, ctx: &Ctx<'_>) {
-        let untaken: Option<(Life, Seq)> = self.publisher.life().zip(self.untaken.front().map(|it| it.0));
         let (me, history) = (ctx.me(), ctx.config.history);
+        let mut untaken: BTreeMap<Life, Seq> =
+            self.publisher.life().zip(self.untaken.first()).into_iter().collect();
+        if let Some(own) = self.sources.get(&me) {
+            untaken.extend(own.lives.iter().filter_map(|(life, state)| Some((*life, state.owed?))));
+        }
         let pinned = |id: &BatchId| {
-            !history && id.source == me && untaken.is_some_and(|(life, seq)| id.life == life && id.seq >= seq)
+            !history && id.source == me && untaken.get(&id.life).is_some_and(|seq| id.seq >= *seq)
         };
         for id in self.store.evict(ctx.now, ctx.config, pinned) {
             // What is out of memory is in the history, for as long as that keeps it.

@@ -170,8 +170,10 @@ impl Publisher {
     pub(crate) fn on_write_failed(&mut self) -> Vec<PublishId> {
         let Some(unwritten) = self.unwritten.take() else { return Vec::new() };
         let id = unwritten.batch.header.id;
-        self.last_life =
-            Some(LifeEnd { life: id.life, end: id.seq, digest: unwritten.batch.header.previous });
+        if id.seq > 0 {
+            let digest = unwritten.batch.header.previous;
+            self.last_life = Some(LifeEnd { life: id.life, end: id.seq, digest });
+        }
         (self.life, self.next, self.previous) = (None, 0, Digest::ZERO);
         unwritten.publications
     }

@@ -29,9 +29,6 @@ const ASK_SOME: usize = 8;
 /// Ranges that one pull may name.
 const MAX_PULL_RANGES: usize = 256;
 
-/// Own batches on disk that nobody has yet, one by one; of more only that there are.
-const MAX_UNTAKEN: usize = 65_536;
-
 /// The sender broke the protocol.
 pub(crate) struct Violation(pub(crate) &'static str);
 
@@ -47,9 +44,6 @@ impl Group {
         let id = batch.header.id;
         if !self.descriptor.admits(&id.source) || !self.descriptor.admits(&from) {
             return Ok(());
-        }
-        if self.tree.parent() == Some(from) {
-            self.repair.on_parent_speaks();
         }
         match self.sources.place(&id, ctx.config) {
             Place::New => {}
@@ -80,6 +74,9 @@ impl Group {
             return Ok(());
         }
         self.received += 1;
+        if self.tree.parent() == Some(from) {
+            self.repair.on_parent_speaks();
+        }
         self.silence.on_batch(ctx.now);
         self.repair.on_has(from, (id.source, id.life), id.seq);
         let life = (id.source, id.life);
@@ -368,10 +365,7 @@ impl Group {
         for (n, publication) in publications.into_iter().enumerate() {
             ctx.event(Event::Published { group: self.id, id: publication, batch: id, n: n as u32 });
         }
-        if !ctx.config.history || self.untaken.len() < MAX_UNTAKEN {
-            self.untaken.push_back((id.seq, batch.bytes.len()));
-            self.untaken_bytes += batch.bytes.len();
-        }
+        self.untaken.push(batch.bytes.len());
         self.take(ctx, batch, None);
         self.maybe_make_batch(ctx);
         self.poll_farewell(ctx);
@@ -380,11 +374,15 @@ impl Group {
     pub(crate) fn on_persist_failed(&mut self, ctx: &mut Ctx<'_>, token: Token) {
         self.receipts.drop_held(token);
         if self.publisher.unwritten.as_ref().is_some_and(|it| it.token == token) {
+            let life = self.publisher.life().map(|life| (ctx.me(), life));
             for id in self.publisher.on_write_failed() {
                 ctx.event(Event::Rejected { group: self.id, id, error: PublishError::NotDurable });
             }
-            self.untaken.clear();
-            self.untaken_bytes = 0;
+            // What was written before is still to reach others.
+            let owed = self.untaken.end();
+            if let Some(state) = life.and_then(|life| self.sources.life_mut(life)) {
+                state.owed = owed;
+            }
             self.maybe_make_batch(ctx);
         }
     }
@@ -394,15 +392,7 @@ impl Group {
         if life.0 != ctx.me() || self.publisher.life() != Some(life.1) {
             return;
         }
-        let mut last = None;
-        while let Some((seq, bytes)) = self.untaken.pop_front_if_below(next) {
-            self.untaken_bytes -= bytes;
-            last = Some(seq);
-        }
-        if let Some(seq) = last {
-            // Of a long queue only the first are noted.
-            let seq =
-                if self.untaken.is_empty() { seq.max(next.min(self.publisher.next()) - 1) } else { seq };
+        if let Some(seq) = self.untaken.take_below(next) {
             let batch = BatchId { source: life.0, life: life.1, seq };
             ctx.event(Event::Sent { group: self.id, batch });
         }
@@ -500,7 +490,9 @@ impl Group {
         let asked: u64 =
             pull.ranges.iter().map(|(from, to)| to.saturating_sub(*from)).fold(0, u64::saturating_add);
         let lane = if asked > LIVE_ANSWER { Lane::Bulk } else { Lane::Live };
-        let mut room = ctx.config.link_high_water.saturating_sub(ctx.links.queued(&from, lane));
+        let (_, promised) = self.history.of(&from);
+        let queued = ctx.links.queued(&from, lane) + if lane == Lane::Bulk { promised } else { 0 };
+        let mut room = ctx.config.link_high_water.saturating_sub(queued);
         if room == 0 {
             return;
         }
@@ -583,16 +575,5 @@ impl Group {
         for (node, paused) in self.flow.poll(ctx.now, &edges, ctx.links, ctx.config) {
             ctx.send(&node, &Frame::Flow(crate::wire::frame::Flow { paused }));
         }
-    }
-}
-
-/// Takes the oldest if it is below a bound.
-trait PopBelow {
-    fn pop_front_if_below(&mut self, next: Seq) -> Option<(Seq, usize)>;
-}
-
-impl PopBelow for std::collections::VecDeque<(Seq, usize)> {
-    fn pop_front_if_below(&mut self, next: Seq) -> Option<(Seq, usize)> {
-        if self.front().is_some_and(|(seq, _)| *seq < next) { self.pop_front() } else { None }
     }
 }

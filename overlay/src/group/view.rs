@@ -49,7 +49,7 @@ impl Group {
             bytes,
             cap,
         };
-        let untaken = if config.history { 0 } else { self.untaken_bytes };
+        let untaken = if config.history { 0 } else { self.untaken.bytes() };
         let published = self.publisher.queued() + untaken;
         vec![
             cap("active_view", self.views.active_len(), 0, Views::most(config)),
