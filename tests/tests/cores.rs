@@ -63,6 +63,22 @@ fn a_large_group_settles_soon_and_costs_little() {
     }
 }
 
+/// Until it feeds all cores itself, the old way stays.
+#[test]
+fn a_source_that_becomes_a_core_is_no_farther_away_meanwhile() {
+    for seed in seeds(3) {
+        let talk = |millis| {
+            let span = Duration::from_millis(millis);
+            let measures = Experiment { seed, nodes: 200, span, ..Experiment::default() }.run();
+            measures.expect("the options are in range").stretch.expect("messages were delivered")
+        };
+        let (before, since) = (talk(300), talk(4_000));
+        eprintln!("seed {seed}: {before:?} before, {since:?} until it is one");
+        assert!(since.mean <= before.mean * 1.02, "seed {seed}");
+        assert!(since.max <= before.max * 1.15, "seed {seed}");
+    }
+}
+
 /// Members of one group around the world.
 struct Globe {
     world: World,

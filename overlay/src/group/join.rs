@@ -328,7 +328,9 @@ impl Group {
         if ctx.me() < node {
             ctx.send(&node, &Frame::Summary(self.summary()));
         }
-        let edges = self.tree.bonds();
+        let mut edges = self.tree.bonds();
+        // Of those that are to be, some have not told their place yet.
+        edges.extend(self.views.active().into_iter().filter(|it| self.tree.wants(it)));
         if let Some(surplus) = self.views.surplus(ctx.rng, ctx.config, &node, &edges) {
             ctx.send(&surplus, &Frame::Disconnect(Empty::default()));
             self.neighbour_down(ctx, &surplus);

@@ -23,6 +23,8 @@ const ABSENT_FOR: Duration = Duration::from_secs(20);
 /// The same word is passed on this often at most, and so many within that.
 const APPOINT_GAP: Duration = Duration::from_millis(250);
 const MAX_PASSED: usize = 64;
+/// A new core looks for those that it has not reached this often. Guess.
+const HELLO_AGAIN: Duration = Duration::from_millis(400);
 /// A new core that has not reached all others by then goes on without them.
 const MESH_TIMEOUT: Duration = Duration::from_secs(4);
 /// The list of cores is repeated this often.
@@ -113,7 +115,8 @@ impl Tree {
     /// Whether that is a core that feeds the others itself: what it sends is for our own tree.
     fn is_peer(&self, node: &NodeId) -> bool {
         let above = self.cores.is_core && self.parent.as_ref() == Some(node);
-        above || self.is_in_mesh(node) || self.children.get(node).is_some_and(|child| child.meshed)
+        // A child that has become a core stays below until it feeds all others.
+        above || self.children.get(node).map_or(self.is_in_mesh(node), |child| child.meshed)
     }
 
     /// Other cores that are fed by this one; until it feeds all of them the root does, too, and what
@@ -128,8 +131,13 @@ impl Tree {
     pub(crate) fn onward(&self, from: Option<&NodeId>, pulled: bool) -> Vec<NodeId> {
         let by_core = from.is_some_and(|it| self.is_peer(it));
         let below = self.children.iter().filter(|(_, child)| !(by_core && child.meshed));
-        let around =
-            self.parent.into_iter().chain(self.mesh()).chain(self.left()).filter(|_| !by_core && !pulled);
+        // Who takes us for one that feeds all cores passes nothing on to them: so none is fed before.
+        let mesh = self.mesh().filter(|_| self.cores.meshed);
+        let left = self
+            .left
+            .map(|(node, _)| node)
+            .filter(|it| !self.cores.meshed && !self.children.contains_key(it));
+        let around = self.parent.into_iter().chain(mesh).chain(left).filter(|_| !by_core && !pulled);
         around.chain(below.map(|(node, _)| *node)).filter(|it| Some(it) != from).collect()
     }
 
@@ -430,8 +438,8 @@ impl Tree {
                 }
             }
         } else if self.cores.is_core && self.cores.next_hello <= now {
-            self.cores.next_hello = now + GRAFT_RENEWAL;
             self.maybe_meshed(now);
+            self.cores.next_hello = now + if self.cores.meshed { GRAFT_RENEWAL } else { HELLO_AGAIN };
             for (node, addresses) in self.cores.all.iter().filter(|it| self.parent.as_ref() != Some(it.0)) {
                 if self.heard.contains_key(node) {
                     acts.push(Act::Mesh(*node, true));

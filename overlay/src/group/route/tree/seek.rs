@@ -10,7 +10,7 @@ use crate::io::ParentReason;
 use crate::time::Time;
 
 /// A new core's parent from before passes its batches on until all other cores are fed, but no longer.
-const LEFT_FOR: Duration = Duration::from_secs(2);
+const LEFT_FOR: Duration = Duration::from_secs(4);
 
 impl Tree {
     pub(super) fn look_for_parent(&mut self, sight: &Sight<'_>, acts: &mut Vec<Act>) {
