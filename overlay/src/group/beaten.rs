@@ -20,6 +20,8 @@ const LEAD: Duration = Duration::from_millis(40);
 /// some for some seconds, until it is a core.
 const IN_A_ROW: u32 = 20;
 const FOR: Duration = Duration::from_millis(2_500);
+/// So many neighbours have to say so.
+const WITNESSES: usize = 2;
 /// What was told so long ago the parent does not bring any more.
 const STALE: Duration = Duration::from_secs(2);
 
@@ -48,7 +50,8 @@ impl Beaten {
         }
     }
 
-    /// The parent brought a batch: who has beaten it for long, the one with the greatest lead.
+    /// The parent brought a batch: who has beaten it for long, and by how much. One alone may tell of what
+    /// it does not have, so it takes two; and the second one's lead counts.
     fn on_brought(&mut self, now: Time, life: LifeId, seq: Seq) -> Option<(NodeId, Duration)> {
         self.brought = Some((life, seq));
         let mut earlier = BTreeMap::new();
@@ -65,7 +68,9 @@ impl Beaten {
             (*count, *least) = (*count + 1, lead.min(*least));
         }
         let long = self.leads.iter().filter(|(_, it)| it.0 >= IN_A_ROW && now.since(it.1) >= FOR);
-        long.map(|(node, it)| (*node, it.2)).max_by_key(|it| it.1)
+        let mut long: Vec<_> = long.map(|(node, it)| (it.2, *node)).collect();
+        long.sort_unstable();
+        long.iter().rev().nth(WITNESSES - 1).map(|(lead, node)| (*node, *lead))
     }
 
     /// There is another parent.
@@ -109,12 +114,14 @@ mod tests {
         NodeId::from_bytes([it; 32])
     }
 
-    /// Batches of one life; a neighbour tells of each `lead` ms before the parent brings it.
+    /// Batches of one life; two neighbours tell of each `lead` ms before the parent brings it, one of them
+    /// long before.
     fn run(lead: impl Fn(u64) -> i64) -> Option<u64> {
         let mut beaten = Beaten::default();
         let life = (node(9), 1);
         for n in 0..100 {
             let (due, lead) = (1_000 + n * STEP, lead(n));
+            beaten.on_told(at(due - 120), node(2), life, n + 1);
             if lead >= 0 {
                 beaten.on_told(at(due - lead as u64), node(1), life, n + 1);
             }
@@ -133,6 +140,7 @@ mod tests {
     #[test]
     fn a_lead_counts_once_it_has_lasted() {
         assert_eq!(run(|n| 60 + (n % 3) as i64), Some(19));
+        // Though the other was far ahead all the time.
         assert_eq!(run(|_| 39), None, "too little");
         assert_eq!(run(|n| if n % 15 == 14 { -5 } else { 60 }), None, "not in a row");
         assert_eq!(run(|n| if n % 15 == 14 { 10 } else { 60 }), None, "nor so");
