@@ -1,4 +1,4 @@
-//! What goes wrong: crashes, cuts, slow nodes, failing disks.
+//! What goes wrong: crashes, cuts, slow nodes.
 
 use std::time::Duration;
 
@@ -8,7 +8,6 @@ use super::node::{Host, NodeIx};
 use super::queue::Happening;
 use super::record::{Stop, What};
 use super::world::World;
-use crate::id::Life;
 
 /// How a node crashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +49,9 @@ impl World {
         }
         if stop == Stop::HostLost {
             self.nodes[node.0].host = Host::Down;
+        }
+        if self.config.history {
+            self.nodes[node.0].disk.on_stop(stop, &mut self.rng);
         }
         self.record(node, What::Stopped(stop));
         for (conn, side) in self.nodes[node.0].links.clone() {
@@ -155,17 +157,6 @@ impl World {
     /// How many bytes a second the node's uplink takes.
     pub fn uplink(&self, node: NodeIx) -> u64 {
         self.nodes[node.0].site.bytes_per_s
-    }
-
-    /// Whether the node's writes fail from now on.
-    pub fn set_disk_failing(&mut self, node: NodeIx, failing: bool) {
-        self.nodes[node.0].disk.failing = failing;
-    }
-
-    /// The node's disk says that it has used this life: a backup that was restored, a data
-    /// directory that was copied.
-    pub fn set_last_life(&mut self, node: NodeIx, life: Life) {
-        self.nodes[node.0].disk.last_life = life;
     }
 
     /// By how much the node's wall clock is ahead, from its next start on.

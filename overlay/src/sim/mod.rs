@@ -19,6 +19,7 @@
 //! world.run_until(Time::from_micros(1_000_000));
 //! ```
 
+mod disk;
 mod experiment;
 mod faults;
 mod lie;
@@ -30,6 +31,7 @@ mod queue;
 mod record;
 mod report;
 mod scenario;
+mod storage;
 mod trace;
 mod transport;
 mod world;

@@ -77,6 +77,8 @@ pub struct NetworkModel {
     pub link_timeout: Duration,
     /// A write is durable after so long; at zero, at once.
     pub disk_delay: Duration,
+    /// What was delivered begins to be written so much later; a crash before that takes it.
+    pub disk_behind: Duration,
 }
 
 impl NetworkModel {
@@ -121,6 +123,7 @@ impl NetworkModel {
             dial_timeout: Duration::from_secs(5),
             link_timeout: Duration::from_secs(20),
             disk_delay: Duration::ZERO,
+            disk_behind: Duration::ZERO,
         }
     }
 

@@ -1,13 +1,15 @@
 //! One simulated node: its engine while it runs, its disk, its place.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
+use super::disk::Disk;
 use super::link::{ConnIx, Side};
 use super::network::Site;
 use crate::descriptor::Descriptor;
-use crate::engine::{Engine, PastLife};
-use crate::id::{Address, GroupId, Life, LinkId, NodeId};
-use crate::io::{Lane, Write};
+use crate::engine::Engine;
+use crate::id::{Address, LinkId, NodeId};
+use crate::io::Lane;
 use crate::time::Time;
 
 /// A node's place in the world's list; it stays through restarts.
@@ -21,33 +23,6 @@ pub(super) enum Host {
     Up,
     /// Nothing.
     Down,
-}
-
-/// What survives a crash.
-#[derive(Debug, Default, Clone)]
-pub(super) struct Disk {
-    pub(super) last_life: Life,
-    /// Where each group's last life ends, as far as it was written.
-    pub(super) ends: BTreeMap<GroupId, PastLife>,
-    /// Nodes it had a link to: an application remembers their addresses.
-    pub(super) met: BTreeSet<NodeIx>,
-    /// Writes fail from now on.
-    pub(super) failing: bool,
-}
-
-impl Disk {
-    pub(super) fn apply(&mut self, writes: &[Write]) {
-        for write in writes {
-            match write {
-                Write::Life { life, .. } => self.last_life = self.last_life.max(*life),
-                Write::Batch { group, id, digest, .. } => {
-                    self.last_life = self.last_life.max(id.life);
-                    let (life, end) = (id.life, id.seq + 1);
-                    self.ends.insert(*group, PastLife { group: *group, life, end, digest: *digest });
-                }
-            }
-        }
-    }
 }
 
 /// A frame on its way out of an uplink.
@@ -66,6 +41,8 @@ pub(super) struct SimNode {
     pub(super) site: Site,
     pub(super) groups: Vec<Descriptor>,
     pub(super) disk: Disk,
+    /// How long it writes, if not as long as all.
+    pub(super) disk_delay: Option<Duration>,
     pub(super) host: Host,
     /// While it runs. A puppet never has one: its ends of links are moved by hand.
     pub(super) engine: Option<Engine>,
@@ -100,6 +77,7 @@ impl SimNode {
             site,
             groups,
             disk: Disk::default(),
+            disk_delay: None,
             host: Host::Up,
             engine: None,
             puppet: false,

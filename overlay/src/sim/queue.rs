@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use bytes::Bytes;
 
+use super::disk::Found;
 use super::link::{ConnIx, Side};
 use super::meter::BatchIx;
 use super::node::NodeIx;
@@ -37,8 +38,14 @@ pub(super) enum Happening {
     Down { conn: ConnIx, side: Side },
     /// A connection across this cut has been stalled for as long as it can bear.
     CutTimeout { conn: ConnIx, cut: u64 },
-    /// A write is done.
+    /// A write is done, or has failed.
     Persisted { node: NodeIx, run: u32, token: Token, ok: bool },
+    /// A transaction is done.
+    Written { node: NodeIx, run: u32 },
+    /// What was delivered is to be written.
+    File { node: NodeIx, run: u32 },
+    /// The history has answered.
+    Fetched { node: NodeIx, run: u32, token: Token, found: Found },
     /// A node hears of another.
     Discovered { node: NodeIx, run: u32, other: NodeIx },
     /// The scenario's next step.

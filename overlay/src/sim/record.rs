@@ -27,7 +27,13 @@ pub enum What {
     Started {
         /// With what it had written before.
         with_disk: bool,
+        /// The groups whose member it is by that.
+        resumed: Vec<GroupId>,
     },
+    /// A copy of its disk was made.
+    BackedUp,
+    /// Its disk was replaced by the copy.
+    Restored,
     /// The node stopped.
     Stopped(Stop),
     /// The application asked it to stop.

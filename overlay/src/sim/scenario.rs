@@ -69,6 +69,24 @@ pub enum Step {
         /// Writes fail.
         failing: bool,
     },
+    /// The node's disk takes so long to write; `None` for as long as all.
+    SlowDisk {
+        /// Whose.
+        node: NodeIx,
+        /// How long.
+        delay: Option<Duration>,
+    },
+    /// The node's wall clock is so many milliseconds ahead, from its next start on.
+    Clock {
+        /// Whose.
+        node: NodeIx,
+        /// By how much.
+        ahead_ms: i64,
+    },
+    /// Make a copy of the node's disk.
+    Backup(NodeIx),
+    /// Replace the disk of a node that does not run by its last copy, if there is one.
+    Restore(NodeIx),
 }
 
 /// A whole run: the same scenario gives the same trace.
@@ -130,6 +148,10 @@ impl World {
             Step::Loss(loss) => self.set_loss(loss),
             Step::DropLinks(node) => self.drop_links(node),
             Step::Disk { node, failing } => self.set_disk_failing(node, failing),
+            Step::SlowDisk { node, delay } => self.set_disk_delay(node, delay),
+            Step::Clock { node, ahead_ms } => self.set_clock_skew_ms(node, ahead_ms),
+            Step::Backup(node) => self.back_up(node),
+            Step::Restore(node) => self.restore(node),
         }
     }
 }

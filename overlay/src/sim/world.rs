@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::disk::Work;
 use super::faults::Cut;
 use super::lie::{Liar, Lie};
 use super::link::Conn;
@@ -18,8 +19,8 @@ use super::trace::Trace;
 use crate::config::Config;
 use crate::descriptor::Descriptor;
 use crate::engine::{Engine, Start};
-use crate::id::{GroupId, LinkId, NodeId, PublishId, Token};
-use crate::io::{CollectionView, Event, GroupView, Input, Output, TreeView, Write};
+use crate::id::{GroupId, LinkId, NodeId, PublishId};
+use crate::io::{CollectionView, Event, GroupView, Input, Output, TreeView};
 use crate::out::Out;
 use crate::rng::Rng;
 use crate::time::Time;
@@ -176,8 +177,9 @@ impl World {
         ends.filter(|(end, _)| end.open).map(|(end, peer)| (end.link, peer)).collect()
     }
 
-    /// Starts a node that does not run, with or without what it had written before: the
-    /// highest life and, as an application remembers them, the nodes it had met.
+    /// Starts a node that does not run, with or without its disk. On that are the highest life,
+    /// the nodes it had met, as an application remembers them, and, with
+    /// [`Config::history`], all that it was told to keep.
     pub fn start(&mut self, ix: NodeIx, with_disk: bool) {
         if self.nodes[ix.0].engine.is_some() {
             return;
@@ -186,15 +188,15 @@ impl World {
         let unix_ms = self.unix_ms(ix);
         let node = &mut self.nodes[ix.0];
         if !with_disk {
-            node.disk = node::Disk { failing: node.disk.failing, ..node::Disk::default() };
+            node.disk.wipe();
         }
         let start = Start {
             config: self.config.clone(),
             secret_key: node.secret_key,
             seed: self.rng.next_u64(),
             unix_ms,
-            last_life: node.disk.last_life,
-            ends: node.disk.ends.values().copied().collect(),
+            last_life: node.disk.last_life(),
+            ends: node.disk.ends(),
         };
         let engine = if self.assume_signatures { Engine::trusting(start) } else { Engine::new(start) };
         node.engine = Some(engine.expect("the world's configuration is in range"));
@@ -207,10 +209,13 @@ impl World {
         node.drain_scheduled = false;
         node.known = node.disk.met.clone();
         let joins: Vec<Input> = node.groups.iter().map(|it| Input::Join(Box::new(it.clone()))).collect();
-        self.record(ix, What::Started { with_disk });
+        let pasts = self.pasts(ix);
+        let resumed = pasts.iter().filter(|it| it.entered).map(|it| it.group).collect();
+        self.record(ix, What::Started { with_disk, resumed });
         self.feed(ix, Input::OwnAddresses(vec![node::address(ix)]));
-        for join in joins {
-            self.feed(ix, join);
+        let pasts = pasts.into_iter().map(|past| Input::Resume(Box::new(past)));
+        for input in pasts.chain(joins) {
+            self.feed(ix, input);
         }
         self.introduce(ix);
     }
@@ -428,6 +433,9 @@ impl World {
                     self.feed(node, if ok { Input::Persisted(token) } else { Input::PersistFailed(token) });
                 }
             }
+            Happening::Written { node, run } => self.on_written(node, run),
+            Happening::File { node, run } => self.on_file(node, run),
+            Happening::Fetched { node, run, token, found } => self.on_fetched(node, run, token, found),
             Happening::Discovered { node, run, other } => {
                 self.on_discovered(node, run, other);
             }
@@ -503,12 +511,10 @@ impl World {
             Output::Dial { node, addresses } => self.dial(ix, node, &addresses),
             Output::Close { link, reason } => self.close(ix, link, reason),
             Output::Persist { token, writes } => inputs.extend(self.persist(ix, token, &writes)),
-            // Simulated nodes have no history.
-            Output::Record(_) => {}
-            Output::Fetch { token, .. } => {
-                inputs.push_back(Input::Fetched { token, batches: Vec::new(), first: None });
-            }
+            Output::Record(record) => self.keep(ix, Work::Delivered(record)),
+            Output::Fetch { token, fetch } => self.fetch(ix, token, &fetch),
             Output::Event(event) => {
+                self.note(ix, &event);
                 self.trace.event(self.now, ix, &event);
                 let stops = event == Event::ShutdownComplete;
                 if let Some(meter) = &mut self.meter {
@@ -520,21 +526,6 @@ impl World {
                 }
             }
         }
-    }
-
-    /// Writes, and answers now or later.
-    fn persist(&mut self, ix: NodeIx, token: Token, writes: &[Write]) -> Option<Input> {
-        let delay = self.network.disk_delay;
-        let node = &mut self.nodes[ix.0];
-        let (run, ok) = (node.run, !node.disk.failing);
-        if ok {
-            node.disk.apply(writes);
-        }
-        if delay.is_zero() {
-            return Some(if ok { Input::Persisted(token) } else { Input::PersistFailed(token) });
-        }
-        self.queue.push(self.now + delay, Happening::Persisted { node: ix, run, token, ok });
-        None
     }
 
     pub(super) fn record(&mut self, node: NodeIx, what: What) {

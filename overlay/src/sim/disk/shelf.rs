@@ -1,0 +1,201 @@
+//! What a disk has: lives, frontiers, batches. As the tables of the ready node's store.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::Work;
+use crate::engine::PastLife;
+use crate::id::{BatchId, Digest, GroupId, Life, NodeId, Seq};
+use crate::io::{Fetch, HistoryBatch, LifeRecord, Past, Record, SourceRecord, Write};
+
+/// An answer: batches in order, and the lowest of the life that is kept.
+pub(in crate::sim) type Found = (Vec<(Seq, Bytes)>, Option<Seq>);
+
+/// All of it.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Shelf {
+    /// The highest life that was used in any group.
+    pub(super) last_life: Life,
+    /// Where each group's last life ends.
+    pub(super) ends: BTreeMap<GroupId, PastLife>,
+    rooms: BTreeMap<GroupId, Room>,
+}
+
+/// A group.
+#[derive(Debug, Default, Clone)]
+struct Room {
+    entered: bool,
+    floors: BTreeMap<NodeId, Life>,
+    chains: BTreeMap<(NodeId, Life), Chain>,
+    /// Batches in the order of their delivery.
+    order: Vec<BatchId>,
+}
+
+/// One life of a source.
+#[derive(Debug, Default, Clone)]
+struct Chain {
+    next: Seq,
+    head: Option<Digest>,
+    end: Option<Seq>,
+    taken: Seq,
+    batches: BTreeMap<Seq, Bytes>,
+}
+
+impl Shelf {
+    pub(super) fn apply(&mut self, works: &[Work]) {
+        for work in works {
+            match work {
+                Work::Own(Write::Life { group, life }) => self.begin_life(*group, *life),
+                Work::Own(Write::Batch { group, id, bytes, digest, .. }) => {
+                    self.own(*group, *id, bytes, *digest);
+                }
+                Work::Delivered(record) => self.delivered(record),
+                Work::Taken { group, batch } => {
+                    let room = self.rooms.get_mut(group);
+                    let chain = room.and_then(|it| it.chains.get_mut(&(batch.source, batch.life)));
+                    if let Some(chain) = chain {
+                        chain.taken = chain.taken.max(batch.seq + 1);
+                    }
+                }
+                Work::Forget(group) => {
+                    self.rooms.remove(group);
+                }
+            }
+        }
+    }
+
+    /// Where there is no history, an own batch leaves nothing but where its life ends.
+    pub(super) fn apply_ends(&mut self, writes: &[Write]) {
+        for write in writes {
+            match write {
+                Write::Life { group, life } => self.begin_life(*group, *life),
+                Write::Batch { group, id, digest, .. } => self.end_life(*group, *id, *digest),
+            }
+        }
+    }
+
+    fn begin_life(&mut self, group: GroupId, life: Life) {
+        self.last_life = self.last_life.max(life);
+        if self.ends.get(&group).is_some_and(|it| it.life < life) {
+            self.ends.remove(&group);
+        }
+    }
+
+    fn end_life(&mut self, group: GroupId, id: BatchId, digest: Digest) {
+        self.last_life = self.last_life.max(id.life);
+        self.ends.insert(group, PastLife { group, life: id.life, end: id.seq + 1, digest });
+    }
+
+    fn own(&mut self, group: GroupId, id: BatchId, bytes: &Bytes, digest: Digest) {
+        self.end_life(group, id, digest);
+        let room = self.rooms.entry(group).or_default();
+        room.insert(id, bytes);
+        let chain = room.chains.entry((id.source, id.life)).or_default();
+        if chain.next <= id.seq {
+            (chain.next, chain.head) = (id.seq + 1, Some(digest));
+        }
+    }
+
+    fn delivered(&mut self, record: &Record) {
+        let room = self.rooms.entry(record.group).or_default();
+        room.entered |= record.entered;
+        for HistoryBatch { id, bytes, .. } in &record.batches {
+            room.insert(*id, bytes);
+        }
+        for source in &record.sources {
+            room.on_source(source);
+        }
+    }
+
+    pub(super) fn past(&self, group: GroupId, me: &NodeId) -> Option<Past> {
+        let room = self.rooms.get(&group)?;
+        let sources = room.sources(me);
+        Some(Past { group, entered: room.entered, sources, end: self.ends.get(&group).copied() })
+    }
+
+    pub(super) fn fetch(&self, fetch: &Fetch) -> Found {
+        let Fetch { group, source, life, ranges, .. } = fetch;
+        let chain = self.rooms.get(group).and_then(|it| it.chains.get(&(*source, *life)));
+        let Some(chain) = chain else { return (Vec::new(), None) };
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        let first = chain.batches.keys().next().copied();
+        for (seq, body) in ranges.iter().flat_map(|(from, to)| chain.batches.range(*from..*to)) {
+            if found.len() as u64 >= fetch.batches || bytes >= fetch.bytes {
+                break;
+            }
+            bytes += body.len();
+            found.push((*seq, body.clone()));
+        }
+        (found, first)
+    }
+
+    pub(super) fn history(&self, group: GroupId) -> Vec<Bytes> {
+        let Some(room) = self.rooms.get(&group) else { return Vec::new() };
+        let bytes = |id: &BatchId| room.chains[&(id.source, id.life)].batches[&id.seq].clone();
+        room.order.iter().map(bytes).collect()
+    }
+}
+
+impl Room {
+    /// A batch that came once more keeps its place.
+    fn insert(&mut self, id: BatchId, bytes: &Bytes) {
+        let chain = self.chains.entry((id.source, id.life)).or_default();
+        if chain.batches.insert(id.seq, bytes.clone()).is_none() {
+            self.order.push(id);
+        }
+    }
+
+    fn on_source(&mut self, record: &SourceRecord) {
+        let floor = self.floors.entry(record.source).or_default();
+        *floor = (*floor).max(record.floor);
+        for life in &record.lives {
+            let chain = self.chains.entry((record.source, life.life)).or_default();
+            if chain.next <= life.next {
+                (chain.next, chain.head, chain.end) = (life.next, life.head, life.end);
+            }
+        }
+    }
+
+    fn sources(&self, me: &NodeId) -> Vec<SourceRecord> {
+        let mut sources: BTreeMap<NodeId, SourceRecord> = BTreeMap::new();
+        let new = |source, floor| SourceRecord { source, floor, lives: Vec::new() };
+        for (source, floor) in &self.floors {
+            sources.insert(*source, new(*source, *floor));
+        }
+        for ((source, life), chain) in &self.chains {
+            let floor = self.floors.get(source).copied().unwrap_or(0);
+            let record = sources.entry(*source).or_insert_with(|| new(*source, floor));
+            if (chain.next > 0 || chain.end.is_some()) && *life >= floor {
+                record.lives.push(chain.record(*life, source == me));
+            }
+        }
+        // What is on disk of an own life is all that there is of it.
+        let own = sources.get_mut(me).and_then(|it| it.lives.split_last_mut());
+        for life in own.into_iter().flat_map(|(_, earlier)| earlier) {
+            life.end = Some(life.next);
+        }
+        sources.into_values().collect()
+    }
+}
+
+impl Chain {
+    fn record(&self, life: Life, own: bool) -> LifeRecord {
+        let Self { next, head, end, taken, .. } = *self;
+        let owed = Some(taken).filter(|taken| own && *taken < next);
+        let above = if own { Vec::new() } else { self.above() };
+        LifeRecord { life, next, head, end, above, owed }
+    }
+
+    /// What was delivered above `next`, where no order is kept.
+    fn above(&self) -> Vec<(Seq, Seq)> {
+        let mut above: Vec<(Seq, Seq)> = Vec::new();
+        for seq in self.batches.range(self.next + 1..).map(|(seq, _)| *seq) {
+            match above.last_mut().filter(|last| last.1 == seq) {
+                Some(last) => last.1 = seq + 1,
+                None => above.push((seq, seq + 1)),
+            }
+        }
+        above
+    }
+}
