@@ -1,6 +1,7 @@
 //! Runs made from a seed: some nodes, a network, an hour's worth of misfortune in twenty
 //! seconds; then faults are lifted and everything that must hold is demanded.
 
+mod nasty;
 mod plan;
 mod run;
 

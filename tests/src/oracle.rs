@@ -1,13 +1,13 @@
 //! The oracle knows what was published, where and when; and reads what every application
 //! was told into a history that can be judged.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use treecast_overlay::io::{CloseReason, Event, PublishError};
 use treecast_overlay::sim::{NodeIx, Record, Stop, What, World};
-use treecast_overlay::{GroupId, Life, NodeId, PublishId, Rng, Seq, Time};
+use treecast_overlay::{BatchId, GroupId, Life, NodeId, PublishId, Rng, Seq, Time};
 
 /// A message as the oracle names it: the n-th that a node's application published, over all
 /// of its runs. It is written in the payload, so that no word of the engine's is needed.
@@ -80,7 +80,16 @@ pub struct Entry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fact {
     /// A run began.
-    Started,
+    Started {
+        /// The node is a member by what is on its disk.
+        resumed: bool,
+    },
+    /// The node lost what was on its disk.
+    Wiped,
+    /// A copy of the node's disk was made.
+    BackedUp,
+    /// The node's disk was replaced by its copy.
+    Restored,
     /// A run ended.
     Stopped(Stop),
     /// The application asked for the goodbye.
@@ -104,6 +113,12 @@ pub enum Fact {
     Lost {
         /// Whose.
         source: Option<NodeIx>,
+        /// Of which life.
+        life: Life,
+        /// From which on.
+        from: Seq,
+        /// The first that is not lost.
+        to: Seq,
     },
     /// The application was told of an exceeded cap, or of a too long absence.
     Excused,
@@ -126,6 +141,9 @@ pub enum Fact {
 pub struct History {
     /// Every fact.
     pub entries: Vec<Entry>,
+    /// What is on each node's disk at the end, in the order in which it was delivered there; nothing
+    /// where nodes have none.
+    pub disks: BTreeMap<NodeIx, Vec<Delivered>>,
 }
 
 impl History {
@@ -135,7 +153,7 @@ impl History {
         for entry in &self.entries {
             match entry.fact {
                 Fact::LeftGroup => left.insert(entry.node),
-                Fact::Started => left.remove(&entry.node),
+                Fact::Started { .. } => left.remove(&entry.node),
                 _ => false,
             };
         }
@@ -212,7 +230,14 @@ impl Oracle {
         let (time, node, run) = (*time, *node, *run);
         let mut push = |fact| self.history.entries.push(Entry { time, node, run, fact });
         match what {
-            What::Started { .. } => push(Fact::Started),
+            What::Started { with_disk, resumed } => {
+                if !with_disk {
+                    push(Fact::Wiped);
+                }
+                push(Fact::Started { resumed: resumed.contains(&self.group) });
+            }
+            What::BackedUp => push(Fact::BackedUp),
+            What::Restored => push(Fact::Restored),
             What::Stopped(stop) => push(Fact::Stopped(*stop)),
             What::ShutdownAsked => push(Fact::ShutdownAsked),
             What::LeaveAsked(group) if *group == self.group => push(Fact::LeaveAsked),
@@ -228,6 +253,23 @@ impl Oracle {
         }
     }
 
+    /// Reads all disks.
+    pub fn read_disks(&mut self, world: &World) {
+        for node in (0..world.node_count()).map(NodeIx) {
+            let batches = world.history(node, self.group).into_iter();
+            let all = batches.flat_map(|it| {
+                let BatchId { source, life, seq } = it.id;
+                let source = world.ix(&source);
+                let messages = it.messages.into_iter();
+                messages.map(move |(n, payload)| {
+                    let key = Key::read(&payload).filter(|key| key.is_intact(&payload));
+                    Delivered { source, life, seq, n, key }
+                })
+            });
+            self.history.disks.insert(node, all.collect());
+        }
+    }
+
     fn take_event(&mut self, world: &World, (time, node, run): (Time, NodeIx, u32), event: &Event) {
         if group_of(event) != Some(self.group) {
             return;
@@ -239,7 +281,9 @@ impl Oracle {
             Event::LeftGroup { .. } => Fact::LeftGroup,
             Event::Published { id, .. } => Fact::Placed(key(id)),
             Event::Rejected { id, error, .. } => Fact::Refused(key(id), *error),
-            Event::Gap { source, .. } => Fact::Lost { source: ix(source) },
+            Event::Gap { source, life, from, to, .. } => {
+                Fact::Lost { source: ix(source), life: *life, from: *from, to: *to }
+            }
             Event::Lagged { .. } | Event::Overloaded { .. } => Fact::Excused,
             Event::Forked { source, .. } => Fact::Forked { source: ix(source) },
             Event::Deliver { delivery, .. } => {

@@ -29,6 +29,12 @@ fn tiny_groups() {
     storm(Size::Tiny, 100);
 }
 
+/// Nodes with disks. By night: `./scripts/nasty`.
+#[test]
+fn nasty_groups() {
+    storm(Size::Nasty, 30);
+}
+
 #[test]
 fn small_groups() {
     storm(Size::Small, 15);

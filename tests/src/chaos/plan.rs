@@ -5,6 +5,8 @@ use std::time::Duration;
 use treecast_overlay::sim::{Contacts, Crash, Latency, NetworkModel, NodeIx, Scenario, Step};
 use treecast_overlay::{Config, Descriptor, Input, Order, Rng};
 
+use super::nasty;
+
 /// How large a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Size {
@@ -14,6 +16,8 @@ pub enum Size {
     Small,
     /// 200 to 250 nodes, some faults.
     Large,
+    /// 2 to 10 nodes with disks, and many faults of hosts and disks besides.
+    Nasty,
 }
 
 /// One thing that is done to the world.
@@ -50,13 +54,13 @@ pub struct Plan {
 }
 
 /// When misfortune begins: everybody has had the time to settle.
-const STORM: u64 = 5_000;
+pub(super) const STORM: u64 = 5_000;
 
 /// How long after the storm everybody says something once more: all holes of the storm are
 /// filled or given up by then.
 const LAST_WORDS: u64 = 35_000;
 
-const fn ms(ms: u64) -> Duration {
+pub(super) const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
@@ -68,6 +72,7 @@ impl Plan {
             Size::Tiny => (2 + rng.below(7), 20_000, rng.below(8)),
             Size::Small => (9 + rng.below(22), 20_000, 3 + rng.below(10)),
             Size::Large => (200 + rng.below(51), 6_000, 3 + rng.below(4)),
+            Size::Nasty => (2 + rng.below(9), 30_000, 3 + rng.below(12)),
         };
         let mut group = Descriptor::open("storm").expect("a good name");
         group.order = match rng.below(10) {
@@ -75,7 +80,7 @@ impl Plan {
             1 | 2 => Order::Fifo,
             _ => Order::Causal,
         };
-        let network = network(&mut rng);
+        let mut network = network(&mut rng);
         let calm = ms(STORM + storm);
         let contacts = match rng.below(3) {
             0 if size != Size::Large => Contacts::All,
@@ -84,18 +89,28 @@ impl Plan {
         };
         // Whoever knows one address only depends on it.
         let spared = if contacts == Contacts::First { 1 } else { 0 };
+        let mut config = Config::default();
+        if size == Size::Nasty {
+            nasty::harden(&mut rng, &mut network, &mut config);
+        }
         let mut draft = Draft { rng, nodes, storm, spared, acts: Vec::new() };
         draft.starts();
         draft.talk();
         for _ in 0..faults {
-            draft.fault();
+            if size == Size::Nasty { draft.nasty_fault() } else { draft.fault() }
         }
         draft.lift();
+        if size == Size::Nasty {
+            draft.wake_up();
+        }
         let Draft { mut rng, mut acts, .. } = draft;
         acts.sort_by_key(|(at, _)| *at);
-        let config = Config::default();
         // The last words may wait for a hole that the first of them shows.
-        let end = calm + ms(LAST_WORDS) + config.lost_after + ms(15_000);
+        let mut end = calm + ms(LAST_WORDS) + config.lost_after + ms(15_000);
+        if config.history {
+            // Who was found to have failed may be waited for.
+            end += config.store_age;
+        }
         let answers = 0.1 * rng.unit();
         let scenario = Scenario { seed, nodes, group, network, config, contacts, steps: Vec::new() };
         Self { scenario, acts, answers, calm, end }
@@ -119,39 +134,39 @@ fn network(rng: &mut Rng) -> NetworkModel {
 }
 
 /// A plan being drawn.
-struct Draft {
-    rng: Rng,
-    nodes: usize,
-    storm: u64,
+pub(super) struct Draft {
+    pub(super) rng: Rng,
+    pub(super) nodes: usize,
+    pub(super) storm: u64,
     /// The first so many do not go.
-    spared: usize,
+    pub(super) spared: usize,
     acts: Vec<(Duration, Act)>,
 }
 
 impl Draft {
-    fn at(&mut self, when_ms: u64, act: Act) {
+    pub(super) fn at(&mut self, when_ms: u64, act: Act) {
         self.acts.push((ms(when_ms), act));
     }
 
-    fn step(&mut self, when_ms: u64, step: Step) {
+    pub(super) fn step(&mut self, when_ms: u64, step: Step) {
         self.at(when_ms, Act::Step(step));
     }
 
-    fn node(&mut self) -> NodeIx {
+    pub(super) fn node(&mut self) -> NodeIx {
         NodeIx(self.rng.below(self.nodes))
     }
 
     /// One that may go.
-    fn victim(&mut self) -> NodeIx {
+    pub(super) fn victim(&mut self) -> NodeIx {
         NodeIx(self.spared + self.rng.below(self.nodes - self.spared))
     }
 
     /// A moment in the storm.
-    fn moment(&mut self) -> u64 {
+    pub(super) fn moment(&mut self) -> u64 {
         STORM + self.rng.below(usize::try_from(self.storm).expect("small")) as u64
     }
 
-    fn up_to(&mut self, most: usize) -> u64 {
+    pub(super) fn up_to(&mut self, most: usize) -> u64 {
         self.rng.below(most) as u64
     }
 
@@ -186,7 +201,7 @@ impl Draft {
         }
     }
 
-    fn fault(&mut self) {
+    pub(super) fn fault(&mut self) {
         let at = self.moment();
         match self.rng.below(12) {
             0..4 => self.crash(at),
@@ -215,7 +230,7 @@ impl Draft {
         }
     }
 
-    fn crash(&mut self, at: u64) {
+    pub(super) fn crash(&mut self, at: u64) {
         let how = if self.rng.below(2) == 0 { Crash::Process } else { Crash::Host };
         let (node, back) = (self.victim(), at + 100 + self.up_to(8_000));
         let with_disk = self.rng.below(5) > 0;
@@ -230,7 +245,7 @@ impl Draft {
         }
     }
 
-    fn cut(&mut self, at: u64) {
+    pub(super) fn cut(&mut self, at: u64) {
         let mut a: Vec<_> = (0..self.nodes).map(NodeIx).collect();
         self.rng.shuffle(&mut a);
         let mut b = a.split_off(1 + self.rng.below(self.nodes - 1));

@@ -7,7 +7,8 @@ use treecast_overlay::{Order, Rng, Time};
 
 use super::plan::{Act, Plan};
 use crate::invariant::{
-    Violation, agreement, bounds, causality, fifo, goodbye, integrity, membership, tree, validity,
+    Violation, agreement, bounds, causality, fifo, goodbye, honesty, integrity, membership, stored, tree,
+    validity,
 };
 use crate::oracle::{Fact, Oracle};
 
@@ -129,11 +130,18 @@ impl<'a> Runner<'a> {
         self.oracle.observe(&mut self.world);
         let end = self.world.now();
         let scenario = &self.plan.scenario;
+        if scenario.config.history {
+            self.oracle.read_disks(&self.world);
+        }
         let goodbye_bound = scenario.config.goodbye_wait + Duration::from_secs(1);
         let history = std::mem::take(&mut self.oracle.history);
         self.demand("integrity", integrity::check(&history));
         self.demand("validity", validity::check(&history));
         self.demand("agreement", agreement::check(&history));
+        if scenario.config.history {
+            self.demand("stored", stored::check(&history));
+            self.demand("honesty", honesty::check(&history));
+        }
         if scenario.group.order >= Order::Fifo {
             self.demand("fifo", fifo::check(&history));
         }

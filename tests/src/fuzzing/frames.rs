@@ -181,7 +181,7 @@ fn honest(history: &History) -> History {
         _ => true,
     };
     let entries = history.entries.iter().filter(|entry| entry.node.0 < HONEST && of_honest(&entry.fact));
-    History { entries: entries.copied().collect() }
+    History { entries: entries.copied().collect(), ..History::default() }
 }
 
 #[cfg(test)]
@@ -204,7 +204,7 @@ mod tests {
                 key: None,
             }),
         };
-        let history = History { entries: vec![entry(0, 1), entry(0, 3), entry(3, 1)] };
+        let history = History { entries: vec![entry(0, 1), entry(0, 3), entry(3, 1)], ..History::default() };
         assert_eq!(honest(&history).entries, [entry(0, 1)]);
     }
 }

@@ -1,7 +1,9 @@
 //! Agreement: "if a correct process delivers a message, then all correct processes
 //! eventually deliver it" (Hadzilacos and Toueg 1994, §3; Cachin et al. 2011, Module 3.3:
 //! RB4). A correct member of a message is one that was ready 2 s before the publishing and
-//! whose run goes on to the end; to be asked when faults have been lifted and all is quiet.
+//! whose run goes on to the end; or which went down since and came back with its disk, or with a
+//! copy of it that was made later. What such a one delivered is what it keeps. To be asked when
+//! faults have been lifted and all is quiet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,15 +12,30 @@ use treecast_overlay::Time;
 use treecast_overlay::sim::NodeIx;
 
 use super::{Violation, violation};
-use crate::oracle::{Fact, History, Key};
+use crate::oracle::{Entry, Fact, History, Key};
 
 /// How long a member is in the group before messages are owed to it.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// A member whose run goes on to the end.
-struct Correct {
+/// A node as it is now.
+struct Member {
+    /// It runs, and is not on its way out.
+    is_up: bool,
+    /// Since when messages are owed to it.
     ready: Time,
+    /// The same, by the copy of its disk.
+    copied: Time,
+    /// It came back with a copy of its disk, and was told that it had published more.
+    is_copy: bool,
+    lost_own: bool,
     delivered: BTreeSet<Key>,
+}
+
+impl Default for Member {
+    fn default() -> Self {
+        let (ready, copied) = (Time::NEVER, Time::NEVER);
+        Self { is_up: false, ready, copied, is_copy: false, lost_own: false, delivered: BTreeSet::new() }
+    }
 }
 
 /// # Errors
@@ -31,6 +48,8 @@ pub fn check(history: &History) -> Result<(), Violation> {
         if correct.values().any(|member| member.delivered.contains(key)) {
             let owed = correct.iter().filter(|(_, member)| member.ready + SETTLED <= *at);
             let lacking = owed.filter(|(_, member)| !member.delivered.contains(key));
+            // Whose disk was replaced by a copy may have gone on before it had its own words back.
+            let lacking = lacking.filter(|(node, member)| **node != key.author || !member.lost_own);
             missing.extend(lacking.map(|(node, _)| ((*key, *node), *at)));
         }
     }
@@ -44,46 +63,53 @@ pub fn check(history: &History) -> Result<(), Violation> {
     Ok(())
 }
 
-fn read(history: &History) -> (BTreeMap<Key, Time>, BTreeMap<NodeIx, Correct>) {
+fn read(history: &History) -> (BTreeMap<Key, Time>, BTreeMap<NodeIx, Member>) {
     let mut published = BTreeMap::new();
-    let mut correct = BTreeMap::new();
+    let mut members = BTreeMap::<NodeIx, Member>::new();
     for entry in &history.entries {
-        match entry.fact {
-            Fact::Published(key) => {
-                published.insert(key, entry.time);
-            }
-            Fact::Started => {
-                let member = Correct { ready: Time::NEVER, delivered: BTreeSet::new() };
-                correct.insert(entry.node, member);
+        if let Fact::Published(key) = entry.fact {
+            published.insert(key, entry.time);
+        }
+        members.entry(entry.node).or_default().take(entry);
+    }
+    members.retain(|_, member| member.is_up);
+    for (node, kept) in &history.disks {
+        if let Some(member) = members.get_mut(node) {
+            member.delivered = kept.iter().filter_map(|it| it.key).collect();
+        }
+    }
+    (published, members)
+}
+
+impl Member {
+    fn take(&mut self, Entry { time, node, fact, .. }: &Entry) {
+        match fact {
+            Fact::Started { resumed } => {
+                self.is_up = true;
+                self.delivered.clear();
+                if !resumed {
+                    self.ready = Time::NEVER;
+                }
             }
             // One that is on its way out is owed nothing any more.
-            Fact::Stopped(_) | Fact::ShutdownAsked | Fact::LeaveAsked | Fact::LeftGroup => {
-                correct.remove(&entry.node);
+            Fact::Stopped(_) | Fact::ShutdownAsked => self.is_up = false,
+            Fact::LeaveAsked | Fact::LeftGroup => {
+                (self.is_up, self.ready, self.copied) = (false, Time::NEVER, Time::NEVER);
             }
-            Fact::Excused => {
-                if let Some(member) = correct.get_mut(&entry.node) {
-                    member.ready = Time::NEVER;
-                }
-            }
-            Fact::Ready => {
-                if let Some(member) = correct.get_mut(&entry.node) {
-                    member.ready = member.ready.min(entry.time);
-                }
-            }
-            Fact::Delivered(it) => {
-                if let (Some(member), Some(key)) = (correct.get_mut(&entry.node), it.key) {
-                    member.delivered.insert(key);
-                }
-            }
+            Fact::BackedUp => self.copied = self.ready,
+            Fact::Restored => (self.ready, self.is_copy) = (self.copied, true),
+            Fact::Lost { source, .. } => self.lost_own |= self.is_copy && *source == Some(*node),
+            Fact::Excused => self.ready = Time::NEVER,
+            Fact::Ready => self.ready = self.ready.min(*time),
+            Fact::Delivered(it) => self.delivered.extend(it.key),
             _ => {}
         }
     }
-    (published, correct)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::bad_history::Tale;
+    use super::super::bad_history::{Tale, delivered};
     use super::*;
 
     #[test]
@@ -94,11 +120,50 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_back_with_its_disk_is_owed_what_it_missed() {
+        let back = |resumed| {
+            let tale = Tale::default().ready(2).dies(1).publishes(0, 0).delivers(0, 0, 0);
+            tale.fact(1, 2, Fact::Started { resumed }).fact(1, 2, Fact::Ready).keeps(0, vec![delivered(0, 0)])
+        };
+        assert_eq!(check(&back(true).keeps(1, vec![delivered(0, 0)]).told()), Ok(()));
+        assert!(check(&back(true).keeps(1, Vec::new()).told()).is_err());
+        assert_eq!(check(&back(false).keeps(1, Vec::new()).told()), Ok(()));
+    }
+
+    #[test]
+    fn a_copy_owes_from_when_its_node_was_in_by_then() {
+        let back = |tale: Tale| {
+            let tale = tale.dies(1).fact(1, 1, Fact::Restored).fact(1, 2, Fact::Started { resumed: true });
+            tale.fact(1, 2, Fact::Ready).keeps(0, vec![delivered(0, 0)]).keeps(1, Vec::new()).told()
+        };
+        let in_by_then = Tale::default().ready(2).fact(1, 1, Fact::BackedUp).publishes(0, 0);
+        assert!(check(&back(in_by_then)).is_err());
+        let only_later = Tale::default().fact(1, 1, Fact::BackedUp).ready(2).publishes(0, 0);
+        assert_eq!(check(&back(only_later)), Ok(()));
+    }
+
+    #[test]
+    fn who_was_told_that_a_copy_lacks_its_own_words_is_not_owed_them() {
+        let lost = |source| Fact::Lost { source: Some(NodeIx(source)), life: 1, from: 0, to: 1 };
+        let back = |source| {
+            let tale = Tale::default().ready(2).fact(0, 1, Fact::BackedUp).publishes(0, 0);
+            let tale = tale.dies(0).fact(0, 1, Fact::Restored).fact(0, 2, Fact::Started { resumed: true });
+            tale.fact(0, 2, lost(source)).keeps(0, Vec::new()).keeps(1, vec![delivered(0, 0)]).told()
+        };
+        assert_eq!(check(&back(0)), Ok(()));
+        assert!(check(&back(1)).is_err());
+    }
+
+    #[test]
     fn nothing_is_owed_to_the_dead_the_late_and_when_only_the_dead_delivered() {
         let tale = || Tale::default().ready(3).publishes(0, 0);
         assert_eq!(check(&tale().delivers(0, 0, 0).delivers(1, 0, 0).dies(2).told()), Ok(()));
         assert_eq!(check(&tale().delivers(0, 0, 0).dies(0).told()), Ok(()));
-        let late = tale().delivers(0, 0, 0).delivers(1, 0, 0).delivers(2, 0, 0).fact(3, 1, Fact::Started);
+        let late = tale().delivers(0, 0, 0).delivers(1, 0, 0).delivers(2, 0, 0).fact(
+            3,
+            1,
+            Fact::Started { resumed: false },
+        );
         assert_eq!(check(&late.fact(3, 1, Fact::Ready).told()), Ok(()));
     }
 

@@ -11,6 +11,9 @@ pub(super) struct Tale {
     history: History,
 }
 
+/// Word of a loss.
+pub(super) const LOST: Fact = Fact::Lost { source: None, life: 0, from: 0, to: 1 };
+
 pub(super) fn key(author: usize, n: u64) -> Key {
     Key { author: NodeIx(author), n }
 }
@@ -25,7 +28,7 @@ impl Tale {
     /// All nodes below `count` start and become ready, five seconds before what follows.
     pub(super) fn ready(mut self, count: usize) -> Self {
         for node in 0..count {
-            self = self.fact(node, 1, Fact::Started).fact(node, 1, Fact::Ready);
+            self = self.fact(node, 1, Fact::Started { resumed: false }).fact(node, 1, Fact::Ready);
         }
         self.fact(0, 1, Fact::Ready).fact(0, 1, Fact::Ready).fact(0, 1, Fact::Ready)
     }
@@ -45,6 +48,12 @@ impl Tale {
 
     pub(super) fn dies(self, node: usize) -> Self {
         self.fact(node, 1, Fact::Stopped(Stop::Killed))
+    }
+
+    /// That is what is on its disk at the end.
+    pub(super) fn keeps(mut self, node: usize, kept: Vec<Delivered>) -> Self {
+        self.history.disks.insert(NodeIx(node), kept);
+        self
     }
 
     pub(super) fn told(self) -> History {

@@ -6,8 +6,10 @@ pub mod bounds;
 pub mod causality;
 pub mod fifo;
 pub mod goodbye;
+pub mod honesty;
 pub mod integrity;
 pub mod membership;
+pub mod stored;
 pub mod tree;
 pub mod validity;
 
