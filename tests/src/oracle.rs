@@ -144,6 +144,8 @@ pub struct History {
     /// What is on each node's disk at the end, in the order in which it was delivered there; nothing
     /// where nodes have none.
     pub disks: BTreeMap<NodeIx, Vec<Delivered>>,
+    /// What was on its disk when a run began that went on with it.
+    pub resumed: BTreeMap<(NodeIx, u32), Vec<Key>>,
 }
 
 impl History {
@@ -234,7 +236,12 @@ impl Oracle {
                 if !with_disk {
                     push(Fact::Wiped);
                 }
-                push(Fact::Started { resumed: resumed.contains(&self.group) });
+                let resumed = resumed.contains(&self.group);
+                push(Fact::Started { resumed });
+                if resumed {
+                    let kept = self.kept(world, node).iter().filter_map(|it| it.key).collect();
+                    self.history.resumed.insert((node, run), kept);
+                }
             }
             What::BackedUp => push(Fact::BackedUp),
             What::Restored => push(Fact::Restored),
@@ -256,18 +263,23 @@ impl Oracle {
     /// Reads all disks.
     pub fn read_disks(&mut self, world: &World) {
         for node in (0..world.node_count()).map(NodeIx) {
-            let batches = world.history(node, self.group).into_iter();
-            let all = batches.flat_map(|it| {
-                let BatchId { source, life, seq } = it.id;
-                let source = world.ix(&source);
-                let messages = it.messages.into_iter();
-                messages.map(move |(n, payload)| {
-                    let key = Key::read(&payload).filter(|key| key.is_intact(&payload));
-                    Delivered { source, life, seq, n, key }
-                })
-            });
-            self.history.disks.insert(node, all.collect());
+            self.history.disks.insert(node, self.kept(world, node));
         }
+    }
+
+    /// What is on a node's disk now.
+    fn kept(&self, world: &World, node: NodeIx) -> Vec<Delivered> {
+        let batches = world.history(node, self.group).into_iter();
+        let all = batches.flat_map(|it| {
+            let BatchId { source, life, seq } = it.id;
+            let source = world.ix(&source);
+            let messages = it.messages.into_iter();
+            messages.map(move |(n, payload)| {
+                let key = Key::read(&payload).filter(|key| key.is_intact(&payload));
+                Delivered { source, life, seq, n, key }
+            })
+        });
+        all.collect()
     }
 
     fn take_event(&mut self, world: &World, (time, node, run): (Time, NodeIx, u32), event: &Event) {

@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::ctx::Ctx;
 use super::order::Advance;
+use super::publish::MAX_AHEAD_MS;
 use super::ranges::{Range, Ranges};
 use super::sources::{LifeId, LifeState};
 use super::{Group, Phase};
@@ -64,7 +65,13 @@ impl Group {
         }
         if past.entered {
             self.phase = Phase::Member;
+            self.sources.resumed = true;
         }
+        // What was delivered in earlier runs, our application may have read.
+        let me = ctx.me();
+        let heads = self.sources.lives().filter(|((source, _), state)| *source != me && state.delivered > 0);
+        let heads = heads.map(|((source, life), it)| BatchId { source, life, seq: it.delivered - 1 });
+        self.causes.give_back(&heads.collect::<Vec<_>>());
         self.history.ungreeted = true;
     }
 
@@ -97,9 +104,30 @@ impl Group {
     /// we published in it. (Who hears of a life first, and has nobody near who holds the one before,
     /// takes that for lost.)
     pub(super) fn has_loose_ends(&self, me: &NodeId) -> bool {
-        let loose = |life: &LifeState| life.owed.is_some() || !life.missing().is_empty();
-        let owes = || self.sources.get(me).is_some_and(|it| it.lives.values().any(loose));
-        matches!(self.phase, Phase::Fresh) || self.history.ungreeted || owes()
+        let owes = || self.sources.get(me).is_some_and(|it| it.lives.values().any(|it| it.owed.is_some()));
+        matches!(self.phase, Phase::Fresh) || self.history.ungreeted || owes() || self.lacks_past(me)
+    }
+
+    /// Whether others have more of our own earlier lives than we: our store was restored from a copy.
+    pub(super) fn lacks_past(&self, me: &NodeId) -> bool {
+        let lacks = |life: &LifeState| !life.missing().is_empty();
+        self.sources.get(me).is_some_and(|it| it.lives.values().any(lacks))
+    }
+
+    /// A neighbour knows of an earlier life of ours, up to there: what is not here of it we get back
+    /// before we go on.
+    pub(super) fn on_own_past(&mut self, ctx: &mut Ctx<'_>, life: Life, end: Seq) {
+        self.publisher.on_last_life(ctx.unix_ms, life, end);
+        let id = (ctx.me(), life);
+        let is_back = ctx.config.history && !matches!(self.phase, Phase::Fresh);
+        if !is_back || self.publisher.life().is_some() || life > ctx.unix_ms.saturating_add(MAX_AHEAD_MS) {
+            return;
+        }
+        if let Ok(state) = self.sources.open(id, ctx.config) {
+            let most = state.held.next().saturating_add(ctx.config.max_lookahead);
+            state.heard = state.heard.max(end.min(most));
+            self.want_missing(ctx, id, false);
+        }
     }
 
     /// A life of ours is about to begin: where the one before ended, by what is here of it.
@@ -194,7 +222,10 @@ impl Group {
 
     fn source_record(&self, source: &NodeId) -> Option<SourceRecord> {
         let it = self.sources.get(source)?;
-        let lives = it.lives.iter().filter(|(_, state)| state.delivered > 0 || state.end.is_some());
+        let lives = it
+            .lives
+            .iter()
+            .filter(|(_, state)| (state.delivered > 0 || state.end.is_some()) && !state.disowned);
         let lives = lives.map(|(life, state)| self.life_record((*source, *life), state)).collect();
         Some(SourceRecord { source: *source, floor: it.floor, lives })
     }

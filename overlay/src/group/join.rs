@@ -218,7 +218,7 @@ impl Group {
             return;
         }
         if let Some((life, end)) = welcome.last_life {
-            self.publisher.on_last_life(ctx.unix_ms, life, end);
+            self.on_own_past(ctx, life, end);
         }
         self.on_greeted();
         if matches!(self.phase, Phase::Fresh) {

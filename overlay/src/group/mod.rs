@@ -20,6 +20,7 @@ mod hold;
 mod inbound;
 mod join;
 mod lazy;
+mod lives;
 mod load;
 mod membership;
 mod nearer;
@@ -184,7 +185,7 @@ impl Group {
             tree: Tree::new(now, ctx.me(), !unicast),
             near: Near::new(now),
             pace: Pace::default(),
-            sources: Sources::default(),
+            sources: Sources::new(descriptor.order),
             proofs: Proofs::default(),
             store: Store::default(),
             repair: Repair::default(),

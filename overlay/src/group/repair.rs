@@ -373,10 +373,11 @@ impl Repair {
             want.tried.insert(silent);
             self.unended.remove(&(silent, life));
         }
+        let asked_some = want.pulls > 0;
         let Some(state) = sight.sources.life(life) else { return };
         let all_asked = self.choose(sight, life, missing).is_none();
-        // Nobody had told of it, and all were asked: not worth a wait.
-        let named_in_vain = state.only_named && all_asked;
+        // Nobody had told of it, it may be before our time, and all were asked: not worth a wait.
+        let named_in_vain = state.only_named && all_asked && asked_some && !sight.sources.knew_before(life);
         let tail = state.lacks_tail_only();
         // What all neighbours have dropped, or what was before their time, others may have.
         let wide = tail

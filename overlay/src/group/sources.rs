@@ -6,6 +6,7 @@ use std::ops::Bound;
 
 use super::ranges::{Range, Ranges};
 use crate::config::Config;
+use crate::descriptor::Order;
 use crate::id::{BatchId, Digest, Life, NodeId, Seq};
 use crate::identity::{BadSignature, Verifier};
 use crate::time::Time;
@@ -40,6 +41,9 @@ pub(crate) struct LifeState {
     /// Our own, of an earlier run: from here on no other is known to have it. It stays open until
     /// somebody does.
     pub(crate) owed: Option<Seq>,
+    /// It is closed, and the life after it does not know of it, or of all of it: the source's store was
+    /// lost, or restored from a copy.
+    pub(crate) disowned: bool,
     /// Our short number for it in frontier frames.
     pub(crate) reference: u32,
 }
@@ -48,15 +52,36 @@ pub(crate) struct LifeState {
 #[derive(Debug)]
 pub(crate) struct Source {
     verifier: Option<Verifier>,
-    /// Lives not closed, ascending.
+    /// Lives not closed, ascending; and a few that are closed but disowned.
     pub(crate) lives: BTreeMap<Life, LifeState>,
     /// All lives below are closed: what comes of them is too late.
     pub(crate) floor: Life,
+    /// The last that was closed, and where.
+    closed: Option<(Life, Seq)>,
     /// It signed two batches for one place: nothing more is taken from it.
     pub(crate) forked: bool,
 }
 
+/// Lives that a source has forgotten, of one source. Guess.
+const MAX_DISOWNED: usize = 2;
+
 impl Source {
+    /// All of this life is delivered. It is forgotten, unless the one after it does not know of it.
+    pub(crate) fn close(&mut self, life: Life, end: Seq, is_known: bool) {
+        (self.floor, self.closed) = (life + 1, Some((life, end)));
+        if is_known || end == 0 {
+            self.lives.remove(&life);
+            return;
+        }
+        if let Some(state) = self.lives.get_mut(&life) {
+            state.disowned = true;
+        }
+        let disowned: Vec<Life> = self.lives.iter().filter(|(_, it)| it.disowned).map(|it| *it.0).collect();
+        for life in disowned.iter().rev().skip(MAX_DISOWNED) {
+            self.lives.remove(life);
+        }
+    }
+
     /// Whether something of a later life was delivered: a life before it that is not known
     /// comes too late.
     fn has_begun_after(&self, life: Life) -> bool {
@@ -82,9 +107,17 @@ pub(crate) enum Place {
 pub(crate) struct Sources {
     map: BTreeMap<NodeId, Source>,
     references: u32,
+    /// No order is kept: a life does not come too late because a later one has begun.
+    unordered: bool,
+    /// We were a member before this run: nothing that is named now is before our time.
+    pub(crate) resumed: bool,
 }
 
 impl Sources {
+    pub(crate) fn new(order: Order) -> Self {
+        Self { unordered: order == Order::Unordered, ..Self::default() }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.map.len()
     }
@@ -149,7 +182,7 @@ impl Sources {
         }
         if !entry.lives.contains_key(&life) {
             // A later life has begun: an older one that nobody had heard of is too late.
-            if entry.has_begun_after(life) {
+            if !self.unordered && entry.has_begun_after(life) {
                 return Err("");
             }
             if entry.counted_lives() >= config.max_lives && !entry.forget_rumour(life) {
@@ -182,16 +215,20 @@ impl Sources {
         self.map.keys()
     }
 
-    /// Whether this life comes too late to be delivered and nobody was told so yet; it counts as
-    /// closed from now on. What was before our time, or delivered, does not come too late.
-    pub(crate) fn misses(&mut self, (source, life): LifeId) -> bool {
-        let Some(source) = self.map.get_mut(&source).filter(|it| !it.forked) else { return false };
-        let oldest = source.lives.keys().next().is_some_and(|first| *first > life);
-        let misses = oldest && life >= source.floor && source.has_begun_after(life);
-        if misses {
-            source.floor = life + 1;
+    /// Whether this life, of which somebody has batches below `end`, comes too late to be delivered, and
+    /// from which batch on, and nobody was told so yet. What was before our time, or delivered, does not
+    /// come too late.
+    pub(crate) fn misses(&mut self, (source, life): LifeId, end: Seq) -> Option<Seq> {
+        let source = self.map.get_mut(&source).filter(|it| !it.forked)?;
+        if let Some((_, closed)) = source.closed.as_mut().filter(|it| it.0 == life && it.1 < end) {
+            return Some(std::mem::replace(closed, end));
         }
-        misses
+        let oldest = source.lives.keys().next().is_some_and(|first| *first > life);
+        let misses = !self.unordered && oldest && life >= source.floor && source.has_begun_after(life);
+        misses.then(|| {
+            (source.floor, source.closed) = (life + 1, Some((life, end)));
+            0
+        })
     }
 
     /// The first life after this one that has begun, and what its opening says of the one before.
@@ -201,27 +238,39 @@ impl Sources {
         Some((*life, state.opening.as_ref().and_then(|it| it.previous)))
     }
 
-    /// Opens a life that only the opening of the next one speaks of. `false` if it is known, or
-    /// comes too late.
-    pub(crate) fn open_named(&mut self, source: NodeId, told: LifeEnd, config: &Config) -> bool {
+    /// Opens a life that only the opening of the next one speaks of. `false` if it is known; `Err` if it
+    /// comes too late, or names the cap that stands in the way.
+    pub(crate) fn open_named(
+        &mut self,
+        source: NodeId,
+        told: LifeEnd,
+        config: &Config,
+    ) -> Result<bool, &'static str> {
         let known = self.life((source, told.life)).is_some();
         if told.end == 0 || known {
-            return false;
+            return Ok(false);
         }
-        let Ok(state) = self.open((source, told.life), config) else { return false };
-        state.only_named = true;
-        true
+        self.open((source, told.life), config)?.only_named = true;
+        Ok(true)
     }
 
-    /// Ends the lives before this one where their delivery stands: (life, its end).
-    pub(crate) fn close_at_delivered(&mut self, (source, life): LifeId) -> Vec<(Life, Seq)> {
+    /// Ends the lives before this one where their delivery stands: (life, its end, up to where there was
+    /// more).
+    pub(crate) fn close_at_delivered(&mut self, (source, life): LifeId) -> Vec<(Life, Seq, Seq)> {
         let older = self.map.get_mut(&source).into_iter().flat_map(|it| it.lives.range_mut(..life));
         let end = |(life, state): (&Life, &mut LifeState)| {
             state.end = Some(state.delivered);
-            state.heard = state.delivered;
-            (*life, state.delivered)
+            let heard = std::mem::replace(&mut state.heard, state.delivered);
+            (*life, state.delivered, heard)
         };
         older.map(end).collect()
+    }
+
+    /// Whether this life is not before our time: we were here, or something of the source from before it
+    /// was.
+    pub(crate) fn knew_before(&self, (source, life): LifeId) -> bool {
+        let earlier = |it: &Source| it.lives.range(..life).any(|(_, state)| state.is_real());
+        self.resumed || self.map.get(&source).is_some_and(|it| it.floor > 0 || earlier(it))
     }
 
     /// Where a batch that came in would go.
@@ -236,7 +285,7 @@ impl Sources {
             return Place::Closed;
         }
         let Some(life) = source.lives.get(&id.life) else {
-            if source.has_begun_after(id.life) {
+            if !self.unordered && source.has_begun_after(id.life) {
                 return Place::Closed;
             }
             return if source.counted_lives() >= config.max_lives {
@@ -283,11 +332,11 @@ impl Sources {
     }
 
     /// A hash over all that is held, order-independent of arrival: two nodes with the same
-    /// frontiers have the same hash.
+    /// frontiers have the same hash. What is disowned is told once, and then known or too late.
     pub(crate) fn summary(&self) -> u64 {
         let mut hasher = blake3::Hasher::new();
         for ((source, life), state) in self.trusted_lives() {
-            if state.held.end() == 0 {
+            if state.held.end() == 0 || state.disowned {
                 continue;
             }
             hasher.update(source.as_bytes());
@@ -314,6 +363,7 @@ fn entry<'a>(
         verifier: None,
         lives: BTreeMap::new(),
         floor: 0,
+        closed: None,
         forked: false,
     }))
 }
@@ -321,13 +371,15 @@ fn entry<'a>(
 impl Source {
     /// Lives that count for the cap: others cannot make us owe anything.
     fn counted_lives(&self) -> usize {
-        self.lives.values().filter(|it| it.owed.is_none()).count()
+        self.lives.values().filter(|it| it.owed.is_none() && !it.disowned).count()
     }
 
     /// Makes room for a life by forgetting one that is only rumoured: anybody can make those up. Not one
     /// before it, unless nothing is told of that any more: lives come one after the other.
     fn forget_rumour(&mut self, before: Life) -> bool {
-        let goes = |(life, it): &(&Life, &LifeState)| !it.is_real() && (**life > before || it.heard == 0);
+        // One that is named by a life after it has an end.
+        let is_late = |life: Life, it: &LifeState| life > before && it.end.is_none();
+        let goes = |(life, it): &(&Life, &LifeState)| !it.is_real() && (is_late(**life, it) || it.heard == 0);
         let rumour = self.lives.iter().rev().find(goes).map(|(life, _)| *life);
         rumour.is_some_and(|life| self.lives.remove(&life).is_some())
     }
@@ -358,6 +410,7 @@ impl LifeState {
             moved: Time::ZERO,
             only_named: false,
             owed: None,
+            disowned: false,
             reference,
         }
     }
@@ -408,6 +461,31 @@ impl LifeState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_no_order_is_kept_no_life_comes_too_late() {
+        let (source, config) = (NodeId::from_bytes([1; 32]), Config::default());
+        for order in [Order::Unordered, Order::Fifo] {
+            let mut sources = Sources::new(order);
+            sources.open((source, 5), &config).expect("there is room").delivered = 1;
+            let unordered = order == Order::Unordered;
+            let first = BatchId { source, life: 3, seq: 0 };
+            assert_eq!(sources.place(&first, &config) == Place::New, unordered, "{order:?}");
+            assert_eq!(sources.open((source, 3), &config).is_ok(), unordered, "{order:?}");
+            assert_eq!(sources.misses((source, 3), 2), if unordered { None } else { Some(0) }, "{order:?}");
+        }
+    }
+
+    #[test]
+    fn what_comes_too_late_is_told_once() {
+        let (source, config) = (NodeId::from_bytes([1; 32]), Config::default());
+        let mut sources = Sources::default();
+        sources.open((source, 3), &config).expect("there is room").delivered = 8;
+        sources.get_mut(&source).expect("it is there").close(3, 8, true);
+        assert_eq!(sources.misses((source, 3), 8), None);
+        assert_eq!(sources.misses((source, 3), 14), Some(8), "somebody had more of it");
+        assert_eq!(sources.misses((source, 3), 14), None);
+    }
 
     #[test]
     fn the_head_is_the_last_before_the_first_gap() {

@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::ctx::Ctx;
-use super::order::close_before;
 use super::publish::MAX_AHEAD_MS;
 use super::ranges::Range;
 use super::repair::{Others, Sight, Step};
@@ -28,6 +27,10 @@ const ASK_ALL: usize = 32;
 const ASK_SOME: usize = 8;
 /// Ranges that one pull may name.
 const MAX_PULL_RANGES: usize = 256;
+
+/// So many times as long as for a welcome, a first batch waits for what others have of our past and
+/// we do not. Guess: anybody can claim such.
+const PAST_WAITS: u32 = 5;
 
 /// The sender broke the protocol.
 pub(crate) struct Violation(pub(crate) &'static str);
@@ -160,7 +163,7 @@ impl Group {
             self.close_if_followed(ctx, life);
         }
         if begins && from.is_none() {
-            self.close_own_past(life);
+            self.close_own_past(ctx, life);
         } else if begins {
             self.close_lives_before(ctx, life, opening);
         }
@@ -174,45 +177,6 @@ impl Group {
         self.poll_news(ctx);
         if self.store.bytes() > ctx.config.store_bytes {
             self.evict(ctx);
-        }
-    }
-
-    /// Our application does not wait for what it published in runs before this one.
-    fn close_own_past(&mut self, (me, life): LifeId) {
-        for (older, delivered) in self.sources.close_at_delivered((me, life)) {
-            self.store.abandon(BatchId { source: me, life: older, seq: delivered }, Seq::MAX);
-            self.repair.forget_life((me, older));
-        }
-    }
-
-    pub(super) fn close_lives_before(
-        &mut self,
-        ctx: &mut Ctx<'_>,
-        life: LifeId,
-        told: Option<crate::wire::batch::LifeEnd>,
-    ) {
-        // A life that this one follows, and of which nothing was heard here: whoever holds it may
-        // not have had the time to say so.
-        let unheard = told.filter(|it| it.life < life.1 && self.sources.open_named(life.0, *it, ctx.config));
-        for (older, _) in close_before(life.0, life.1, told, &mut self.sources) {
-            let patient = unheard.is_none_or(|it| it.life != older);
-            self.want_missing(ctx, (life.0, older), patient);
-        }
-    }
-
-    /// Somebody has batches below `end` of a life that comes too late here: a later one of that
-    /// source has begun. Not without a word.
-    pub(super) fn maybe_miss(&mut self, ctx: &mut Ctx<'_>, id: LifeId, end: Seq) {
-        if end > 0 && self.sources.misses(id) {
-            let (group, (source, life)) = (self.id, id);
-            ctx.event(Event::Gap { group, source, life, from: 0, to: end, lost: true });
-        }
-    }
-
-    /// A life that is new here may be followed by one that has begun: it ends where that says.
-    pub(super) fn close_if_followed(&mut self, ctx: &mut Ctx<'_>, life: LifeId) {
-        if let Some((later, told)) = self.sources.begun_after(life) {
-            self.close_lives_before(ctx, (life.0, later), told);
         }
     }
 
@@ -323,6 +287,8 @@ impl Group {
             if id.seq == 0 {
                 *ctx.last_life = (*ctx.last_life).max(id.life);
                 writes.insert(0, Write::Life { group: self.id, life: id.life });
+                // It has its place in the history now.
+                self.close_own_past(ctx, (id.source, id.life));
             }
             let token = ctx.persist(writes);
             self.publisher.unwritten = Some(Unwritten { token, batch, publications });
@@ -348,11 +314,14 @@ impl Group {
     }
 
     /// Who has a past here says where it ended: neighbours know, unless the store does. So the
-    /// first batch waits for a welcome, but not for long.
+    /// first batch waits for a welcome, but not for long; longer for what of that past others have.
     fn is_too_fresh(&self, ctx: &Ctx<'_>) -> bool {
-        self.publisher.life().is_none()
-            && self.has_loose_ends(&ctx.me())
-            && ctx.now.since(self.entered) < ctx.config.fresh_wait
+        if self.publisher.life().is_some() {
+            return false;
+        }
+        let (me, waited) = (ctx.me(), ctx.now.since(self.entered));
+        (waited < ctx.config.fresh_wait && self.has_loose_ends(&me))
+            || (waited < ctx.config.fresh_wait * PAST_WAITS && self.lacks_past(&me))
     }
 
     /// Our batch is on disk: it may leave.
@@ -375,6 +344,9 @@ impl Group {
         self.receipts.drop_held(token);
         if self.publisher.unwritten.as_ref().is_some_and(|it| it.token == token) {
             let life = self.publisher.life().map(|life| (ctx.me(), life));
+            if let Some(unwritten) = &self.publisher.unwritten {
+                self.causes.give_back(&unwritten.batch.header.dependencies);
+            }
             for id in self.publisher.on_write_failed() {
                 ctx.event(Event::Rejected { group: self.id, id, error: PublishError::NotDurable });
             }
@@ -455,14 +427,16 @@ impl Group {
     /// Nobody holds this. In the middle of a life, or at the end of a closed one, order goes
     /// on without it; at the end of a live one it was but a rumour.
     fn give_up(&mut self, ctx: &mut Ctx<'_>, id: LifeId, (from, to): Range, dropped: bool) {
+        let knew_before = self.sources.knew_before(id);
         let Some(state) = self.sources.life_mut(id) else { return };
         let rumour = to >= state.held.end().max(from + 1)
             && state.held.end() <= from
             && state.end.is_none()
             && !dropped;
-        if state.only_named {
+        if state.only_named && !knew_before {
             // As for whoever comes in: before our time.
             state.start_at(to);
+            self.close_lives_before(ctx, id, None);
         } else if rumour {
             state.heard = state.held.end();
             self.sequencer.waive(id, from);

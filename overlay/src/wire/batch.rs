@@ -44,6 +44,13 @@ cbor_array! {
     }
 }
 
+impl Opening {
+    /// Whether its source knew of all of an earlier life, when it began this one, or of a life after that.
+    pub(crate) fn knows_of(&self, life: Life, end: Seq) -> bool {
+        self.previous.is_some_and(|it| it.life > life || (it.life == life && it.end >= end))
+    }
+}
+
 /// What a batch says, apart from its messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Header {

@@ -6,12 +6,13 @@ use treecast_overlay::{Config, Rng};
 
 use super::plan::{Act, Draft, STORM, ms};
 
-/// A day, milliseconds.
-const DAY: i64 = 24 * 60 * 60 * 1_000;
+/// Clocks differ by less than a day (`docs/wire.md`), milliseconds.
+const HOURS: i64 = 8 * 60 * 60 * 1_000;
 
 /// Nodes have disks, and memories that are short; the network may lose for good, and repeat itself.
 pub(super) fn harden(rng: &mut Rng, network: &mut NetworkModel, config: &mut Config) {
-    config.history = true;
+    // As the ready node has it.
+    (config.history, config.max_lives) = (true, 64);
     config.store_age = ms([2_000, 20_000, 60_000][rng.below(3)]);
     if rng.below(3) == 0 {
         config.store_bytes = 2_000;
@@ -41,9 +42,12 @@ impl Draft {
                 self.step(works, Step::Disk { node, failing: false });
             }
             9 => {
-                let ahead_ms = [-DAY, -60_000, 60_000, DAY / 2][self.rng.below(4)];
+                let ahead_ms = [-HOURS, -60_000, 60_000, HOURS][self.rng.below(4)];
                 let node = self.node();
-                self.step(at, Step::Clock { node, ahead_ms });
+                if !self.forgetful.contains(&node) {
+                    self.skewed.insert(node);
+                    self.step(at, Step::Clock { node, ahead_ms });
+                }
             }
             10 => self.talk_alone(at),
             11 => self.cut(at),
@@ -66,10 +70,16 @@ impl Draft {
         let dies = at + self.up_to(30);
         let back = dies + 100 + self.up_to(12_000);
         self.step(dies, Step::Crash { node, how });
-        let with_disk = self.rng.below(5) > 0;
-        if with_disk && self.rng.below(3) == 0 {
+        // Whose clock is behind must know its last life.
+        let forgets = !self.skewed.contains(&node);
+        let with_disk = self.rng.below(5) > 0 || !forgets;
+        let is_copy = self.rng.below(3) == 0 && with_disk && forgets;
+        if is_copy {
             self.step(copied, Step::Backup(node));
             self.step(back - 1, Step::Restore(node));
+        }
+        if is_copy || !with_disk {
+            self.forgetful.insert(node);
         }
         self.step(back, Step::Start { node, with_disk });
         if self.rng.below(2) == 0 {

@@ -1,5 +1,6 @@
 //! What happens in a run, drawn from its seed.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use treecast_overlay::sim::{Contacts, Crash, Latency, NetworkModel, NodeIx, Scenario, Step};
@@ -93,7 +94,8 @@ impl Plan {
         if size == Size::Nasty {
             nasty::harden(&mut rng, &mut network, &mut config);
         }
-        let mut draft = Draft { rng, nodes, storm, spared, acts: Vec::new() };
+        let (skewed, forgetful) = Default::default();
+        let mut draft = Draft { rng, nodes, storm, spared, skewed, forgetful, acts: Vec::new() };
         draft.starts();
         draft.talk();
         for _ in 0..faults {
@@ -140,6 +142,9 @@ pub(super) struct Draft {
     pub(super) storm: u64,
     /// The first so many do not go.
     pub(super) spared: usize,
+    /// Whose clocks are wrong, and whose disks get lost or old.
+    pub(super) skewed: BTreeSet<NodeIx>,
+    pub(super) forgetful: BTreeSet<NodeIx>,
     acts: Vec<(Duration, Act)>,
 }
 

@@ -1,7 +1,7 @@
 //! Causal order: "if the broadcast of m causally precedes the broadcast of m', no correct
 //! process delivers m' unless it has previously delivered m" (Hadzilacos and Toueg 1994, §3;
 //! happened-before: Lamport 1978). What precedes a message is what its author's application
-//! had delivered when it published; the author's own messages are for FIFO to judge. A run
+//! had delivered when it published, in this run or, where nodes have disks, in an earlier one; the author's own messages are for FIFO to judge. A run
 //! that was told of a loss is judged up to there: what a lost message stood for is unknown.
 
 use std::collections::BTreeMap;
@@ -21,9 +21,11 @@ type Causes = BTreeMap<Key, (Run, usize)>;
 /// The first delivery that comes after one that it happened before.
 pub fn check(history: &History) -> Result<(), Violation> {
     let (delivered, causes) = read(history);
-    let lost = losses(history);
+    let (lost, forgot) = (losses(history), forgetful(history));
     for (receiver, keys) in &delivered {
+        let is_forgetful = forgot.get(&receiver.0).is_some_and(|run| *run < receiver.1);
         let judged = lost.get(receiver).copied().unwrap_or(keys.len());
+        let judged = if is_forgetful { 0 } else { judged };
         judge(keys, judged, &delivered, &causes).map_err(|it| format!("{receiver:?} {it}"))?;
     }
     // Of the losses on a disk only that there were some is known.
@@ -38,22 +40,20 @@ pub fn check(history: &History) -> Result<(), Violation> {
 
 /// Judges the first of what was delivered in one place.
 fn judge(keys: &[Key], judged: usize, delivered: &Deliveries, causes: &Causes) -> Result<(), Violation> {
-    {
-        let position: BTreeMap<Key, usize> = keys.iter().enumerate().map(|(at, key)| (*key, at)).collect();
-        // Causes of an author's earlier message are among those of its later ones, so each
-        // need be looked at only once.
-        let mut looked_at: BTreeMap<Run, usize> = BTreeMap::new();
-        for (at, key) in keys.iter().enumerate().take(judged) {
-            let Some((author, count)) = causes.get(key) else { continue };
-            let from = looked_at.entry(*author).or_default();
-            let known = delivered.get(author).map(Vec::as_slice).unwrap_or_default();
-            for cause in known.get(*from..*count).unwrap_or_default() {
-                if position.get(cause).is_some_and(|cause_at| *cause_at > at) {
-                    violation!("delivered {key:?} before its cause {cause:?}");
-                }
+    let position: BTreeMap<Key, usize> = keys.iter().enumerate().map(|(at, key)| (*key, at)).collect();
+    // Causes of an author's earlier message are among those of its later ones, so each
+    // need be looked at only once.
+    let mut looked_at: BTreeMap<Run, usize> = BTreeMap::new();
+    for (at, key) in keys.iter().enumerate().take(judged) {
+        let Some((author, count)) = causes.get(key) else { continue };
+        let from = looked_at.entry(*author).or_default();
+        let known = delivered.get(author).map(Vec::as_slice).unwrap_or_default();
+        for cause in known.get(*from..*count).unwrap_or_default() {
+            if position.get(cause).is_some_and(|cause_at| *cause_at > at) {
+                violation!("delivered {key:?} before its cause {cause:?}");
             }
-            *from = (*from).max(*count);
         }
+        *from = (*from).max(*count);
     }
     Ok(())
 }
@@ -62,7 +62,8 @@ fn judge(keys: &[Key], judged: usize, delivered: &Deliveries, causes: &Causes) -
 fn losses(history: &History) -> BTreeMap<Run, usize> {
     let (mut made, mut lost) = (BTreeMap::<Run, usize>::new(), BTreeMap::new());
     for entry in &history.entries {
-        let made = made.entry((entry.node, entry.run)).or_default();
+        let run = (entry.node, entry.run);
+        let made = made.entry(run).or_insert_with(|| history.resumed.get(&run).map_or(0, Vec::len));
         match entry.fact {
             Fact::Delivered(_) => *made += 1,
             Fact::Lost { .. } => {
@@ -74,8 +75,21 @@ fn losses(history: &History) -> BTreeMap<Run, usize> {
     lost
 }
 
+/// In which run a node was first told that it had published what it does not have.
+fn forgetful(history: &History) -> BTreeMap<NodeIx, u32> {
+    let mut forgot = BTreeMap::new();
+    for entry in &history.entries {
+        if let Fact::Lost { source, .. } = entry.fact
+            && source == Some(entry.node)
+        {
+            forgot.entry(entry.node).or_insert(entry.run);
+        }
+    }
+    forgot
+}
+
 fn read(history: &History) -> (Deliveries, Causes) {
-    let (mut delivered, mut causes) = (Deliveries::new(), Causes::new());
+    let (mut delivered, mut causes) = (Deliveries::from_iter(history.resumed.clone()), Causes::new());
     for entry in &history.entries {
         let run = (entry.node, entry.run);
         match entry.fact {

@@ -23,6 +23,14 @@ impl Causes {
         self.heads.insert(batch.source, (batch.life, batch.seq));
     }
 
+    /// A batch of our own that named these was not sent.
+    pub(crate) fn give_back(&mut self, heads: &[BatchId]) {
+        for it in heads {
+            let head = self.heads.entry(it.source).or_insert((it.life, it.seq));
+            *head = (*head).max((it.life, it.seq));
+        }
+    }
+
     /// The heads for a batch of our own, which stands for them from now on.
     pub(crate) fn take(&mut self, most: usize) -> Vec<BatchId> {
         let mut taken = Vec::new();
@@ -56,5 +64,16 @@ mod tests {
         causes.delivered(&batch(2, 1), &[batch(1, 2)]);
         assert_eq!(causes.take(10), [batch(1, 3), batch(2, 1)]);
         assert_eq!(causes.take(10), []);
+    }
+
+    #[test]
+    fn what_was_given_back_is_named_by_the_next() {
+        let mut causes = Causes::default();
+        causes.delivered(&batch(1, 0), &[]);
+        causes.delivered(&batch(2, 0), &[]);
+        let taken = causes.take(10);
+        causes.delivered(&batch(1, 4), &[]);
+        causes.give_back(&taken);
+        assert_eq!(causes.take(10), [batch(1, 4), batch(2, 0)]);
     }
 }

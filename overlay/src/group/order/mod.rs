@@ -198,24 +198,25 @@ fn is_finished(sources: &Sources, id: LifeId) -> bool {
 }
 
 /// Forgets lives whose end is delivered; what comes of them later is too late. The newest
-/// stays.
+/// stays. One that the next does not know of is told further: who has not heard of it yet would
+/// never hear.
 fn close_finished(source: NodeId, sources: &mut Sources) -> bool {
     let Some(state) = sources.get_mut(&source) else { return false };
     let mut closed = false;
-    while state.lives.len() > 1 {
-        let (&life, first) = state.lives.first_key_value().expect("not empty");
-        if first.owed.is_some() || first.end.is_none_or(|end| first.delivered < end) {
-            break;
-        }
-        state.lives.remove(&life);
-        state.floor = life + 1;
+    loop {
+        let mut open = state.lives.iter().filter(|(_, it)| !it.disowned);
+        let (Some((&life, first)), Some((_, next))) = (open.next(), open.next()) else { return closed };
+        let Some(end) = first.end.filter(|end| first.owed.is_none() && first.delivered >= *end) else {
+            return closed;
+        };
+        let is_known = next.opening.as_ref().is_none_or(|it| it.knows_of(life, end));
+        state.close(life, end, is_known);
         closed = true;
     }
-    closed
 }
 
 /// A life has opened: the one before it ends where the opening says, or else where it was
-/// last heard of.
+/// last heard of. If of that one nothing is here yet, those before it end where its own opening says.
 pub(crate) fn close_before(
     source: NodeId,
     life: Life,
@@ -224,17 +225,85 @@ pub(crate) fn close_before(
 ) -> Vec<(Life, Seq)> {
     let Some(state) = sources.get_mut(&source) else { return Vec::new() };
     let mut ends = Vec::new();
-    for (&older, it) in state.lives.range_mut(..life) {
-        // The source's own store names a digest, and is believed; hearsay may be short.
-        let named = told.filter(|told| told.life == older && (told.digest != Digest::ZERO || told.end == 0));
-        let named = named.map(|told| told.end);
-        if it.end.is_none() || named.is_some_and(|named| it.end < Some(named)) {
-            let hearsay = told.filter(|told| told.life == older).map_or(0, |told| told.end);
-            let end = named.unwrap_or(it.heard.max(hearsay)).max(it.delivered);
+    for (&older, it) in state.lives.range_mut(..life).rev().filter(|(_, it)| !it.disowned) {
+        let told = told.filter(|told| told.life == older).map(|told| (told.end, told.digest));
+        // The source's own store names a digest, and is believed; hearsay may be short. So may a store
+        // be that was restored from a copy: what others hold there is.
+        let is_sure = told.is_some_and(|(end, digest)| digest != Digest::ZERO || end == 0);
+        let end = told.map_or(0, |told| told.0).max(it.heard).max(it.delivered);
+        if it.end.is_none() || (is_sure && it.end < Some(end)) {
             it.end = Some(end);
             it.heard = it.heard.max(end);
             ends.push((older, end));
         }
+        if !it.has_begun() && it.heard > 0 {
+            break;
+        }
     }
     ends
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::wire::batch::Opening;
+
+    const SOURCE: NodeId = NodeId::from_bytes([1; 32]);
+
+    fn digest() -> Digest {
+        Digest::from_bytes([1; Digest::LEN])
+    }
+
+    /// Lives of which so many batches were heard, and so many are here and delivered.
+    fn sources(lives: &[(Life, Seq, Seq)]) -> Sources {
+        let mut sources = Sources::default();
+        for (life, heard, delivered) in lives {
+            let state = sources.open((SOURCE, *life), &Config::default()).expect("there is room");
+            (state.heard, state.delivered) = (*heard, *delivered);
+            state.held.insert_range((0, *delivered));
+        }
+        sources
+    }
+
+    fn end(sources: &Sources, life: Life) -> Option<Seq> {
+        sources.life((SOURCE, life)).expect("open").end
+    }
+
+    /// Who was off for two lives hears of the last first: the one before the last, which nobody told of,
+    /// knows where the first ended.
+    #[test]
+    fn a_life_ends_where_the_one_after_it_says_not_one_further_on() {
+        let mut sources = sources(&[(1, 8, 8), (3, 1, 0)]);
+        let told = LifeEnd { life: 2, end: 1, digest: digest() };
+        assert!(sources.open_named(SOURCE, told, &Config::default()).is_ok_and(|opened| opened));
+        assert_eq!(close_before(SOURCE, 3, Some(told), &mut sources), [(2, 1)]);
+        assert_eq!(end(&sources, 1), None, "the second will say");
+        let first = LifeEnd { life: 1, end: 9, digest: digest() };
+        assert_eq!(close_before(SOURCE, 2, Some(first), &mut sources), [(1, 9)]);
+    }
+
+    #[test]
+    fn what_others_hold_counts_although_the_source_has_forgotten_it() {
+        let mut sources = sources(&[(1, 9, 4), (2, 1, 0)]);
+        let copy = LifeEnd { life: 1, end: 4, digest: digest() };
+        assert_eq!(close_before(SOURCE, 2, Some(copy), &mut sources), [(1, 9)]);
+    }
+
+    #[test]
+    fn a_life_that_its_source_has_forgotten_is_told_further() {
+        let opening = |previous| Some(Opening { nonce: 0, previous });
+        for (previous, is_told) in [
+            (Some(LifeEnd { life: 1, end: 9, digest: digest() }), false),
+            (Some(LifeEnd { life: 1, end: 4, digest: digest() }), true),
+            (None, true),
+        ] {
+            let mut sources = sources(&[(1, 9, 9), (5, 1, 0)]);
+            sources.life_mut((SOURCE, 5)).expect("open").opening = opening(previous);
+            close_before(SOURCE, 5, previous, &mut sources);
+            assert!(close_finished(SOURCE, &mut sources));
+            let source = sources.get(&SOURCE).expect("known");
+            assert_eq!((source.floor, sources.life((SOURCE, 1)).is_some()), (2, is_told), "{previous:?}");
+        }
+    }
 }
