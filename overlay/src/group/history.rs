@@ -65,7 +65,7 @@ impl Group {
         }
         if past.entered {
             self.phase = Phase::Member;
-            self.sources.resumed = true;
+            self.sources.since = 0;
         }
         // What was delivered in earlier runs, our application may have read.
         let me = ctx.me();

@@ -185,7 +185,7 @@ impl Group {
             tree: Tree::new(now, ctx.me(), !unicast),
             near: Near::new(now),
             pace: Pace::default(),
-            sources: Sources::new(descriptor.order),
+            sources: Sources::new(descriptor.order, ctx.unix_ms),
             proofs: Proofs::default(),
             store: Store::default(),
             repair: Repair::default(),

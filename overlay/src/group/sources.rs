@@ -109,13 +109,14 @@ pub(crate) struct Sources {
     references: u32,
     /// No order is kept: a life does not come too late because a later one has begun.
     unordered: bool,
-    /// We were a member before this run: nothing that is named now is before our time.
-    pub(crate) resumed: bool,
+    /// When we entered, unix milliseconds: lives that began later are not before our time. Zero if we
+    /// were a member before this run.
+    pub(crate) since: Life,
 }
 
 impl Sources {
-    pub(crate) fn new(order: Order) -> Self {
-        Self { unordered: order == Order::Unordered, ..Self::default() }
+    pub(crate) fn new(order: Order, since: Life) -> Self {
+        Self { unordered: order == Order::Unordered, since, ..Self::default() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -266,11 +267,11 @@ impl Sources {
         older.map(end).collect()
     }
 
-    /// Whether this life is not before our time: we were here, or something of the source from before it
-    /// was.
+    /// Whether this life is not before our time: it began later, or something of the source from before it
+    /// was here.
     pub(crate) fn knew_before(&self, (source, life): LifeId) -> bool {
         let earlier = |it: &Source| it.lives.range(..life).any(|(_, state)| state.is_real());
-        self.resumed || self.map.get(&source).is_some_and(|it| it.floor > 0 || earlier(it))
+        life >= self.since || self.map.get(&source).is_some_and(|it| it.floor > 0 || earlier(it))
     }
 
     /// Where a batch that came in would go.
@@ -466,7 +467,7 @@ mod tests {
     fn where_no_order_is_kept_no_life_comes_too_late() {
         let (source, config) = (NodeId::from_bytes([1; 32]), Config::default());
         for order in [Order::Unordered, Order::Fifo] {
-            let mut sources = Sources::new(order);
+            let mut sources = Sources::new(order, 0);
             sources.open((source, 5), &config).expect("there is room").delivered = 1;
             let unordered = order == Order::Unordered;
             let first = BatchId { source, life: 3, seq: 0 };

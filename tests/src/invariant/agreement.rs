@@ -8,11 +8,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use treecast_overlay::Time;
 use treecast_overlay::sim::NodeIx;
+use treecast_overlay::{Life, Seq, Time};
 
 use super::{Violation, violation};
-use crate::oracle::{Entry, Fact, History, Key};
+use crate::oracle::{Delivered, Entry, Fact, History, Key};
 
 /// How long a member is in the group before messages are owed to it.
 const SETTLED: Duration = Duration::from_secs(2);
@@ -28,13 +28,16 @@ struct Member {
     /// It came back with a copy of its disk, and was told that it had published more.
     is_copy: bool,
     lost_own: bool,
+    /// What it was told that it will not get: of whom, which life, from where to where.
+    lost: Vec<(NodeIx, Life, Seq, Seq)>,
     delivered: BTreeSet<Key>,
 }
 
 impl Default for Member {
     fn default() -> Self {
         let (ready, copied) = (Time::NEVER, Time::NEVER);
-        Self { is_up: false, ready, copied, is_copy: false, lost_own: false, delivered: BTreeSet::new() }
+        let (is_up, is_copy, lost_own) = (false, false, false);
+        Self { is_up, ready, copied, is_copy, lost_own, lost: Vec::new(), delivered: BTreeSet::new() }
     }
 }
 
@@ -43,13 +46,13 @@ impl Default for Member {
 /// not.
 pub fn check(history: &History) -> Result<(), Violation> {
     let (published, correct) = read(history);
+    let forgotten = Forgotten::read(history);
     let mut missing = BTreeMap::<(Key, NodeIx), Time>::new();
     for (key, at) in &published {
         if correct.values().any(|member| member.delivered.contains(key)) {
             let owed = correct.iter().filter(|(_, member)| member.ready + SETTLED <= *at);
             let lacking = owed.filter(|(_, member)| !member.delivered.contains(key));
-            // Whose disk was replaced by a copy may have gone on before it had its own words back.
-            let lacking = lacking.filter(|(node, member)| **node != key.author || !member.lost_own);
+            let lacking = lacking.filter(|(node, member)| !member.may_lack(**node, key, &forgotten));
             missing.extend(lacking.map(|(node, _)| ((*key, *node), *at)));
         }
     }
@@ -61,6 +64,34 @@ pub fn check(history: &History) -> Result<(), Violation> {
         );
     }
     Ok(())
+}
+
+/// What authors do not know of any more, since their disks were lost or replaced by copies. Who goes on
+/// in a new life without it has put that after it, so it comes too late for some: they are told.
+#[derive(Default)]
+struct Forgotten {
+    messages: BTreeSet<Key>,
+    places: BTreeMap<Key, (Life, Seq)>,
+}
+
+impl Forgotten {
+    fn read(history: &History) -> Self {
+        let mut it = Self::default();
+        let mut published = BTreeMap::<NodeIx, Vec<Key>>::new();
+        for entry in &history.entries {
+            match entry.fact {
+                Fact::Published(key) => published.entry(entry.node).or_default().push(key),
+                Fact::Wiped | Fact::Restored => {
+                    it.messages.extend(published.remove(&entry.node).into_iter().flatten());
+                }
+                Fact::Delivered(Delivered { key: Some(key), life, seq, .. }) => {
+                    it.places.insert(key, (life, seq));
+                }
+                _ => {}
+            }
+        }
+        it
+    }
 }
 
 fn read(history: &History) -> (BTreeMap<Key, Time>, BTreeMap<NodeIx, Member>) {
@@ -82,6 +113,17 @@ fn read(history: &History) -> (BTreeMap<Key, Time>, BTreeMap<NodeIx, Member>) {
 }
 
 impl Member {
+    /// Whether it lacks this message by right.
+    fn may_lack(&self, me: NodeIx, key: &Key, forgotten: &Forgotten) -> bool {
+        // Whose disk was replaced by a copy may have gone on before it had its own words back.
+        let own = me == key.author && self.lost_own;
+        let (life, seq) = forgotten.places[key];
+        let of_it = |(source, its, from, to): &(NodeIx, Life, Seq, Seq)| {
+            *source == key.author && *its == life && (*from..*to).contains(&seq)
+        };
+        own || (forgotten.messages.contains(key) && self.lost.iter().any(of_it))
+    }
+
     fn take(&mut self, Entry { time, node, fact, .. }: &Entry) {
         match fact {
             Fact::Started { resumed } => {
@@ -98,7 +140,10 @@ impl Member {
             }
             Fact::BackedUp => self.copied = self.ready,
             Fact::Restored => (self.ready, self.is_copy) = (self.copied, true),
-            Fact::Lost { source, .. } => self.lost_own |= self.is_copy && *source == Some(*node),
+            Fact::Lost { source: Some(source), life, from, to } => {
+                self.lost_own |= self.is_copy && source == node;
+                self.lost.push((*source, *life, *from, *to));
+            }
             Fact::Excused => self.ready = Time::NEVER,
             Fact::Ready => self.ready = self.ready.min(*time),
             Fact::Delivered(it) => self.delivered.extend(it.key),
@@ -152,6 +197,20 @@ mod tests {
         };
         assert_eq!(check(&back(0)), Ok(()));
         assert!(check(&back(1)).is_err());
+    }
+
+    #[test]
+    fn what_its_author_forgot_may_come_too_late_for_who_was_told() {
+        let lost = Fact::Lost { source: Some(NodeIx(0)), life: 1, from: 0, to: 1 };
+        let kept = |tale: Tale| {
+            let tale = tale.keeps(0, Vec::new()).keeps(1, vec![delivered(0, 0)]).keeps(2, Vec::new());
+            tale.delivers(1, 0, 0).told()
+        };
+        let tale = || Tale::default().ready(3).publishes(0, 0);
+        let wiped = || tale().dies(0).fact(0, 1, Fact::Wiped);
+        assert_eq!(check(&kept(wiped().fact(2, 1, lost))), Ok(()));
+        assert!(check(&kept(wiped())).is_err(), "in silence");
+        assert!(check(&kept(tale().dies(0).fact(2, 1, lost))).is_err(), "nothing was forgotten");
     }
 
     #[test]
