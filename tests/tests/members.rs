@@ -91,3 +91,19 @@ fn who_died_unseen_is_found_to_be_gone() {
         }
     }
 }
+
+#[test]
+fn whose_clock_was_set_back_comes_back_after_its_goodbye() {
+    for seed in seeds(3) {
+        let mut world = settled(seed, 4);
+        let node = NodeIx(2);
+        world.shutdown(node);
+        run_for(&mut world, 5);
+        let day_ms = 24 * 60 * 60 * 1_000;
+        world.set_clock_skew_ms(node, -day_ms);
+        world.start(node, true);
+        run_for(&mut world, 15);
+        let seen: Vec<_> = [0, 1, 3].map(|at| state(&world, NodeIx(at), node, group().id())).to_vec();
+        assert_eq!(seen, [Some(MemberState::Online); 3], "seed {seed}");
+    }
+}

@@ -87,10 +87,12 @@ impl Group {
             // What is owed does not count for the cap.
             let state = self.sources.open_owed(id, life.owed, ctx.config)?;
             state.held = Ranges::from_wire(life.next, &life.above);
-            state.heard = state.held.end();
             state.delivered = life.next;
             state.head = life.head;
             state.end = life.end;
+            // Others may have closed it, and will not tell of it.
+            state.heard = state.held.end().max(life.end.unwrap_or(0));
+            self.want_missing(ctx, id, false);
         }
         Ok(())
     }

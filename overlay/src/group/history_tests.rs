@@ -331,6 +331,38 @@ fn a_restored_copy_begins_a_new_life_and_gets_back_what_it_had_said() {
     assert_eq!(own, 5, "what it had forgotten is back");
 }
 
+/// Killed while it got back what it had missed of a life that is over: nobody tells of that any more.
+#[test]
+fn what_is_missing_of_a_life_that_is_over_is_looked_for_again_after_a_kill() {
+    let mut world = World::new(2, Order::Fifo);
+    world.start_linked();
+    for line in lines(0..3) {
+        world.say(0, &line);
+        world.run(100);
+    }
+    world.kill(0);
+    world.start(0);
+    world.link(0, 1);
+    world.run(1_500);
+    world.say(0, "line 3");
+    world.run(1_000);
+    assert_eq!(world.nodes[1].heard, lines(0..4));
+    world.kill(1);
+    let source = world.node(0);
+    let node = &mut world.nodes[1];
+    let first = *node.disk.keys().find(|id| id.source == source).expect("it has all");
+    node.disk.retain(|id, _| *id == first);
+    let own = node.sources.get_mut(&source).expect("it has all");
+    let cut =
+        LifeRecord { life: first.life, next: 1, end: Some(3), head: None, above: Vec::new(), owed: None };
+    (own.floor, own.lives) = (0, vec![cut]);
+    node.heard.clear();
+    world.start(1);
+    world.link(0, 1);
+    world.run(5_000);
+    assert_eq!(world.nodes[1].heard, lines(1..4));
+}
+
 #[test]
 fn more_lives_than_are_taken_at_once_are_taken_one_after_the_other() {
     let mut world = World::new(2, Order::Fifo);

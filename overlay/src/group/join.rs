@@ -157,12 +157,20 @@ impl Group {
         if parsed.node != *from || parsed.standing != Standing::Online {
             return false;
         }
+        let incarnation = parsed.incarnation;
         self.merge_records(ctx, Some(from), &[ByteBuf::from(record)]);
         if self.roster.get(from).is_none() && parsed.check(&self.id, ctx.identity.signatures()).is_ok() {
             self.views.meet(parsed);
         }
-        let known = self.roster.get(from).map(|it| it.state());
-        known.is_none_or(|state| state == MemberState::Online)
+        let Some(known) = self.roster.get(from).filter(|it| it.state() != MemberState::Online) else {
+            return true;
+        };
+        if known.record.incarnation >= incarnation {
+            // Its clock was set back since it went: it is to say that it is here after that.
+            let members = vec![known.record.bytes.clone()];
+            ctx.send(from, &Frame::Records(Records { members, suspicions: Vec::new() }));
+        }
+        false
     }
 
     /// Where a newcomer starts: it is owed what was published since it entered (`cutoff`),
