@@ -19,6 +19,7 @@ mod history;
 mod hold;
 mod inbound;
 mod join;
+mod late;
 mod lazy;
 mod lives;
 mod load;
@@ -125,6 +126,8 @@ pub(crate) struct Group {
     herald: Herald,
     history: History,
     doubled: Doubled,
+    /// Whom we have asked where sources begin for us that our contact did not know, and when.
+    late_baseline: Option<(NodeId, Time)>,
     /// A member that is to be a neighbour although the view is full.
     bridge: Option<NodeId>,
     /// A neighbour of which one link closed, while another is still open, and when.
@@ -201,6 +204,7 @@ impl Group {
             herald: Herald::default(),
             history: History::default(),
             doubled: Doubled::default(),
+            late_baseline: None,
             bridge: None,
             half_gone: None,
             references: BTreeMap::new(),
