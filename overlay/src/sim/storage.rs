@@ -102,11 +102,7 @@ impl World {
         }
         match event {
             Event::Sent { group, batch } => self.keep(ix, Work::Taken { group: *group, batch: *batch }),
-            Event::LeftGroup { group } => {
-                if self.nodes[ix.0].disk.forget(*group) {
-                    self.begin_transaction(ix);
-                }
-            }
+            Event::LeftGroup { group } if self.nodes[ix.0].disk.forget(*group) => self.begin_transaction(ix),
             _ => {}
         }
     }
