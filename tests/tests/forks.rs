@@ -67,7 +67,7 @@ fn of_honest(history: &History) -> History {
         _ => true,
     };
     let entries = history.entries.iter().filter(|it| it.node.0 < HONEST && honest(&it.fact));
-    History { entries: entries.copied().collect() }
+    History { entries: entries.copied().collect(), ..History::default() }
 }
 
 #[test]
