@@ -363,32 +363,6 @@ fn what_is_missing_of_a_life_that_is_over_is_looked_for_again_after_a_kill() {
     assert_eq!(world.nodes[1].heard, lines(1..4));
 }
 
-/// Neither can tell the other where anything begins: the first member that they meet can.
-#[test]
-fn newcomers_that_meet_each_other_first_begin_where_all_newcomers_do() {
-    for order in [Order::Unordered, Order::Fifo, Order::Causal] {
-        let mut world = World::new(4, order);
-        world.start_linked();
-        for line in lines(0..3) {
-            world.say(0, &line);
-            world.run(100);
-        }
-        world.run(10_000);
-        world.start(2);
-        world.start(3);
-        world.link(2, 3);
-        world.run(1_000);
-        world.link(0, 2);
-        world.run(500);
-        world.say(0, "line 3");
-        world.run(5_000);
-        for node in [2, 3] {
-            assert_eq!(world.nodes[node].heard, lines(3..4), "{order:?}, {node}");
-            assert_eq!(world.nodes[node].told, [], "{order:?}, {node}");
-        }
-    }
-}
-
 #[test]
 fn more_lives_than_are_taken_at_once_are_taken_one_after_the_other() {
     let mut world = World::new(2, Order::Fifo);

@@ -233,14 +233,12 @@ impl Group {
             self.phase = Phase::Member;
             self.start_from(ctx, &welcome.baseline);
             self.record_all(ctx);
-        } else if self.is_late_baseline(ctx, &from) {
-            self.start_late(ctx, &welcome.baseline);
         }
         self.merge_records(ctx, Some(&from), &welcome.records);
         self.neighbour_up(ctx, from, false);
     }
 
-    pub(super) fn start_from(&mut self, ctx: &mut Ctx<'_>, baseline: &[(NodeId, Life, Seq)]) {
+    fn start_from(&mut self, ctx: &mut Ctx<'_>, baseline: &[(NodeId, Life, Seq)]) {
         for &(source, life, first) in baseline {
             let own = source == ctx.me() && self.publisher.life().is_some_and(|current| current <= life);
             if own || !self.descriptor.admits(&source) {

@@ -19,7 +19,6 @@ mod history;
 mod hold;
 mod inbound;
 mod join;
-mod late;
 mod lazy;
 mod lives;
 mod load;
@@ -126,8 +125,6 @@ pub(crate) struct Group {
     herald: Herald,
     history: History,
     doubled: Doubled,
-    /// Whom we have asked where sources begin for us that our contact did not know, and when.
-    late_baseline: Option<(NodeId, Time)>,
     /// A member that is to be a neighbour although the view is full.
     bridge: Option<NodeId>,
     /// A neighbour of which one link closed, while another is still open, and when.
@@ -204,7 +201,6 @@ impl Group {
             herald: Herald::default(),
             history: History::default(),
             doubled: Doubled::default(),
-            late_baseline: None,
             bridge: None,
             half_gone: None,
             references: BTreeMap::new(),

@@ -49,13 +49,6 @@ impl Group {
             return Ok(());
         }
         match self.sources.place(&id, ctx.config) {
-            Place::New
-                if id.seq > 0 && id.source != ctx.me() && self.lacks_baseline((id.source, id.life)) =>
-            {
-                // It is pulled again if it is not before our time.
-                self.ask_for_baseline(ctx, from);
-                return Ok(());
-            }
             Place::New => {}
             Place::Held => {
                 self.repair.on_has(from, (id.source, id.life), id.seq);

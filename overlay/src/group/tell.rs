@@ -129,10 +129,6 @@ impl Group {
             if !self.descriptor.admits(&id.0) || entry.above.len() > MAX_RANGES {
                 continue;
             }
-            if id.0 != ctx.me() && self.lacks_baseline(id) {
-                self.ask_for_baseline(ctx, from);
-                continue;
-            }
             self.maybe_prove_fork(ctx, &from, &id.0);
             let said = entry.next == 0 || self.repair.has(&from, id, entry.next - 1);
             if self.hear_one(ctx, from, id, entry) {

@@ -117,9 +117,10 @@ impl Member {
     fn may_lack(&self, me: NodeIx, key: &Key, forgotten: &Forgotten) -> bool {
         // Whose disk was replaced by a copy may have gone on before it had its own words back.
         let own = me == key.author && self.lost_own;
-        let (life, seq) = forgotten.places[key];
+        let place = forgotten.places.get(key);
         let of_it = |(source, its, from, to): &(NodeIx, Life, Seq, Seq)| {
-            *source == key.author && *its == life && (*from..*to).contains(&seq)
+            let covers = |(life, seq): &(Life, Seq)| its == life && (*from..*to).contains(seq);
+            *source == key.author && place.is_some_and(covers)
         };
         own || (forgotten.messages.contains(key) && self.lost.iter().any(of_it))
     }
