@@ -11,8 +11,9 @@ use bytes::Bytes;
 use futures::FutureExt;
 use libp2p::Multiaddr;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use treecast_overlay::io::MemberView;
 use treecast_overlay::wire::ticket::Ticket;
-use treecast_overlay::{BatchId, Descriptor, Digest, GroupId, NodeId};
+use treecast_overlay::{BatchId, Descriptor, Digest, GroupId, Life, NodeId, Seq};
 
 use crate::config::NodeBuilder;
 use crate::driver::Driver;
@@ -270,6 +271,16 @@ impl Node {
         self.ask_for(move |driver, reply| driver.leave(&group, reply)).await
     }
 
+    /// The members of a group that did not say that they have this batch of the node, those that left
+    /// aside.
+    ///
+    /// # Errors
+    /// When the node is in no such group, or has stopped.
+    pub async fn lacking(&self, group: &str, life: Life, seq: Seq) -> Result<Vec<MemberView>, GroupError> {
+        let group = group.to_owned();
+        Ok(self.ask(move |driver| driver.lacking(&group, life, seq)).await??)
+    }
+
     /// What was delivered in a group before, oldest first: since when, and only the last so many.
     ///
     /// # Errors
@@ -281,7 +292,24 @@ impl Node {
         limit: Option<u64>,
     ) -> Result<Pages, HistoryError> {
         let group = group.to_owned();
-        self.ask_for(move |driver, reply| driver.history(&group, since, limit, reply)).await
+        self.ask_for(move |driver, reply| driver.history(&group, since, limit, None, reply)).await
+    }
+
+    /// The last so many messages that stand before this one in a group's history, and the message itself
+    /// is not among them: for looking back page by page. If more of its batch stands before it, that comes,
+    /// too.
+    ///
+    /// # Errors
+    /// See [`HistoryError`].
+    pub async fn history_before(
+        &self,
+        group: &str,
+        message: (BatchId, u32),
+        limit: u64,
+    ) -> Result<Pages, HistoryError> {
+        let group = group.to_owned();
+        let (since, until) = (Since::Start, Some(message));
+        self.ask_for(move |driver, reply| driver.history(&group, since, Some(limit), until, reply)).await
     }
 
     /// The messages that have all words of a query, in all groups that the node is in or in one,
@@ -465,6 +493,16 @@ impl Sender {
         let group = self.hold.group;
         let receipt = self.hold.node.ask(move |driver| driver.await_receipt(group, batch, goal)).await?;
         receipt.await.map_err(|_| Stopped)
+    }
+
+    /// How far this batch of ours (and so all before it) has come, as it goes on: at an end once all
+    /// members that are online have it.
+    ///
+    /// # Errors
+    /// When the node has stopped.
+    pub async fn watch_receipt(&self, batch: BatchId) -> Result<watch::Receiver<Option<Receipt>>, Stopped> {
+        let group = self.hold.group;
+        self.hold.node.ask(move |driver| driver.watch_receipt(group, batch)).await
     }
 
     /// A failure to publish, with what the store says if that is why.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use treecast_overlay::io::{Fetch, Record, Write};
-use treecast_overlay::{Event as Core, GroupId, Token};
+use treecast_overlay::{BatchId, Event as Core, GroupId, Token};
 
 use super::Driver;
 use super::enter::Reply;
@@ -13,7 +13,7 @@ use crate::clock::unix_ms;
 use crate::error::HistoryError;
 use crate::event::Event;
 use crate::history::{Pages, Since};
-use crate::store::{SaveError, Span};
+use crate::store::{SaveError, Span, integer};
 
 /// An answer from the history: the batches found, and the lowest that is kept.
 pub(super) type Found = (Token, Vec<(u64, bytes::Bytes)>, Option<u64>);
@@ -123,7 +123,7 @@ impl Driver {
     /// All of a group's history that was delivered by now. What comes from now on is not in it.
     pub(super) fn pages(&self, group: GroupId, since: Since, limit: Option<u64>) -> Pages {
         let label = self.groups.slots.get(&group).map(|it| it.label.clone()).unwrap_or_default();
-        let before = self.keeper.archive.next_at();
+        let before = integer(self.keeper.archive.next_at());
         let since_ms = match since {
             Since::Start => 0,
             Since::Last(age) => unix_ms().saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
@@ -132,7 +132,7 @@ impl Driver {
         let slot = self.groups.slots.get(&group);
         let except: BTreeSet<u64> =
             slot.into_iter().flat_map(|it| it.undelivered.values()).copied().collect();
-        let span = Span { group, from: 0, before, since_ms };
+        let span = Span { group, from: i64::MIN, before, since_ms };
         Pages::new(self.shelves.reading.clone(), label, span, except, limit)
     }
 
@@ -142,12 +142,13 @@ impl Driver {
         name: &str,
         since: Since,
         limit: Option<u64>,
+        until: Option<(BatchId, u32)>,
         reply: Reply<Pages, HistoryError>,
     ) {
         let Some(group) = self.groups.find(name) else {
             return drop(reply.send(Err(crate::error::UnknownGroup(name.to_owned()).into())));
         };
-        let pages = self.pages(group, since, limit);
+        let pages = self.pages(group, since, limit).until(until);
         self.when_written(Box::new(move |_, saved| {
             // Who asked may have gone.
             let _ = reply.send(Ok(pages.lacking(saved)));

@@ -79,7 +79,7 @@ fn texts(found: &[PastBatch]) -> Vec<String> {
 }
 
 fn all(group: GroupId) -> Span {
-    Span { group, from: 0, before: u64::MAX, since_ms: 0 }
+    Span { group, from: i64::MIN, before: i64::MAX, since_ms: 0 }
 }
 
 /// Longer than upkeep ever waits while there is some.
@@ -124,6 +124,12 @@ fn history_is_what_was_delivered_in_its_order() {
     assert_eq!(read(&Span { since_ms: 45, ..all(group) }), ["four", "five"]);
     assert_eq!(shelf.last(&all(group), 2).expect("read"), (5, 0));
     assert_eq!(shelf.last(&all(group), 99).expect("read"), (1, 0));
+    let before =
+        |limit, batch: &HistoryBatch, n| shelf.last_before(&all(group), limit, &batch.id, n).expect("read");
+    assert_eq!(before(2, &ada[2], 0), Some((7, (4, 0))));
+    assert_eq!(before(2, &ada[2], 1), Some((7, (5, 0))), "one of its own batch");
+    assert_eq!(before(2, &ada[2], 5), Some((7, (6, 3))));
+    assert_eq!(before(2, &elsewhere[0], 0), None, "of another group");
     assert_eq!(read(&all(other)), ["elsewhere"]);
     drop(store);
     let store = open(scratch.path());

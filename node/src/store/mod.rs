@@ -32,7 +32,7 @@ pub(crate) use library::{Library, PastBatch, Shelf, Span};
 pub(crate) use open::Store;
 pub(crate) use record::KeptBatch;
 pub(crate) use thread::{Done, JobId, Writer};
-pub(crate) use work::Work;
+pub(crate) use work::{Work, integer};
 
 #[cfg(test)]
 mod history_tests;

@@ -39,7 +39,7 @@ pub(super) fn addresses_text(addresses: &[Multiaddr]) -> String {
 }
 
 /// SQLite's integers are signed: a number beyond them is as good as the largest.
-pub(super) fn integer(number: u64) -> i64 {
+pub(crate) fn integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 

@@ -3,14 +3,22 @@
 use super::membership::views::Views;
 use super::{Group, Sight, Tree};
 use crate::config::Config;
-use crate::id::GroupId;
-use crate::io::{CollectionView, GroupView, MemberView, TrafficView, TreeId, TreeView};
+use crate::id::{BatchId, GroupId, NodeId};
+use crate::io::{CollectionView, GroupView, MemberState, MemberView, TrafficView, TreeId, TreeView};
 use crate::links::Links;
 use crate::time::Time;
 
 impl Group {
     pub(super) fn tree_id(&self) -> TreeId {
         TreeId::Core(self.tree.root())
+    }
+
+    /// Members that did not say that they have a batch of ours, those that left aside.
+    pub(crate) fn lacking(&self, batch: &BatchId) -> Vec<NodeId> {
+        let me = self.roster.own().node;
+        let lacks = |node: &NodeId| *node != me && !self.receipts.has(node, batch.life, batch.seq);
+        let there = self.roster.iter().filter(|(_, it)| it.state() != MemberState::Left);
+        there.map(|(node, _)| *node).filter(lacks).collect()
     }
 
     pub(crate) fn trees(&self, now: Time, links: &Links, config: &Config) -> Vec<TreeView> {
