@@ -14,7 +14,7 @@ use crate::descriptor::{Descriptor, Order};
 use crate::dialer::Dialer;
 use crate::group::ctx::Ctx;
 use crate::group::{Entry, Group};
-use crate::id::{Address, BatchId, Digest, GroupId, Life, LinkId, NodeId, PublishId, Seq, Token};
+use crate::id::{Address, Digest, GroupId, Life, LinkId, NodeId, PublishId, Seq, Token};
 use crate::identity::Identity;
 use crate::io::{
     CloseReason, CollectionView, Event, GroupView, Input, Lane, Output, Past, PublishError, TrafficView,
@@ -201,6 +201,13 @@ impl Engine {
                     });
                 }
             }
+            Input::FetchedEarlier { token, batches, last, end } => {
+                if let Some(group) = self.tokens.remove(&token) {
+                    self.with_group(now, group, out, |group, ctx| {
+                        group.on_fetched_earlier(ctx, token, batches, last, end)
+                    });
+                }
+            }
             Input::Join(descriptor) => self.handle_join(now, *descriptor, out),
             Input::Leave(group) => {
                 self.with_group(now, group, out, |group, ctx| group.begin_farewell(ctx, true));
@@ -247,12 +254,6 @@ impl Engine {
     /// This node's places in the group's trees.
     pub fn trees(&self, now: Time, group: GroupId) -> Vec<TreeView> {
         self.groups.get(&group).map(|it| it.group.trees(now, &self.links, &self.config)).unwrap_or_default()
-    }
-
-    /// Members of a group that did not say that they have a batch of this node (and all before it of its
-    /// life), those that left aside.
-    pub fn lacking(&self, group: GroupId, batch: &BatchId) -> Vec<NodeId> {
-        self.groups.get(&group).map(|it| it.group.lacking(batch)).unwrap_or_default()
     }
 
     /// Round trip to a linked node, measured by pings.

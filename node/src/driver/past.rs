@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use treecast_overlay::io::{Fetch, Record, Write};
+use treecast_overlay::io::{Fetch, FetchEarlier, Record, Write};
 use treecast_overlay::{BatchId, Event as Core, GroupId, Token};
 
 use super::Driver;
@@ -13,10 +13,15 @@ use crate::clock::unix_ms;
 use crate::error::HistoryError;
 use crate::event::Event;
 use crate::history::{Pages, Since};
-use crate::store::{SaveError, Span, integer};
+use crate::store::{Piece, SaveError, Span, integer};
 
-/// An answer from the history: the batches found, and the lowest that is kept.
-pub(super) type Found = (Token, Vec<(u64, bytes::Bytes)>, Option<u64>);
+/// An answer from the history.
+pub(super) enum Found {
+    /// What a pull asked for, and the lowest that is kept.
+    Batches(Token, Vec<(u64, bytes::Bytes)>, Option<u64>),
+    /// What somebody who came later asked for.
+    Earlier(Token, Piece),
+}
 
 impl Driver {
     /// Something was delivered: it is kept, soon.
@@ -58,8 +63,28 @@ impl Driver {
     }
 
     /// The history has answered.
-    pub(super) fn on_found_past(&mut self, (token, batches, first): Found) {
-        self.overlay().fetched(token, batches, first);
+    pub(super) fn on_found_past(&mut self, found: Found) {
+        match found {
+            Found::Batches(token, batches, first) => self.overlay().fetched(token, batches, first),
+            Found::Earlier(token, Piece { batches, last, end }) => {
+                let now = unix_ms();
+                let aged = batches.into_iter().map(|(at, batch)| (now.saturating_sub(at), batch));
+                self.overlay().fetched_earlier(token, aged.collect(), last, end);
+            }
+        }
+    }
+
+    /// Somebody gathers what was said before its time.
+    pub(super) fn on_fetch_earlier(&mut self, token: Token, fetch: FetchEarlier) {
+        let found = self.found_past.0.clone();
+        self.shelves.serving.ask(Box::new(move |shelf| {
+            let piece = shelf.earlier(&fetch).unwrap_or_else(|error| {
+                tracing::warn!(%error, "the history was not read");
+                Piece::default()
+            });
+            // The driver may have ended.
+            let _ = found.send(Found::Earlier(token, piece));
+        }));
     }
 
     /// Somebody asks for what is no longer in memory.
@@ -71,7 +96,7 @@ impl Driver {
                 (Vec::new(), Some(0))
             });
             // The driver may have ended.
-            let _ = found.send((token, answer.0, answer.1));
+            let _ = found.send(Found::Batches(token, answer.0, answer.1));
         }));
     }
 

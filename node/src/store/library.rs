@@ -7,9 +7,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use bytes::Bytes;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
-use treecast_overlay::io::{Fetch, Shown};
+use treecast_overlay::io::{Fetch, FetchEarlier, Shown};
 use treecast_overlay::{BatchId, GroupId, Seq};
 
+use super::earlier::{self, Piece};
 use super::error::SaveError;
 use super::fold::Words;
 use super::work::integer;
@@ -129,6 +130,11 @@ impl Shelf {
             }
         }
         Ok((found, first.map(i64::unsigned_abs)))
+    }
+
+    /// A piece for somebody who came later.
+    pub(crate) fn earlier(&self, fetch: &FetchEarlier) -> Result<Piece, SaveError> {
+        self.told(earlier::piece(&self.connection, fetch))
     }
 
     /// The next batches of a group's history; none are left if it is empty.

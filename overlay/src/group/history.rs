@@ -66,6 +66,7 @@ impl Group {
             self.phase = Phase::Member;
         }
         self.history.ungreeted = true;
+        self.early.resume(ctx.now, past.earlier.as_ref());
     }
 
     fn restore(&mut self, ctx: &Ctx<'_>, record: &SourceRecord) -> Result<(), &'static str> {

@@ -45,6 +45,8 @@ impl Disk {
                     let (life, end) = (id.life, id.seq + 1);
                     self.ends.insert(*group, PastLife { group: *group, life, end, digest: *digest });
                 }
+                // Simulated nodes have no history.
+                Write::Earlier(_) => {}
             }
         }
     }

@@ -508,6 +508,9 @@ impl World {
             Output::Fetch { token, .. } => {
                 inputs.push_back(Input::Fetched { token, batches: Vec::new(), first: None });
             }
+            Output::FetchEarlier { token, .. } => {
+                inputs.push_back(Input::FetchedEarlier { token, batches: Vec::new(), last: None, end: true });
+            }
             Output::Event(event) => {
                 self.trace.event(self.now, ix, &event);
                 let stops = event == Event::ShutdownComplete;
