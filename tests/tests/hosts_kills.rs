@@ -38,6 +38,8 @@ struct Node<'a> {
     up: Option<Process>,
     back_at: Instant,
     kills: usize,
+    /// It answers commands: whoever asks it to publish starts no node beside it.
+    serves: Arc<AtomicBool>,
 }
 
 impl Node<'_> {
@@ -48,11 +50,23 @@ impl Node<'_> {
     fn poll(&mut self, now: Instant) {
         match &mut self.up {
             Some(up) => {
-                assert!(!up.has_ended(), "h{} ended by itself: {:?}", self.host.number(), up.complained())
+                let number = self.host.number();
+                assert!(!up.has_ended(), "h{number} ended by itself: {:?}", up.complained());
+                if !self.serves.load(Ordering::Relaxed) {
+                    let is_ready = up.said().iter().any(|(_, line)| line["type"] == "ready");
+                    self.serves.store(is_ready, Ordering::Relaxed);
+                }
             }
             None if self.back_at <= now => self.start(),
             None => {}
         }
+    }
+
+    fn kill(&mut self, back_at: Instant) {
+        self.serves.store(false, Ordering::Relaxed);
+        self.back_at = back_at;
+        self.kills += 1;
+        self.up.take().expect("only who runs is killed").kill();
     }
 }
 
@@ -64,33 +78,46 @@ struct Said {
 }
 
 /// Says lines at an even pace, each of them once, to whatever node runs there.
-fn talk(author: usize, host: &Host, over: &AtomicBool) -> Said {
+fn talk(author: usize, host: &Host, serves: &AtomicBool, over: &AtomicBool) -> Said {
     let mut said = Said::default();
     while !over.load(Ordering::Relaxed) {
-        let first = said.lines.len();
-        let receipts = Arc::new(AtomicU64::new(0));
-        let counted = receipts.clone();
-        let mut publishing = host.watched(&["pub", "soak", "--wait", "stored"], move |line| {
-            let is_receipt = line["type"] == "receipt";
-            counted.fetch_add(u64::from(is_receipt), Ordering::Relaxed);
-            is_receipt
-        });
-        let mut stdin = publishing.take_stdin();
-        while !over.load(Ordering::Relaxed) && !publishing.has_ended() {
-            if writeln!(stdin, "{author}:{}", said.lines.len()).is_err() {
-                break;
-            }
-            said.lines.push(false);
-            std::thread::sleep(Duration::from_secs(1) / RATE);
+        std::thread::sleep(Duration::from_millis(50));
+        if serves.load(Ordering::Relaxed) {
+            publish(author, host, serves, over, &mut said);
         }
-        drop(stdin);
-        // With its node gone it ends by itself; else once all is stored.
-        publishing.ended();
-        let acknowledged = usize::try_from(receipts.load(Ordering::Relaxed)).expect("few");
-        said.lines[first..first + acknowledged].fill(true);
-        std::thread::sleep(Duration::from_millis(200));
     }
     said
+}
+
+/// Until it is over, or the node is killed.
+fn publish(author: usize, host: &Host, serves: &AtomicBool, over: &AtomicBool, said: &mut Said) {
+    let first = said.lines.len();
+    let receipts = Arc::new(AtomicU64::new(0));
+    let counted = receipts.clone();
+    let mut publishing = host.watched(&["pub", "soak", "--wait", "stored"], move |line| {
+        let is_receipt = line["type"] == "receipt";
+        counted.fetch_add(u64::from(is_receipt), Ordering::Relaxed);
+        is_receipt
+    });
+    let mut stdin = publishing.take_stdin();
+    let goes_on = || serves.load(Ordering::Relaxed) && !over.load(Ordering::Relaxed);
+    while goes_on() && !publishing.has_ended() {
+        if writeln!(stdin, "{author}:{}", said.lines.len()).is_err() {
+            break;
+        }
+        said.lines.push(false);
+        std::thread::sleep(Duration::from_secs(1) / RATE);
+    }
+    drop(stdin);
+    if serves.load(Ordering::Relaxed) {
+        publishing.ended();
+    } else {
+        // It ends with its node; or has become one itself, if it came a moment too late.
+        std::thread::sleep(Duration::from_millis(300));
+        publishing.kill();
+    }
+    let acknowledged = usize::try_from(receipts.load(Ordering::Relaxed)).expect("few");
+    said.lines[first..first + acknowledged].fill(true);
 }
 
 fn kill_some(nodes: &mut [Node<'_>], rng: &mut Rng, began: Instant) {
@@ -107,10 +134,7 @@ fn kill_some(nodes: &mut [Node<'_>], rng: &mut Rng, began: Instant) {
         let victim = rng.below(HOSTS);
         if running > LEFT && nodes[victim].up.is_some() {
             let pause = 1 + rng.below(LONGEST_OFF);
-            let node = &mut nodes[victim];
-            node.back_at = now + Duration::from_secs(pause as u64);
-            node.kills += 1;
-            node.up.take().expect("looked at above").kill();
+            nodes[victim].kill(now + Duration::from_secs(pause as u64));
         }
     }
 }
@@ -144,7 +168,7 @@ fn every_history_has_every_acknowledged_line_once() {
     let seed = seeds(1)[0];
     let Some(lab) = Lab::new(HOSTS) else { return };
     let start = |host| {
-        let mut node = Node { host, up: None, back_at: Instant::now(), kills: 0 };
+        let mut node = Node { host, up: None, back_at: Instant::now(), kills: 0, serves: Arc::default() };
         node.start();
         node
     };
@@ -160,9 +184,10 @@ fn every_history_has_every_acknowledged_line_once() {
     let (over, failed) = (AtomicBool::new(false), Mutex::new(None));
     let said: Vec<Said> = std::thread::scope(|scope| {
         let over = &over;
-        let authors = lab.hosts()[..AUTHORS].iter().enumerate();
-        let talks: Vec<_> =
-            authors.map(|(number, host)| scope.spawn(move || talk(number, host, over))).collect();
+        let authors = nodes[..AUTHORS].iter().map(|node| (node.host, node.serves.clone())).enumerate();
+        let talks: Vec<_> = authors
+            .map(|(number, (host, serves))| scope.spawn(move || talk(number, host, &serves, over)))
+            .collect();
         let mut rng = Rng::new(seed);
         // Also if something is found wrong: the scope waits for them.
         let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
