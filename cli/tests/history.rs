@@ -237,7 +237,7 @@ fn who_comes_late_sees_what_was_said_before_and_is_told_only_what_comes() {
     let scratch = Scratch::new("late");
     let ada = scratch.up("ada", &["--group", "lobby"]);
     let all = lines(200);
-    let said = scratch.feed("ada", &["pub", "lobby", "--wait", "stored"], &all.join("\n"));
+    let said = scratch.feed("ada", &["pub", "lobby", "--wait", "stored"], all.join("\n"));
     assert_eq!(code(&said), 0);
     // Nothing of it is in memory any more where the newcomer asks.
     let bob = scratch.up("bob", &["--group", "lobby", "--peer", &ada.address]);

@@ -11,20 +11,17 @@ use bytes::Bytes;
 use futures::FutureExt;
 use libp2p::Multiaddr;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
-use treecast_overlay::io::MemberView;
 use treecast_overlay::wire::ticket::Ticket;
-use treecast_overlay::{BatchId, Descriptor, Digest, GroupId, Life, NodeId, Seq};
+use treecast_overlay::{BatchId, Descriptor, Digest, GroupId, NodeId};
 
 use crate::config::NodeBuilder;
 use crate::driver::Driver;
 use crate::driver::enter::Reply;
-use crate::error::{
-    GroupError, HistoryError, JoinError, PingError, PublishError, SetNickError, Stopped, check_nick,
-};
+use crate::error::{GroupError, JoinError, PingError, PublishError, SetNickError, Stopped, check_nick};
 use crate::event::{Event, EventQueue};
 use crate::failure::Failure;
 use crate::group::{GroupRef, NewGroup};
-use crate::history::{Finds, Pages, Since};
+use crate::history::{Pages, Since};
 use crate::swarm::entropy;
 use crate::view::{GroupInfo, NodeStatus, PeerView, PingReport};
 
@@ -146,7 +143,7 @@ impl Node {
     }
 
     /// Asks the driver something that it answers when it is done: when something is on disk, say.
-    async fn ask_for<T: Send + 'static, E: From<Stopped> + Send + 'static>(
+    pub(crate) async fn ask_for<T: Send + 'static, E: From<Stopped> + Send + 'static>(
         &self,
         request: impl FnOnce(&mut Driver, Reply<T, E>) + Send + 'static,
     ) -> Result<T, E> {
@@ -269,58 +266,6 @@ impl Node {
     pub async fn leave(&self, group: &str) -> Result<GroupInfo, GroupError> {
         let group = group.to_owned();
         self.ask_for(move |driver, reply| driver.leave(&group, reply)).await
-    }
-
-    /// The members of a group that did not say that they have this batch of the node, those that left
-    /// aside.
-    ///
-    /// # Errors
-    /// When the node is in no such group, or has stopped.
-    pub async fn lacking(&self, group: &str, life: Life, seq: Seq) -> Result<Vec<MemberView>, GroupError> {
-        let group = group.to_owned();
-        Ok(self.ask(move |driver| driver.lacking(&group, life, seq)).await??)
-    }
-
-    /// What was delivered in a group before, oldest first: since when, and only the last so many.
-    ///
-    /// # Errors
-    /// See [`HistoryError`].
-    pub async fn history(
-        &self,
-        group: &str,
-        since: Since,
-        limit: Option<u64>,
-    ) -> Result<Pages, HistoryError> {
-        let group = group.to_owned();
-        self.ask_for(move |driver, reply| driver.history(&group, since, limit, None, reply)).await
-    }
-
-    /// The last so many messages that stand before this one in a group's history, and the message itself
-    /// is not among them: for looking back page by page. If more of its batch stands before it, that comes,
-    /// too.
-    ///
-    /// # Errors
-    /// See [`HistoryError`].
-    pub async fn history_before(
-        &self,
-        group: &str,
-        message: (BatchId, u32),
-        limit: u64,
-    ) -> Result<Pages, HistoryError> {
-        let group = group.to_owned();
-        let (since, until) = (Since::Start, Some(message));
-        self.ask_for(move |driver, reply| driver.history(&group, since, Some(limit), until, reply)).await
-    }
-
-    /// The messages that have all words of a query, in all groups that the node is in or in one,
-    /// oldest first. Case and accents do not matter, and a word may be part of a longer one.
-    ///
-    /// # Errors
-    /// See [`HistoryError`].
-    pub async fn search(&self, query: &str, group: Option<&str>) -> Result<Finds, HistoryError> {
-        let group = group.map(str::to_owned);
-        let catalogue = self.ask_for(move |driver, reply| driver.shelf(group.as_deref(), reply)).await?;
-        Finds::new(catalogue, query)
     }
 
     /// How the node is.

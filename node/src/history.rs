@@ -8,6 +8,7 @@ use treecast_overlay::{BatchId, GroupId};
 
 use crate::error::HistoryError;
 use crate::event::Message;
+use crate::handle::Node;
 use crate::store::{Library, PastBatch, SaveError, Shelf, Span, Words};
 
 /// From where on messages are wanted.
@@ -21,6 +22,50 @@ pub enum Since {
     Start,
     /// Those that came here in so long a time, whatever their authors' clocks say.
     Last(Duration),
+}
+
+impl Node {
+    /// What was delivered in a group before, oldest first: since when, and only the last so many.
+    ///
+    /// # Errors
+    /// See [`HistoryError`].
+    pub async fn history(
+        &self,
+        group: &str,
+        since: Since,
+        limit: Option<u64>,
+    ) -> Result<Pages, HistoryError> {
+        let group = group.to_owned();
+        self.ask_for(move |driver, reply| driver.history(&group, since, limit, None, reply)).await
+    }
+
+    /// The last so many messages that stand before this one in a group's history, and the message itself
+    /// is not among them: for looking back page by page. If more of its batch stands before it, that comes,
+    /// too.
+    ///
+    /// # Errors
+    /// See [`HistoryError`].
+    pub async fn history_before(
+        &self,
+        group: &str,
+        message: (BatchId, u32),
+        limit: u64,
+    ) -> Result<Pages, HistoryError> {
+        let group = group.to_owned();
+        let (since, until) = (Since::Start, Some(message));
+        self.ask_for(move |driver, reply| driver.history(&group, since, Some(limit), until, reply)).await
+    }
+
+    /// The messages that have all words of a query, in all groups that the node is in or in one,
+    /// oldest first. Case and accents do not matter, and a word may be part of a longer one.
+    ///
+    /// # Errors
+    /// See [`HistoryError`].
+    pub async fn search(&self, query: &str, group: Option<&str>) -> Result<Finds, HistoryError> {
+        let group = group.map(str::to_owned);
+        let catalogue = self.ask_for(move |driver, reply| driver.shelf(group.as_deref(), reply)).await?;
+        Finds::new(catalogue, query)
+    }
 }
 
 /// A part of a group's history, oldest first; see [`Node::history`](crate::Node::history).
@@ -98,8 +143,8 @@ impl Pages {
             let limit = self.limit.take().unwrap_or(u64::MAX);
             let found =
                 look_up(&self.library, move |shelf| shelf.last_before(&span, limit, &batch, n)).await?;
-            let Some((before, (from, skip))) = found else { return Ok(false) };
-            (self.span.from, self.span.before, self.skip) = (from, before, skip);
+            let Some((bounded, skip)) = found else { return Ok(false) };
+            (self.span, self.skip) = (bounded, skip);
             return Ok(true);
         }
         if let Some(limit) = self.limit {

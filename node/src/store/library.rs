@@ -174,22 +174,22 @@ impl Shelf {
         Ok((from, count - messages))
     }
 
-    /// Where what stands before message `n` of a batch ends, and as [`Shelf::last`] of that; `None` if the
-    /// batch is not kept.
+    /// The last `messages` of a span that stand before message `n` of a batch, and how many of the first
+    /// batch are too many; the rest of that batch is in it. `None` if the batch is not kept.
     pub(crate) fn last_before(
         &self,
         span: &Span,
         messages: u64,
         batch: &BatchId,
         n: u32,
-    ) -> Result<Option<(i64, (i64, u64))>, SaveError> {
+    ) -> Result<Option<(Span, u64)>, SaveError> {
         let Some(at) = self.told(self.try_place(span.group, batch))? else { return Ok(None) };
         // Those before it in its batch come first.
-        let last = match messages.checked_sub(n.into()) {
+        let (from, skip) = match messages.checked_sub(n.into()) {
             Some(rest) if rest > 0 => self.last(&Span { before: at, ..*span }, rest)?,
             _ => (at, u64::from(n) - messages),
         };
-        Ok(Some((at + 1, last)))
+        Ok(Some((Span { from, before: at + 1, ..*span }, skip)))
     }
 
     fn try_place(&self, group: GroupId, batch: &BatchId) -> rusqlite::Result<Option<i64>> {
