@@ -35,9 +35,10 @@ pub(crate) async fn open(
     group: &str,
     wait: Wait,
     timeout: Option<std::time::Duration>,
+    follow: bool,
 ) -> Result<(ClientReader, ClientWriter), Stop> {
     let timeout_ms = timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
-    let request = Request::Pub { group: group.to_owned(), wait, timeout_ms };
+    let request = Request::Pub { group: group.to_owned(), wait, timeout_ms, follow };
     Ok(host.ask(&request).await?.split())
 }
 

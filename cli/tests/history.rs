@@ -231,3 +231,46 @@ fn a_group_keeps_what_its_descriptor_says_and_little_more() {
         std::thread::sleep(Duration::from_millis(200));
     }
 }
+
+#[test]
+fn who_comes_late_sees_what_was_said_before_and_is_told_only_what_comes() {
+    let scratch = Scratch::new("late");
+    let ada = scratch.up("ada", &["--group", "lobby"]);
+    let all = lines(200);
+    let said = scratch.feed("ada", &["pub", "lobby", "--wait", "stored"], all.join("\n"));
+    assert_eq!(code(&said), 0);
+    // Nothing of it is in memory any more where the newcomer asks.
+    let bob = scratch.up("bob", &["--group", "lobby", "--peer", &ada.address]);
+    scratch.await_history("bob", &all);
+    ada.kill();
+    let sub = ["sub", "lobby", "--peer", &bob.address, "--count", "1", "--timeout", "20s", "-q", "--json"];
+    let mut eve = scratch.command("eve", &sub).spawn().expect("the binary runs");
+    let deadline = Instant::now() + PATIENCE;
+    while eve.try_wait().expect("it is ours").is_none() {
+        scratch.stored("bob", "live");
+        assert!(Instant::now() < deadline, "nothing comes");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let mut told = String::new();
+    eve.stdout.take().expect("piped").read_to_string(&mut told).expect("UTF-8");
+    let first = told.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let first = first.filter(|it| it["type"] == "message").map(|it| it["text"].clone()).next();
+    assert_eq!(first, Some("live".into()), "live talk first, and nothing old as talk");
+
+    let _eve = scratch.up("eve", &["--peer", &bob.address]);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut kept = scratch.texts("eve", &["history", "lobby"]);
+        kept.retain(|it| it != "live");
+        if kept == all {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{} of 200 are there", kept.len());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(scratch.texts("eve", &["search", "line 199"]), ["line 199"]);
+    let since = ["sub", "lobby", "--since", "start", "--count", "200", "--timeout", "10s", "-q"];
+    assert_eq!(scratch.texts("eve", &since), all);
+    let short = scratch.texts("eve", &["history", "lobby", "--since", "1h"]);
+    assert_eq!(short[..200], all[..], "it counts from when it was said there");
+}

@@ -17,13 +17,11 @@ use treecast_overlay::{BatchId, Descriptor, Digest, GroupId, NodeId};
 use crate::config::NodeBuilder;
 use crate::driver::Driver;
 use crate::driver::enter::Reply;
-use crate::error::{
-    GroupError, HistoryError, JoinError, PingError, PublishError, SetNickError, Stopped, check_nick,
-};
+use crate::error::{GroupError, JoinError, PingError, PublishError, SetNickError, Stopped, check_nick};
 use crate::event::{Event, EventQueue};
 use crate::failure::Failure;
 use crate::group::{GroupRef, NewGroup};
-use crate::history::{Finds, Pages, Since};
+use crate::history::{Pages, Since};
 use crate::swarm::entropy;
 use crate::view::{GroupInfo, NodeStatus, PeerView, PingReport};
 
@@ -145,7 +143,7 @@ impl Node {
     }
 
     /// Asks the driver something that it answers when it is done: when something is on disk, say.
-    async fn ask_for<T: Send + 'static, E: From<Stopped> + Send + 'static>(
+    pub(crate) async fn ask_for<T: Send + 'static, E: From<Stopped> + Send + 'static>(
         &self,
         request: impl FnOnce(&mut Driver, Reply<T, E>) + Send + 'static,
     ) -> Result<T, E> {
@@ -268,31 +266,6 @@ impl Node {
     pub async fn leave(&self, group: &str) -> Result<GroupInfo, GroupError> {
         let group = group.to_owned();
         self.ask_for(move |driver, reply| driver.leave(&group, reply)).await
-    }
-
-    /// What was delivered in a group before, oldest first: since when, and only the last so many.
-    ///
-    /// # Errors
-    /// See [`HistoryError`].
-    pub async fn history(
-        &self,
-        group: &str,
-        since: Since,
-        limit: Option<u64>,
-    ) -> Result<Pages, HistoryError> {
-        let group = group.to_owned();
-        self.ask_for(move |driver, reply| driver.history(&group, since, limit, reply)).await
-    }
-
-    /// The messages that have all words of a query, in all groups that the node is in or in one,
-    /// oldest first. Case and accents do not matter, and a word may be part of a longer one.
-    ///
-    /// # Errors
-    /// See [`HistoryError`].
-    pub async fn search(&self, query: &str, group: Option<&str>) -> Result<Finds, HistoryError> {
-        let group = group.map(str::to_owned);
-        let catalogue = self.ask_for(move |driver, reply| driver.shelf(group.as_deref(), reply)).await?;
-        Finds::new(catalogue, query)
     }
 
     /// How the node is.
@@ -465,6 +438,16 @@ impl Sender {
         let group = self.hold.group;
         let receipt = self.hold.node.ask(move |driver| driver.await_receipt(group, batch, goal)).await?;
         receipt.await.map_err(|_| Stopped)
+    }
+
+    /// How far this batch of ours (and so all before it) has come, as it goes on: at an end once all
+    /// members that are online have it.
+    ///
+    /// # Errors
+    /// When the node has stopped.
+    pub async fn watch_receipt(&self, batch: BatchId) -> Result<watch::Receiver<Option<Receipt>>, Stopped> {
+        let group = self.hold.group;
+        self.hold.node.ask(move |driver| driver.watch_receipt(group, batch)).await
     }
 
     /// A failure to publish, with what the store says if that is why.

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use treecast_overlay::GroupId;
+use treecast_overlay::{BatchId, GroupId};
 
 use crate::error::HistoryError;
 use crate::event::Message;
+use crate::handle::Node;
 use crate::store::{Library, PastBatch, SaveError, Shelf, Span, Words};
 
 /// From where on messages are wanted.
@@ -23,6 +24,50 @@ pub enum Since {
     Last(Duration),
 }
 
+impl Node {
+    /// What was delivered in a group before, oldest first: since when, and only the last so many.
+    ///
+    /// # Errors
+    /// See [`HistoryError`].
+    pub async fn history(
+        &self,
+        group: &str,
+        since: Since,
+        limit: Option<u64>,
+    ) -> Result<Pages, HistoryError> {
+        let group = group.to_owned();
+        self.ask_for(move |driver, reply| driver.history(&group, since, limit, None, reply)).await
+    }
+
+    /// The last so many messages that stand before this one in a group's history, and the message itself
+    /// is not among them: for looking back page by page. If more of its batch stands before it, that comes,
+    /// too.
+    ///
+    /// # Errors
+    /// See [`HistoryError`].
+    pub async fn history_before(
+        &self,
+        group: &str,
+        message: (BatchId, u32),
+        limit: u64,
+    ) -> Result<Pages, HistoryError> {
+        let group = group.to_owned();
+        let (since, until) = (Since::Start, Some(message));
+        self.ask_for(move |driver, reply| driver.history(&group, since, Some(limit), until, reply)).await
+    }
+
+    /// The messages that have all words of a query, in all groups that the node is in or in one,
+    /// oldest first. Case and accents do not matter, and a word may be part of a longer one.
+    ///
+    /// # Errors
+    /// See [`HistoryError`].
+    pub async fn search(&self, query: &str, group: Option<&str>) -> Result<Finds, HistoryError> {
+        let group = group.map(str::to_owned);
+        let catalogue = self.ask_for(move |driver, reply| driver.shelf(group.as_deref(), reply)).await?;
+        Finds::new(catalogue, query)
+    }
+}
+
 /// A part of a group's history, oldest first; see [`Node::history`](crate::Node::history).
 #[derive(Debug)]
 pub struct Pages {
@@ -33,6 +78,8 @@ pub struct Pages {
     except: BTreeSet<u64>,
     /// Only the last so many.
     limit: Option<u64>,
+    /// It ends before this message.
+    until: Option<(BatchId, u32)>,
     /// So many of the first batch's messages are too many.
     skip: u64,
     page: VecDeque<Message>,
@@ -49,7 +96,13 @@ impl Pages {
         limit: Option<u64>,
     ) -> Self {
         let (skip, page, incomplete) = (0, VecDeque::new(), None);
-        Self { library, label, span, except, limit, skip, page, incomplete }
+        Self { library, label, span, except, limit, until: None, skip, page, incomplete }
+    }
+
+    /// Only what stands before this message, if there is a limit; nothing if it is not there.
+    pub(crate) fn until(mut self, message: Option<(BatchId, u32)>) -> Self {
+        self.until = message;
+        self
     }
 
     /// What came last could not be written: said at the end.
@@ -86,6 +139,14 @@ impl Pages {
     /// Reads on; whether there was more.
     async fn turn(&mut self) -> Result<bool, HistoryError> {
         let span = self.span;
+        if let Some((batch, n)) = self.until.filter(|_| self.limit.is_some()) {
+            let limit = self.limit.take().unwrap_or(u64::MAX);
+            let found =
+                look_up(&self.library, move |shelf| shelf.last_before(&span, limit, &batch, n)).await?;
+            let Some((bounded, skip)) = found else { return Ok(false) };
+            (self.span, self.skip) = (bounded, skip);
+            return Ok(true);
+        }
         if let Some(limit) = self.limit {
             let (from, skip) = look_up(&self.library, move |shelf| shelf.last(&span, limit)).await?;
             (self.span.from, self.skip, self.limit) = (from, skip, None);
@@ -94,8 +155,12 @@ impl Pages {
         let batches = look_up(&self.library, move |shelf| shelf.page(&span)).await?;
         let Some(last) = batches.last() else { return Ok(false) };
         self.span.from = last.at + 1;
-        let wanted = batches.into_iter().filter(|it| !self.except.contains(&it.at));
+        let except = |at: i64| u64::try_from(at).is_ok_and(|at| self.except.contains(&at));
+        let wanted = batches.into_iter().filter(|it| !except(it.at));
         for message in wanted.flat_map(messages) {
+            if self.until.is_some_and(|(batch, n)| message.batch == batch && message.n >= n) {
+                continue;
+            }
             if self.skip > 0 {
                 self.skip -= 1;
             } else {
@@ -122,7 +187,7 @@ pub struct Finds {
     catalogue: Catalogue,
     words: Words,
     /// Where to look on.
-    from: Option<u64>,
+    from: Option<i64>,
     page: VecDeque<(String, Message)>,
 }
 
@@ -132,7 +197,7 @@ impl Finds {
         if words.is_empty() {
             return Err(HistoryError::EmptyQuery);
         }
-        Ok(Self { catalogue, words, from: Some(0), page: VecDeque::new() })
+        Ok(Self { catalogue, words, from: Some(i64::MIN), page: VecDeque::new() })
     }
 
     /// The next message, and what its group is called here; `None` at the end. A call that is dropped

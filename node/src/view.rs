@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use libp2p::Multiaddr;
-use treecast_overlay::NodeId;
-use treecast_overlay::io::{CollectionView, GroupView};
+use treecast_overlay::io::{CollectionView, GroupView, MemberView};
+use treecast_overlay::{Life, NodeId, Seq};
 
 use crate::discovery::ear::Multicast;
+use crate::error::GroupError;
+use crate::handle::Node;
 
 /// How a node is.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,4 +99,16 @@ pub struct PingReport {
     pub transport: &'static str,
     /// No relay lies between.
     pub direct: bool,
+}
+
+impl Node {
+    /// The members of a group that did not say that they have this batch of the node, those that left
+    /// aside.
+    ///
+    /// # Errors
+    /// When the node is in no such group, or has stopped.
+    pub async fn lacking(&self, group: &str, life: Life, seq: Seq) -> Result<Vec<MemberView>, GroupError> {
+        let group = group.to_owned();
+        Ok(self.ask(move |driver| driver.lacking(&group, life, seq)).await??)
+    }
 }

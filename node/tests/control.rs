@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use treecast_node::control::protocol::{Feed, Line, Request, Start, Wait};
+use treecast_node::control::protocol::{Feed, Line, Place, Request, Start, Wait};
 use treecast_node::control::{Client, ClientError, socket_path};
 use treecast_node::{Failure, Node, wait_released};
 
@@ -54,7 +54,7 @@ async fn publish(
     timeout_ms: Option<u64>,
     texts: &[&str],
 ) -> (Vec<Line>, Result<u8, Failure>) {
-    let request = Request::Pub { group: "lobby".into(), wait, timeout_ms };
+    let request = Request::Pub { group: "lobby".into(), wait, timeout_ms, follow: false };
     let mut client = Client::ask(dir, &request).await.expect("a node answers");
     let feeds = texts.iter().map(|text| Feed::Text((*text).to_owned())).chain([Feed::End(true)]);
     for feed in feeds {
@@ -98,7 +98,7 @@ async fn a_lonely_node_answers_and_stops_when_told() {
     let (lines, end) = publish(dir, Wait::Stored, None, &["x"]).await;
     assert_eq!(end, Ok(0));
     assert!(matches!(&lines[..], [Line::Receipt { have: 0, of: 0, .. }]), "{lines:?}");
-    let history = Request::History { group: "lobby".into(), limit: None, since: None };
+    let history = Request::History { group: "lobby".into(), limit: None, since: None, before: None };
     let (lines, end) = ask(dir, history).await;
     assert_eq!(end, Ok(0));
     assert!(matches!(&lines[..], [Line::Message(it)] if it.text.as_deref() == Some("x")), "{lines:?}");
@@ -173,4 +173,52 @@ async fn what_one_publishes_the_other_is_told() {
         }
     }
     node_one.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_is_told_where_a_message_is_and_who_lacks_it() {
+    let scratch = Scratch::new("follow");
+    let (one, two) = (scratch.0.join("one"), scratch.0.join("two"));
+    let node_one = start(&one, None).await;
+    let node_two = start(&two, Some(&node_one)).await;
+    let (_, end) = publish(&two, Wait::Sent, Some(1_000), &["hello"]).await;
+    assert_eq!(end.map_err(|failure| failure.code), Err("timeout".to_owned()), "nobody else is in it yet");
+    let request = Request::Pub { group: "lobby".into(), wait: Wait::Stored, timeout_ms: None, follow: true };
+    let mut client = Client::ask(&one, &request).await.expect("a node answers");
+    client.feed(&Feed::Text("hi".into())).await.expect("taken");
+    let mut told = Vec::new();
+    loop {
+        let line =
+            tokio::time::timeout(PATIENCE, client.next()).await.expect("in time").expect("the node stays");
+        told.push(line);
+        if matches!(told.last(), Some(Line::Held { have: 1, of: 1, .. })) {
+            break;
+        }
+    }
+    let place = told.iter().find_map(|line| match line {
+        Line::Placed { line: 1, life, seq } => Some((*life, *seq)),
+        _ => None,
+    });
+    let (life, seq) = place.expect("placed");
+    let lacking = |seq| Request::Lacking { group: "lobby".into(), life, seq };
+    let (lines, _) = ask(&one, lacking(seq)).await;
+    assert!(matches!(&lines[..], [Line::Lacking { members }] if members.is_empty()), "{lines:?}");
+    let (lines, _) = ask(&one, lacking(seq + 1)).await;
+    let two_id = node_two.id().to_string();
+    assert!(matches!(&lines[..], [Line::Lacking { members }] if members[0].node == two_id), "{lines:?}");
+
+    let before = Some(Place { source: node_one.id().to_string(), life, seq, n: 0 });
+    let history = Request::History { group: "lobby".into(), limit: Some(5), since: None, before };
+    let (lines, end) = ask(&one, history).await;
+    assert_eq!(end, Ok(0));
+    let texts: Vec<_> = lines
+        .iter()
+        .map(|line| match line {
+            Line::Message(message) => message.text.as_deref().expect("text"),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(texts, ["hello"], "what was said before");
+    node_one.shutdown().await;
+    node_two.shutdown().await;
 }

@@ -201,6 +201,13 @@ impl Engine {
                     });
                 }
             }
+            Input::FetchedEarlier { token, batches, last, end } => {
+                if let Some(group) = self.tokens.remove(&token) {
+                    self.with_group(now, group, out, |group, ctx| {
+                        group.on_fetched_earlier(ctx, token, batches, last, end)
+                    });
+                }
+            }
             Input::Join(descriptor) => self.handle_join(now, *descriptor, out),
             Input::Leave(group) => {
                 self.with_group(now, group, out, |group, ctx| group.begin_farewell(ctx, true));

@@ -13,7 +13,10 @@ use crate::descriptor::Descriptor;
 use crate::id::{Address, BatchId, Digest, GroupId, Life, LinkId, NodeId, PublishId, Seq, Token};
 
 pub use self::counts::{FrameCount, GroupCounts};
-pub use self::history::{Fetch, HistoryBatch, LifeRecord, Past, Record, Shown, SourceRecord};
+pub use self::history::{
+    EarlierBatch, EarlierPlace, Fetch, FetchEarlier, HistoryBatch, KeepEarlier, LifeRecord, Past, Record,
+    Shown, SourceRecord,
+};
 pub use self::view::{CollectionView, GroupView, MemberState, MemberView, TrafficView, TreeView};
 
 /// What of a link's two streams a frame travels on.
@@ -131,6 +134,17 @@ pub enum Input {
         /// The lowest of the life that is kept, asked for or not.
         first: Option<Seq>,
     },
+    /// The answer to [`Output::FetchEarlier`].
+    FetchedEarlier {
+        /// The question's.
+        token: Token,
+        /// How long each has been there, milliseconds, and the batch; latest first.
+        batches: Vec<(u64, Bytes)>,
+        /// The place of the last of them.
+        last: Option<i64>,
+        /// Nothing stands before it.
+        end: bool,
+    },
     /// Say goodbye in every group (offline, not leaving), wait (bounded) until neighbours
     /// hold our batches, then tell [`Event::ShutdownComplete`].
     Shutdown,
@@ -184,6 +198,13 @@ pub enum Output {
         token: Token,
         /// What.
         fetch: Box<Fetch>,
+    },
+    /// As [`Output::Fetch`], for somebody who came later; answered by [`Input::FetchedEarlier`].
+    FetchEarlier {
+        /// Returned in the answer.
+        token: Token,
+        /// What.
+        fetch: FetchEarlier,
     },
     /// Tell the application.
     Event(Event),
@@ -243,6 +264,8 @@ pub enum Write {
         /// Their bytes.
         payload: u64,
     },
+    /// What was said before this node's time.
+    Earlier(Box<KeepEarlier>),
 }
 
 /// One batch's messages, ready for the application.

@@ -7,8 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use rustyline::error::ReadlineError;
-use rustyline::{Config, DefaultEditor, ExternalPrinter};
+use rustyline::{
+    Cmd, ConditionalEventHandler, Config, DefaultEditor, Event, EventContext, EventHandler, ExternalPrinter,
+    KeyEvent, RepeatCount,
+};
 use tokio::sync::mpsc;
+
+use super::rows::{Rows, Spot};
+use crate::output::terminal_size;
 
 /// Lines kept for the arrow keys.
 const HISTORY: usize = 1_000;
@@ -19,11 +25,21 @@ const AT_ONCE: usize = 256;
 /// What a person did.
 #[derive(Debug)]
 pub(super) enum Entry {
-    /// Typed a line.
-    Line(String),
+    /// Typed a line, and where it stands.
+    Line(String, Spot),
     /// Wants to go (Ctrl-C, Ctrl-D).
     Quit,
 }
+
+/// What is printed above the prompt.
+enum Print {
+    Line(String),
+    /// Beside a line that stands there: as painted, and its columns.
+    Mark(Spot, String, usize),
+}
+
+/// Shared by those who write on the terminal.
+type SharedRows = Arc<Mutex<Rows>>;
 
 /// The prompt: as text, and as painted.
 pub(super) type Prompt = (String, String);
@@ -34,7 +50,7 @@ pub(super) struct Editor {
     pub(super) entries: mpsc::Receiver<Entry>,
     prompt: Arc<Mutex<Prompt>>,
     go_on: std_mpsc::Sender<()>,
-    print: Option<std_mpsc::Sender<String>>,
+    print: Option<std_mpsc::Sender<Print>>,
     printing: Option<JoinHandle<()>>,
     terminal: Saved,
 }
@@ -46,21 +62,32 @@ impl Editor {
         let config = Config::builder().max_history_size(HISTORY)?.history_ignore_dups(true)?.build();
         let mut editor = DefaultEditor::with_config(config)?;
         let printer = editor.create_external_printer()?;
+        let rows = SharedRows::default();
+        watch_keys(&mut editor, &rows);
         let prompt = Arc::new(Mutex::new(prompt));
         let (tell, entries) = mpsc::channel(16);
         let (print, lines) = std_mpsc::channel();
         let (go_on, next) = std_mpsc::channel();
-        let shown = Arc::clone(&prompt);
-        std::thread::spawn(move || edit(editor, &history, &shown, &tell, &next));
-        let printing = std::thread::spawn(move || print_all(&lines, printer));
+        let (shown, typed) = (Arc::clone(&prompt), Arc::clone(&rows));
+        std::thread::spawn(move || edit(editor, &history, (&shown, &typed), &tell, &next));
+        let printing = std::thread::spawn(move || print_all(&lines, &rows, printer));
         Ok(Self { entries, prompt, go_on, print: Some(print), printing: Some(printing), terminal })
     }
 
     /// Prints a line above the prompt.
     pub(super) fn print(&self, line: String) {
+        self.hand_over(Print::Line(line));
+    }
+
+    /// Puts a mark beside a line, if that can still be seen; its columns are given, as it may be painted.
+    pub(super) fn mark(&self, spot: Spot, mark: String, width: usize) {
+        self.hand_over(Print::Mark(spot, mark, width));
+    }
+
+    fn hand_over(&self, what: Print) {
         if let Some(print) = &self.print {
             // Ignored: the thread ends only with us.
-            let _ = print.send(line);
+            let _ = print.send(what);
         }
     }
 
@@ -90,10 +117,27 @@ impl Editor {
     }
 }
 
+/// Keys that wipe the screen, or let others write on it: what stood there is not where it was.
+struct Wipes(SharedRows);
+
+impl ConditionalEventHandler for Wipes {
+    fn handle(&self, _: &Event, _: RepeatCount, _: bool, _: &EventContext<'_>) -> Option<Cmd> {
+        now(&self.0).forget();
+        None
+    }
+}
+
+fn watch_keys(editor: &mut DefaultEditor, rows: &SharedRows) {
+    for key in ['L', 'Z'] {
+        let wipes = Box::new(Wipes(Arc::clone(rows)));
+        editor.bind_sequence(KeyEvent::ctrl(key), EventHandler::Conditional(wipes));
+    }
+}
+
 fn edit(
     mut editor: DefaultEditor,
     history: &PathBuf,
-    prompt: &Mutex<Prompt>,
+    (prompt, rows): (&Mutex<Prompt>, &Mutex<Rows>),
     tell: &mpsc::Sender<Entry>,
     next: &std_mpsc::Receiver<()>,
 ) {
@@ -102,13 +146,19 @@ fn edit(
     loop {
         let prompt = prompt.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let entry = match editor.readline(&prompt) {
-            Ok(line) if line.trim().is_empty() => continue,
             Ok(line) => {
+                let spot = now(rows).on_typed(&prompt.0, &line);
+                if line.trim().is_empty() {
+                    continue;
+                }
                 let _ = editor.add_history_entry(&line);
                 let _ = editor.append_history(history);
-                Entry::Line(line)
+                Entry::Line(line, spot)
             }
-            Err(ReadlineError::Signal(_)) => continue,
+            Err(ReadlineError::Signal(_)) => {
+                now(rows).forget();
+                continue;
+            }
             Err(_) => Entry::Quit,
         };
         let last = matches!(entry, Entry::Quit);
@@ -118,12 +168,34 @@ fn edit(
     }
 }
 
-fn print_all(lines: &std_mpsc::Receiver<String>, mut printer: impl ExternalPrinter) {
+/// The rows, as the terminal is now.
+fn now(rows: &Mutex<Rows>) -> std::sync::MutexGuard<'_, Rows> {
+    let mut rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
+    let (columns, lines) = terminal_size();
+    rows.resize(columns, lines);
+    rows
+}
+
+fn print_all(lines: &std_mpsc::Receiver<Print>, rows: &Mutex<Rows>, mut printer: impl ExternalPrinter) {
     while let Ok(first) = lines.recv() {
-        let mut text = first + "\n";
-        for line in lines.try_iter().take(AT_ONCE) {
-            text.push_str(&line);
+        let mut text = String::new();
+        let mut rows = now(rows);
+        for what in std::iter::once(first).chain(lines.try_iter().take(AT_ONCE)) {
+            match what {
+                Print::Line(line) => {
+                    rows.on_printed(&line);
+                    text.push_str(&line);
+                }
+                Print::Mark(spot, mark, width) => match rows.mark(spot, &mark, width) {
+                    Some(mark) => text.push_str(&mark),
+                    None => continue,
+                },
+            }
             text.push('\n');
+        }
+        drop(rows);
+        if text.is_empty() {
+            continue;
         }
         if printer.print(text).is_err() {
             return;

@@ -1,8 +1,11 @@
 //! The two ways to chat.
 
 mod editor;
+mod marks;
+mod past;
 pub(crate) mod piped;
 mod room;
+mod rows;
 pub(crate) mod terminal;
 
 use std::time::Duration;

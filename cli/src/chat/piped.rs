@@ -37,7 +37,7 @@ pub(crate) async fn talk(
         Pipe { screen, follower: Follower::new(screen), me: listening.node().to_owned(), last_seen: None };
     let first = listening.next().await?;
     pipe.show(&first)?;
-    let (receipts, to) = feed::open(host, group.as_str(), Wait::Sent, None).await?;
+    let (receipts, to) = feed::open(host, group.as_str(), Wait::Sent, None, false).await?;
     let feeding = tokio::spawn(feed::all(stdio::lines(), to, screen.clone()));
     tokio::select! {
         done = pipe.run(listening, receipts, feeding) => done,

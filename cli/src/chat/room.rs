@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
-use treecast_node::control::protocol::{Line, MemberEntry};
+use treecast_node::control::protocol::{Line, MemberEntry, MessageLine};
 
+use super::marks::who_lacks;
 use crate::output::{Names, Screen, Style, columns, event, paint, wrap};
 
 /// What a typed line asks for.
@@ -13,6 +14,10 @@ pub(super) enum Command {
     Say(String),
     /// Who is here?
     Who,
+    /// Who has not said that it has my last line?
+    Missing,
+    /// What stands before what was shown of the past?
+    More,
     /// Be called this.
     Nick(String),
     /// How does this work?
@@ -33,6 +38,8 @@ impl Command {
         let (word, argument) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
         match (word, argument.trim()) {
             ("who" | "names", _) => Self::Who,
+            ("missing", _) => Self::Missing,
+            ("more", _) => Self::More,
             ("nick", name) if !name.is_empty() => Self::Nick(name.to_owned()),
             ("help" | "?", _) => Self::Help,
             ("quit" | "exit" | "q", _) => Self::Quit,
@@ -42,8 +49,8 @@ impl Command {
 }
 
 /// What `/help` says.
-pub(super) const HELP: &str =
-    "/who: who is here · /nick NAME: your name · /quit or Ctrl-D: go · //text: say /text";
+pub(super) const HELP: &str = "/who: who is here · /missing: who lacks your last line · /more: what was said before · /nick NAME: your \
+     name · /quit or Ctrl-D: go · //text: say /text";
 
 /// Most own lines that wait to be recognised when they come back.
 const MAX_PENDING: usize = 10_000;
@@ -70,12 +77,20 @@ impl<'a> Room<'a> {
         }
     }
 
+    /// What to print for a message of the past, whoever said it.
+    pub(super) fn past_lines(&mut self, message: &Line) -> Vec<String> {
+        self.screen.lines(message, &mut self.names)
+    }
+
+    /// Who has not said that it has our last line.
+    pub(super) fn who_lacks(&mut self, lacking: &[MemberEntry]) -> String {
+        who_lacks(&mut self.names, lacking)
+    }
+
     /// What to print for a line of the node.
     pub(super) fn lines(&mut self, line: &Line) -> Vec<String> {
         match line {
-            Line::Message(message) if message.source == self.me && self.is_typed(message.text.as_deref()) => {
-                Vec::new()
-            }
+            Line::Message(message) if self.is_echo(message) => Vec::new(),
             Line::Message(_) => self.screen.lines(line, &mut self.names),
             Line::Joined { members, .. } => {
                 self.names.learn(members);
@@ -87,6 +102,11 @@ impl<'a> Room<'a> {
                 text.map(|text| self.dim(&text)).into_iter().collect()
             }
         }
+    }
+
+    /// Whether this is what was typed here, and stands there already.
+    pub(super) fn is_echo(&mut self, message: &MessageLine) -> bool {
+        message.source == self.me && self.is_typed(message.text.as_deref())
     }
 
     /// Whether this own message is the next one that was typed here.
@@ -126,6 +146,7 @@ mod tests {
         assert_eq!(Command::read("//who"), Command::Say("/who".into()));
         assert_eq!(Command::read("/who"), Command::Who);
         assert_eq!(Command::read("/nick  Ada L "), Command::Nick("Ada L".into()));
+        assert_eq!((Command::read("/missing"), Command::read("/more")), (Command::Missing, Command::More));
         assert_eq!(Command::read("/nick"), Command::Unknown("nick".into()));
         assert_eq!(Command::read("/q"), Command::Quit);
         assert_eq!(Command::read("/"), Command::Unknown(String::new()));

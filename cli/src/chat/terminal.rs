@@ -1,19 +1,23 @@
 //! Chat on a terminal: what is said scrolls above the line being typed.
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use treecast_node::Failure;
-use treecast_node::control::protocol::{Line, Members, Request, Start, Wait};
+use treecast_node::control::protocol::{Line, Members, MessageLine, Place, Request, Start, Wait};
 use treecast_node::control::{Client, ClientError, ClientReader};
 
 use super::editor::{Editor, Entry, Prompt};
+use super::marks::Marks;
+use super::past::{self, Arrivals, messages, place};
 use super::room::{Command, HELP, Room};
+use super::rows::Spot;
 use super::{LAST_LINES, Told, not_sent, piped};
 use crate::alone;
 use crate::failure::Stop;
 use crate::feed;
 use crate::host::Host;
 use crate::input::GroupName;
-use crate::output::{Screen, Style, clean_line, paint, style_of};
+use crate::output::{Screen, Style, clean_line, paint, style_of, terminal_size};
 use crate::settings::Settings;
 use crate::signals::Signals;
 use crate::stdio::{MAX_LINE, Typed};
@@ -43,11 +47,14 @@ pub(crate) async fn talk(
     let title = format!("{} · you are {}", clean_line(&group.to_string()), clean_line(&nick));
     editor.print(paint(screen.color, Style::Bold, &title));
     editor.print(room.dim(HELP));
-    let (receipts, to) = feed::open(host, group.as_str(), Wait::Sent, None).await?;
+    let (receipts, to) = feed::open(host, group.as_str(), Wait::Sent, None, true).await?;
     let (say, said) = mpsc::channel(QUEUE);
     let feeding = tokio::spawn(feed::all(said, to, screen.clone()));
+    let (marks, arrivals, told) = (Marks::default(), Arrivals::default(), Told::default());
+    let say = Some(say);
     let mut chat =
-        Chat { group, host, screen, editor, room, me, say: Some(say), told: Told::default(), sent: 0 };
+        Chat { group, host, screen, editor, room, me, say, told, sent: 0, marks, arrivals, oldest: None };
+    chat.look_back().await?;
     let mut sources = Sources { listening, receipts };
     let done = {
         let (alone_send, mut alone_told) = mpsc::channel(1);
@@ -91,6 +98,18 @@ fn prompt(me: &str, nick: &str, screen: &Screen) -> Prompt {
     (format!("      {nick}: "), format!("      {painted}: "))
 }
 
+/// Messages that fit on the screen.
+fn page() -> usize {
+    past::page(terminal_size().1)
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
 struct Sources {
     listening: Client,
     receipts: ClientReader,
@@ -107,34 +126,42 @@ struct Chat<'a> {
     say: Option<mpsc::Sender<Typed>>,
     told: Told,
     sent: u64,
+    marks: Marks,
+    arrivals: Arrivals,
+    /// The oldest message of the past that was shown.
+    oldest: Option<Place>,
 }
 
 impl Chat<'_> {
     /// Until the person wants to go.
     async fn run(&mut self, from: &mut Sources, alone: &mut mpsc::Receiver<Failure>) -> Result<(), Stop> {
         loop {
+            let due = self.arrivals.due(page());
             tokio::select! {
                 entry = self.editor.entries.recv() => match entry {
-                    Some(Entry::Line(line)) => {
-                        if self.obey(Command::read(&line)).await? {
+                    Some(Entry::Line(line, spot)) => {
+                        if self.obey(Command::read(&line), spot).await? {
                             return Ok(());
                         }
                         self.editor.go_on();
                     }
                     Some(Entry::Quit) | None => return Ok(()),
                 },
-                line = from.listening.next() => self.hear(&line?)?,
+                line = from.listening.next() => self.hear(line?)?,
                 line = from.receipts.next() => self.account(line?)?,
+                () = sleep_until(due) => self.show_arrivals(),
                 Some(failure) = alone.recv() => self.complain(&failure),
             }
         }
     }
 
     /// Whether the person wants to go.
-    async fn obey(&mut self, command: Command) -> Result<bool, Stop> {
+    async fn obey(&mut self, command: Command, spot: Spot) -> Result<bool, Stop> {
         match command {
-            Command::Say(text) => self.say(text).await,
+            Command::Say(text) => self.say(text, spot).await,
             Command::Who => self.who().await?,
+            Command::Missing => self.missing().await?,
+            Command::More => self.more().await?,
             Command::Nick(name) => self.rename(name).await?,
             Command::Help => self.editor.print(self.room.dim(HELP)),
             Command::Quit => return Ok(true),
@@ -147,12 +174,13 @@ impl Chat<'_> {
         Ok(false)
     }
 
-    async fn say(&mut self, text: String) {
+    async fn say(&mut self, text: String, spot: Spot) {
         if text.len() > MAX_LINE {
             return self.complain(&feed::too_long("Your line"));
         }
         self.room.say(&text);
         self.sent += 1;
+        self.marks.on_said(Some(spot));
         if let Some(say) = &self.say {
             // Ignored: a node that went away shows on the other connections.
             let _ = say.send(Typed::Line(text.into_bytes())).await;
@@ -170,6 +198,90 @@ impl Chat<'_> {
         Ok(())
     }
 
+    async fn missing(&mut self) -> Result<(), Stop> {
+        let Some((life, seq)) = self.marks.last_place() else {
+            self.editor.print(self.room.dim("* you have said nothing yet"));
+            return Ok(());
+        };
+        let request = Request::Lacking { group: self.group.as_str().to_owned(), life, seq };
+        match self.host.ask(&request).await?.next().await? {
+            Line::Lacking { members } => {
+                let text = self.room.who_lacks(&members);
+                self.editor.print(self.room.dim(&text));
+            }
+            Line::Error(failure) => self.complain(&failure),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The last screenful of what was said before.
+    async fn look_back(&mut self) -> Result<(), Stop> {
+        let shown = self.past(None).await?;
+        self.arrivals.knows(&shown);
+        if let Some(oldest) = shown.first() {
+            self.oldest = Some(place(oldest));
+            self.editor.print(self.room.dim("* what was said last; /more shows what was said before"));
+        }
+        self.show(shown);
+        Ok(())
+    }
+
+    /// A screenful of what stands before the oldest that was shown.
+    async fn more(&mut self) -> Result<(), Stop> {
+        let shown = self.past(self.oldest.clone()).await?;
+        if shown.is_empty() {
+            self.editor.print(self.room.dim("* nothing is kept from before that"));
+            return Ok(());
+        }
+        self.editor.print(self.room.dim("* before that:"));
+        self.oldest = shown.first().map(place);
+        self.show(shown);
+        self.editor.print(self.room.dim("* /more shows what was said before that"));
+        Ok(())
+    }
+
+    async fn past(&self, before: Option<Place>) -> Result<Vec<MessageLine>, Stop> {
+        let (group, limit) = (self.group.as_str().to_owned(), Some(page() as u64));
+        let mut asked = self.host.ask(&Request::History { group, limit, since: None, before }).await?;
+        let mut lines = Vec::new();
+        loop {
+            match asked.next().await? {
+                Line::Done { .. } => break,
+                Line::Error(failure) => {
+                    self.complain(&failure);
+                    break;
+                }
+                line => lines.push(line),
+            }
+        }
+        let mut shown = messages(lines);
+        // A batch comes whole.
+        shown.drain(..shown.len().saturating_sub(page()));
+        Ok(shown)
+    }
+
+    fn show(&mut self, messages: Vec<MessageLine>) {
+        for message in messages {
+            let lines = self.room.past_lines(&Line::Message(message));
+            lines.into_iter().for_each(|text| self.editor.print(text));
+        }
+    }
+
+    /// What has come; of much the newest.
+    fn show_arrivals(&mut self) {
+        let (hidden, shown) = self.arrivals.take(page());
+        if hidden > 0 {
+            self.oldest = shown.first().map(place);
+            let text = format!("* {hidden} messages came before these; /more shows them, the latest first");
+            self.editor.print(self.room.dim(&text));
+        }
+        for message in shown {
+            let lines = self.room.lines(&Line::Message(message));
+            lines.into_iter().for_each(|text| self.editor.print(text));
+        }
+    }
+
     async fn rename(&mut self, name: String) -> Result<(), Stop> {
         match self.host.ask(&Request::Nick { name }).await?.next().await? {
             Line::Id { nick, .. } => {
@@ -182,16 +294,22 @@ impl Chat<'_> {
         Ok(())
     }
 
-    fn hear(&mut self, line: &Line) -> Result<(), Stop> {
+    fn hear(&mut self, line: Line) -> Result<(), Stop> {
         match line {
-            Line::Error(failure) => return Err(failure.clone().into()),
+            Line::Error(failure) => return Err(failure.into()),
             Line::Done { .. } => return Err(ClientError::Gone.into()),
-            line => self.room.lines(line).into_iter().for_each(|text| self.editor.print(text)),
+            Line::Message(message) if self.room.is_echo(&message) => {}
+            Line::Message(message) => self.arrivals.add(Instant::now(), message),
+            line => self.room.lines(&line).into_iter().for_each(|text| self.editor.print(text)),
         }
         Ok(())
     }
 
     fn account(&mut self, line: Line) -> Result<(), Stop> {
+        for mark in self.marks.take(&line) {
+            let painted = paint(self.screen.color, mark.style, &mark.text);
+            self.editor.mark(mark.spot, painted, mark.width);
+        }
         let (editor, screen) = (&self.editor, self.screen);
         let complain = |failure: &Failure| editor.print(screen.three_parts(failure, Style::Red));
         if self.told.take(line, complain)? {

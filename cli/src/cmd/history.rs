@@ -17,7 +17,9 @@ pub(super) async fn run(
     signals: &Signals,
 ) -> Result<u8, Stop> {
     let (group, since) = (args.group.as_str().to_owned(), Some(args.since.0));
-    let shown = show(Request::History { group, limit: args.limit, since }, settings, screen, signals).await?;
+    let shown =
+        show(Request::History { group, limit: args.limit, since, before: None }, settings, screen, signals)
+            .await?;
     if shown.messages == 0 {
         screen.note("Nothing is kept of that.");
     }

@@ -41,7 +41,7 @@ pub(super) async fn run(
 }
 
 async fn publish(args: &PubArgs, host: &Host<'_>, tally: &mut Tally<'_>) -> Result<u8, Stop> {
-    let (receipts, to) = feed::open(host, args.group.as_str(), args.wait, Some(args.timeout)).await?;
+    let (receipts, to) = feed::open(host, args.group.as_str(), args.wait, Some(args.timeout), false).await?;
     let lines = match &args.text {
         Some(text) => once(text.clone().into_bytes()),
         None => stdio::lines(),

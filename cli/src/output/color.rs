@@ -43,6 +43,8 @@ pub(crate) enum Style {
     Bold,
     /// Errors.
     Red,
+    /// All is well.
+    Green,
     /// A node's own colour, by this number.
     Hue(u8),
 }
@@ -59,6 +61,7 @@ pub(crate) fn paint(on: bool, style: Style, text: &str) -> String {
         Style::Dim => format!("\u{1b}[2m{text}\u{1b}[0m"),
         Style::Bold => format!("\u{1b}[1m{text}\u{1b}[0m"),
         Style::Red => format!("\u{1b}[1;31m{text}\u{1b}[0m"),
+        Style::Green => format!("\u{1b}[32m{text}\u{1b}[0m"),
         Style::Hue(hue) => format!("\u{1b}[1;38;5;{hue}m{text}\u{1b}[0m"),
     }
 }

@@ -220,10 +220,15 @@ fn wrapped(body: &[String], indent: usize) -> Vec<String> {
     body.iter().flat_map(|text| layout::wrap(text, columns)).collect()
 }
 
-/// Columns of the terminal on stdout; 80 if it does not say.
+/// Columns and rows of the terminal on stdout; 80 and 24 if it does not say.
+pub(crate) fn terminal_size() -> (usize, usize) {
+    let size = ::terminal_size::terminal_size();
+    size.map_or((80, 24), |(columns, rows)| (usize::from(columns.0).max(1), usize::from(rows.0).max(1)))
+}
+
+/// Columns of the terminal on stdout.
 pub(crate) fn columns() -> usize {
-    terminal_size::terminal_size()
-        .map_or(80, |(terminal_size::Width(columns), _)| usize::from(columns).max(1))
+    terminal_size().0
 }
 
 /// Bytes that a padded base64 text stands for.

@@ -18,7 +18,7 @@ use crate::settings::Settings;
 pub(crate) use clean::line as clean_line;
 pub(crate) use color::{ColorChoice, Style, of_node as style_of, paint};
 pub(crate) use human::{
-    GROUP_HEAD, Names, PEER_HEAD, columns, event, group_row, has_it, new_group_lines, peer_row,
+    GROUP_HEAD, Names, PEER_HEAD, columns, event, group_row, has_it, new_group_lines, peer_row, terminal_size,
 };
 pub(crate) use layout::{table, wrap};
 

@@ -3,9 +3,12 @@
 use std::io;
 use std::time::Duration;
 
+use libp2p::PeerId;
+use treecast_overlay::{BatchId, NodeId};
+
 use super::connection::{Incoming, Outgoing};
 use super::lines;
-use super::protocol::{Line, Start};
+use super::protocol::{Line, Place, Start};
 use crate::error::HistoryError;
 use crate::failure::{Failure, exit};
 use crate::handle::Node;
@@ -31,14 +34,26 @@ fn no_index(index: u64) -> Failure {
     )
 }
 
+/// What of a group's history is wanted.
+pub(super) struct Asked {
+    pub(super) limit: Option<u64>,
+    pub(super) since: Option<Start>,
+    pub(super) before: Option<Place>,
+}
+
+fn batch_of(place: &Place) -> Option<BatchId> {
+    let source: PeerId = place.source.parse().ok()?;
+    let source = NodeId::from_peer_id_bytes(&source.to_bytes())?;
+    Some(BatchId { source, life: place.life, seq: place.seq })
+}
+
 /// What is kept of a group, oldest first.
 pub(super) async fn tell(
     node: &Node,
     incoming: &mut Incoming,
     outgoing: &mut Outgoing,
     group: &str,
-    limit: Option<u64>,
-    start: Option<Start>,
+    Asked { limit, since: start, before }: Asked,
 ) -> io::Result<()> {
     let since = match since(start.unwrap_or(Start::Start)) {
         Ok(since) => since,
@@ -49,7 +64,14 @@ pub(super) async fn tell(
         }
     };
     let told = async {
-        match node.history(group, since, limit).await {
+        let pages = match before {
+            Some(place) => match batch_of(&place) {
+                Some(batch) => node.history_before(group, (batch, place.n), limit.unwrap_or(u64::MAX)).await,
+                None => return Ok(Ok(())),
+            },
+            None => node.history(group, since, limit).await,
+        };
+        match pages {
             Ok(pages) => all(pages, outgoing).await,
             Err(error) => Ok(Err(error)),
         }

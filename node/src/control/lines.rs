@@ -95,17 +95,25 @@ pub(super) fn group(info: &GroupInfo, who: bool, left: bool) -> Line {
     }))
 }
 
+/// A member, without what was delivered of it.
+pub(super) fn member(member: &treecast_overlay::io::MemberView) -> MemberEntry {
+    MemberEntry {
+        node: member.node.to_string(),
+        nick: member.nick.clone(),
+        state: member.state.to_string(),
+        frontier: BTreeMap::new(),
+        neighbour: member.neighbour,
+    }
+}
+
 pub(super) fn members(info: &GroupInfo) -> Vec<MemberEntry> {
     let mut frontiers: BTreeMap<NodeId, BTreeMap<String, u64>> = BTreeMap::new();
     for (node, life, next) in &info.view.delivered {
         frontiers.entry(*node).or_default().insert(life.to_string(), *next);
     }
-    let entry = |member: &treecast_overlay::io::MemberView| MemberEntry {
-        node: member.node.to_string(),
-        nick: member.nick.clone(),
-        state: member.state.to_string(),
-        frontier: frontiers.get(&member.node).cloned().unwrap_or_default(),
-        neighbour: member.neighbour,
+    let entry = |it: &treecast_overlay::io::MemberView| {
+        let frontier = frontiers.get(&it.node).cloned().unwrap_or_default();
+        MemberEntry { frontier, ..member(it) }
     };
     info.view.members.iter().map(entry).collect()
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 mod client;
 mod connection;
+mod follow;
 mod groups;
 mod history;
 mod lines;

@@ -11,6 +11,7 @@ use futures::stream::FuturesOrdered;
 use tokio::time::Instant;
 
 use super::connection::{Incoming, Outgoing};
+use super::follow::{Following, PlacedTell};
 use super::protocol::{Feed, Line, Wait};
 use crate::error::{PublishError, Stopped};
 use crate::failure::{Failure, exit};
@@ -40,13 +41,19 @@ struct Tally {
     refused_exit: u8,
 }
 
+/// What `pub` is to tell.
+pub(super) struct Asked {
+    pub(super) wait: Wait,
+    pub(super) timeout_ms: Option<u64>,
+    pub(super) follow: bool,
+}
+
 pub(super) async fn run(
     node: &Node,
     incoming: &mut Incoming,
     outgoing: &mut Outgoing,
     group: String,
-    wait: Wait,
-    timeout_ms: Option<u64>,
+    Asked { wait, timeout_ms, follow }: Asked,
 ) -> io::Result<()> {
     let goal = match wait {
         Wait::Sent => ReceiptGoal::Sent,
@@ -60,8 +67,11 @@ pub(super) async fn run(
         Err(failure) => return outgoing.end(Err(failure)).await,
     };
     let patience = timeout_ms.map(Duration::from_millis);
-    let mut pipeline = Pipeline { sender, label, goal, patience, source: node.id().to_string(), lines: 0 };
-    let result = pipeline.run(incoming, outgoing).await?;
+    let (placed, mut following) = Following::new(sender.clone());
+    let placed = follow.then_some(placed);
+    let source = node.id().to_string();
+    let mut pipeline = Pipeline { sender, label, goal, patience, source, lines: 0, placed };
+    let result = pipeline.run(incoming, outgoing, &mut following).await?;
     outgoing.end(result).await
 }
 
@@ -78,6 +88,8 @@ struct Pipeline {
     patience: Option<Duration>,
     source: String,
     lines: u64,
+    /// Where it is told that a message has its place.
+    placed: Option<PlacedTell>,
 }
 
 impl Pipeline {
@@ -85,6 +97,7 @@ impl Pipeline {
         &mut self,
         incoming: &mut Incoming,
         outgoing: &mut Outgoing,
+        following: &mut Following,
     ) -> io::Result<Result<u8, Failure>> {
         let mut tally = Tally::default();
         let mut in_flight = FuturesOrdered::new();
@@ -99,6 +112,7 @@ impl Pipeline {
                         in_flight.push_back(self.message(fed).await);
                     }
                 },
+                line = following.next() => outgoing.send(&line).await?,
                 Some(outcome) = in_flight.next() => {
                     if matches!(outcome, Outcome::Stopped) {
                         return Ok(Err(Stopped.into()));
@@ -126,6 +140,7 @@ impl Pipeline {
             Err(failure) => Err(Refusal::Failure(failure)),
         };
         let deadline = self.patience.map(|patience| Instant::now() + patience);
+        let tell = self.placed.clone();
         async move {
             let placed = match submitted {
                 Ok(placement) => placement.await.map_err(Refusal::from),
@@ -138,6 +153,10 @@ impl Pipeline {
                     return Outcome::Refused(line, sender.told_why(failure).await);
                 }
             };
+            if let Some(tell) = tell {
+                // Its receiver lives as long as the request.
+                let _ = tell.send((line, published.batch));
+            }
             let receipt = sender.receipt(published.batch, goal);
             let receipt = match deadline {
                 Some(deadline) => tokio::time::timeout_at(deadline, receipt).await,

@@ -134,14 +134,16 @@ async fn serve(stream: UnixStream, node: Node, data_dir: &Path) -> io::Result<()
         Some(Ok(request)) => request,
     };
     match request {
-        Request::Pub { group, wait, timeout_ms } => {
-            publish::run(&node, &mut incoming, &mut outgoing, group, wait, timeout_ms).await
+        Request::Pub { group, wait, timeout_ms, follow } => {
+            let asked = publish::Asked { wait, timeout_ms, follow };
+            publish::run(&node, &mut incoming, &mut outgoing, group, asked).await
         }
         Request::Sub { group, verbose, since } => {
             subscribe::run(node, &mut incoming, &mut outgoing, group, verbose, since).await
         }
-        Request::History { group, limit, since } => {
-            history::tell(&node, &mut incoming, &mut outgoing, &group, limit, since).await
+        Request::History { group, limit, since, before } => {
+            let asked = history::Asked { limit, since, before };
+            history::tell(&node, &mut incoming, &mut outgoing, &group, asked).await
         }
         Request::Search { query, group } => {
             history::search(&node, &mut incoming, &mut outgoing, &query, group.as_deref()).await
@@ -189,6 +191,10 @@ async fn answer(node: &Node, request: Request, data_dir: &Path) -> Result<Vec<Li
         Request::GroupLs => groups::list(node).await?,
         Request::GroupShow { group } => vec![groups::show(node, &group).await?],
         Request::GroupLeave { group } => vec![groups::leave(node, &group).await?],
+        Request::Lacking { group, life, seq } => {
+            let members = node.lacking(&group, life, seq).await?;
+            vec![Line::Lacking { members: members.iter().map(lines::member).collect() }]
+        }
         Request::Invite { group } => vec![groups::invite(node, &group).await?],
         _ => Vec::new(),
     })

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use treecast_overlay::io::{HistoryBatch, LifeRecord, Past, Record, SourceRecord};
+use treecast_overlay::io::{EarlierPlace, HistoryBatch, KeepEarlier, LifeRecord, Past, Record, SourceRecord};
 use treecast_overlay::{BatchId, Digest, GroupId, Life, NodeId, PastLife, Seq};
 
 use crate::store::{KeptBatch, Work};
@@ -21,6 +21,8 @@ struct Place {
     /// Of this node's own lives: below which others are known to have them.
     taken: BTreeMap<Life, Seq>,
     end: Option<PastLife>,
+    /// How far what was said before its time is here, while it is gathered.
+    earlier: Option<EarlierPlace>,
 }
 
 /// What is to be written, and what would be brought back.
@@ -120,6 +122,12 @@ impl Archive {
         }
     }
 
+    /// A piece from before this node's time is on disk.
+    pub(super) fn on_earlier(&mut self, keep: &KeepEarlier) {
+        let place = self.places.entry(keep.group).or_default();
+        place.earlier = (!keep.done).then_some(keep.place);
+    }
+
     /// An own batch is on disk.
     pub(super) fn on_own(&mut self, group: GroupId, id: BatchId, digest: Digest) {
         let end = PastLife { group, life: id.life, end: id.seq + 1, digest };
@@ -167,7 +175,7 @@ impl Archive {
                 life.end = if Some(life.life) == last { life.end } else { Some(life.next) };
             }
         }
-        Some(Past { group, entered: place.entered, sources, end: place.end })
+        Some(Past { group, entered: place.entered, sources, end: place.end, earlier: place.earlier })
     }
 
     /// The group is left: only the number of the last life there is used further.
@@ -183,7 +191,7 @@ fn place(me: &NodeId, past: Past) -> Place {
     let taken = own.into_iter().flat_map(|it| &it.lives);
     let taken = taken.map(|it| (it.life, it.owed.unwrap_or(it.next))).collect();
     let sources = past.sources.into_iter().map(|it| (it.source, it)).collect();
-    Place { entered: past.entered, sources, taken, end: past.end }
+    Place { entered: past.entered, sources, taken, end: past.end, earlier: past.earlier }
 }
 
 /// What a source's frontier takes while it waits, bytes, roughly.

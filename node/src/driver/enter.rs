@@ -1,9 +1,10 @@
 //! Entering and leaving groups, nicks, receipts: what handles ask for. Whoever asks for something
 //! that is to last is answered when it is on disk.
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
+use treecast_overlay::io::MemberView;
 use treecast_overlay::wire::ticket::Ticket;
-use treecast_overlay::{BatchId, Descriptor, Digest, GroupId, NodeId, Order, Route};
+use treecast_overlay::{BatchId, Descriptor, Digest, GroupId, Life, NodeId, Order, Route, Seq};
 
 use super::Driver;
 use super::contacts::contacts_of;
@@ -264,6 +265,29 @@ impl Driver {
             self.overlay().request_receipt(group, batch);
         }
         receipt
+    }
+
+    pub(crate) fn watch_receipt(
+        &mut self,
+        group: GroupId,
+        batch: BatchId,
+    ) -> watch::Receiver<Option<Receipt>> {
+        let (watcher, steps) = watch::channel(None);
+        if let Some(slot) = self.groups.slots.get_mut(&group)
+            && slot.watch_receipt(batch, watcher)
+        {
+            self.overlay().request_receipt(group, batch);
+        }
+        steps
+    }
+
+    /// Who did not say that it has a batch of this node.
+    pub(crate) fn lacking(&self, name: &str, life: Life, seq: Seq) -> Result<Vec<MemberView>, UnknownGroup> {
+        let id = self.groups.find(name).ok_or_else(|| UnknownGroup(name.to_owned()))?;
+        let batch = BatchId { source: self.me, life, seq };
+        let lacking = self.swarm.behaviour().overlay.engine().lacking(id, &batch);
+        let members = self.view(id).map(|it| it.members).unwrap_or_default();
+        Ok(members.into_iter().filter(|it| lacking.contains(&it.node)).collect())
     }
 
     pub(crate) fn receipt_so_far(&self, group: GroupId, batch: BatchId) -> Receipt {

@@ -184,6 +184,15 @@ impl Slot {
         self.receipts.wait(batch, goal, reply, self.online.len())
     }
 
+    /// Tells of each step of a batch. Says whether the core must be asked.
+    pub(super) fn watch_receipt(
+        &mut self,
+        batch: BatchId,
+        watcher: tokio::sync::watch::Sender<Option<Receipt>>,
+    ) -> bool {
+        self.receipts.watch(batch, watcher)
+    }
+
     /// A batch whose receipt is to be asked for again: there is one more who may have it.
     pub(super) fn last_asked(&self) -> Option<BatchId> {
         self.receipts.last_asked()

@@ -204,6 +204,7 @@ impl Keeper {
                     places.push((*group, *id, kept.at));
                     works.push(Work::Own { group: *group, batch: Box::new(kept) });
                 }
+                Write::Earlier(keep) => works.push(Work::Earlier { keep: keep.clone(), now_ms: now }),
                 _ => {}
             }
         }
@@ -214,8 +215,10 @@ impl Keeper {
     /// What the core may send by now.
     pub(super) fn on_core_written(&mut self, writes: &[Write]) {
         for write in writes {
-            if let Write::Batch { group, id, digest, .. } = write {
-                self.archive.on_own(*group, *id, *digest);
+            match write {
+                Write::Batch { group, id, digest, .. } => self.archive.on_own(*group, *id, *digest),
+                Write::Earlier(keep) => self.archive.on_earlier(keep),
+                _ => {}
             }
         }
     }

@@ -459,6 +459,9 @@ impl Driver {
             }
             BehavioursEvent::Overlay(behaviour::Event::Record(record)) => self.on_record(*record),
             BehavioursEvent::Overlay(behaviour::Event::Fetch { token, fetch }) => self.on_fetch(token, fetch),
+            BehavioursEvent::Overlay(behaviour::Event::FetchEarlier { token, fetch }) => {
+                self.on_fetch_earlier(token, fetch);
+            }
             BehavioursEvent::Overlay(behaviour::Event::LinkOpened { node, .. }) => {
                 tracing::debug!(%node, "link opened");
                 self.tally.links_opened += 1;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use treecast_overlay::io::{Fetch, Record, Write};
-use treecast_overlay::{Event as Core, GroupId, Token};
+use treecast_overlay::io::{Fetch, FetchEarlier, Record, Write};
+use treecast_overlay::{BatchId, Event as Core, GroupId, Token};
 
 use super::Driver;
 use super::enter::Reply;
@@ -13,10 +13,15 @@ use crate::clock::unix_ms;
 use crate::error::HistoryError;
 use crate::event::Event;
 use crate::history::{Pages, Since};
-use crate::store::{SaveError, Span};
+use crate::store::{Piece, SaveError, Span, integer};
 
-/// An answer from the history: the batches found, and the lowest that is kept.
-pub(super) type Found = (Token, Vec<(u64, bytes::Bytes)>, Option<u64>);
+/// An answer from the history.
+pub(super) enum Found {
+    /// What a pull asked for, and the lowest that is kept.
+    Batches(Token, Vec<(u64, bytes::Bytes)>, Option<u64>),
+    /// What somebody who came later asked for.
+    Earlier(Token, Piece),
+}
 
 impl Driver {
     /// Something was delivered: it is kept, soon.
@@ -58,8 +63,28 @@ impl Driver {
     }
 
     /// The history has answered.
-    pub(super) fn on_found_past(&mut self, (token, batches, first): Found) {
-        self.overlay().fetched(token, batches, first);
+    pub(super) fn on_found_past(&mut self, found: Found) {
+        match found {
+            Found::Batches(token, batches, first) => self.overlay().fetched(token, batches, first),
+            Found::Earlier(token, Piece { batches, last, end }) => {
+                let now = unix_ms();
+                let aged = batches.into_iter().map(|(at, batch)| (now.saturating_sub(at), batch));
+                self.overlay().fetched_earlier(token, aged.collect(), last, end);
+            }
+        }
+    }
+
+    /// Somebody gathers what was said before its time.
+    pub(super) fn on_fetch_earlier(&mut self, token: Token, fetch: FetchEarlier) {
+        let found = self.found_past.0.clone();
+        self.shelves.serving.ask(Box::new(move |shelf| {
+            let piece = shelf.earlier(&fetch).unwrap_or_else(|error| {
+                tracing::warn!(%error, "the history was not read");
+                Piece::default()
+            });
+            // The driver may have ended.
+            let _ = found.send(Found::Earlier(token, piece));
+        }));
     }
 
     /// Somebody asks for what is no longer in memory.
@@ -71,7 +96,7 @@ impl Driver {
                 (Vec::new(), Some(0))
             });
             // The driver may have ended.
-            let _ = found.send((token, answer.0, answer.1));
+            let _ = found.send(Found::Batches(token, answer.0, answer.1));
         }));
     }
 
@@ -123,7 +148,7 @@ impl Driver {
     /// All of a group's history that was delivered by now. What comes from now on is not in it.
     pub(super) fn pages(&self, group: GroupId, since: Since, limit: Option<u64>) -> Pages {
         let label = self.groups.slots.get(&group).map(|it| it.label.clone()).unwrap_or_default();
-        let before = self.keeper.archive.next_at();
+        let before = integer(self.keeper.archive.next_at());
         let since_ms = match since {
             Since::Start => 0,
             Since::Last(age) => unix_ms().saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
@@ -132,7 +157,7 @@ impl Driver {
         let slot = self.groups.slots.get(&group);
         let except: BTreeSet<u64> =
             slot.into_iter().flat_map(|it| it.undelivered.values()).copied().collect();
-        let span = Span { group, from: 0, before, since_ms };
+        let span = Span { group, from: i64::MIN, before, since_ms };
         Pages::new(self.shelves.reading.clone(), label, span, except, limit)
     }
 
@@ -142,12 +167,13 @@ impl Driver {
         name: &str,
         since: Since,
         limit: Option<u64>,
+        until: Option<(BatchId, u32)>,
         reply: Reply<Pages, HistoryError>,
     ) {
         let Some(group) = self.groups.find(name) else {
             return drop(reply.send(Err(crate::error::UnknownGroup(name.to_owned()).into())));
         };
-        let pages = self.pages(group, since, limit);
+        let pages = self.pages(group, since, limit).until(until);
         self.when_written(Box::new(move |_, saved| {
             // Who asked may have gone.
             let _ = reply.send(Ok(pages.lacking(saved)));

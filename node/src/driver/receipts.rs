@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use treecast_overlay::BatchId;
 
 use crate::handle::{Receipt, ReceiptGoal};
@@ -16,6 +16,8 @@ const SWEEP_AT: usize = 256;
 struct BatchReceipt {
     told: Option<Receipt>,
     waiting: Vec<(ReceiptGoal, oneshot::Sender<Receipt>)>,
+    /// Who wants to know of each step.
+    watching: Vec<watch::Sender<Option<Receipt>>>,
 }
 
 /// The receipts of one group.
@@ -63,18 +65,27 @@ impl Receipts {
             Some(receipt) => {
                 // Who asked may have given up.
                 let _ = reply.send(receipt);
-                if entry.waiting.is_empty() {
+                if entry.is_idle() {
                     self.batches.remove(&batch);
                 }
                 false
             }
             None => {
-                let asks = |goal: &ReceiptGoal| *goal != ReceiptGoal::Sent;
-                let first = asks(&goal) && !entry.waiting.iter().any(|(goal, _)| asks(goal));
+                let first = goal != ReceiptGoal::Sent && !entry.asks();
                 entry.waiting.push((goal, reply));
                 first
             }
         }
+    }
+
+    /// Tells of each step until all that are online have it. Says whether the core must be asked.
+    pub(super) fn watch(&mut self, batch: BatchId, watcher: watch::Sender<Option<Receipt>>) -> bool {
+        self.sweep();
+        let entry = self.batches.entry(batch).or_default();
+        let first = !entry.asks();
+        watcher.send_replace(entry.told);
+        entry.watching.push(watcher);
+        first
     }
 
     /// Answers those whose wait is over, for this batch and (as receipts are for all before
@@ -90,7 +101,7 @@ impl Receipts {
             }
             let is_sent = sent.is_some_and(|sent| sent >= *batch);
             entry.answer(is_sent, online);
-            if entry.waiting.is_empty() {
+            if entry.is_idle() {
                 done.push(*batch);
             }
         }
@@ -101,8 +112,7 @@ impl Receipts {
 
     /// The last batch that more members are waited for to have than there were when the core was asked.
     pub(super) fn last_asked(&self) -> Option<BatchId> {
-        let asks = |entry: &BatchReceipt| entry.waiting.iter().any(|(goal, _)| *goal != ReceiptGoal::Sent);
-        self.batches.iter().rev().find(|(_, entry)| asks(entry)).map(|(batch, _)| *batch)
+        self.batches.iter().rev().find(|(_, entry)| entry.asks()).map(|(batch, _)| *batch)
     }
 
     /// How far a batch has come whose receipt is waited for, or was a moment ago.
@@ -125,7 +135,8 @@ impl Receipts {
         }
         self.batches.retain(|_, entry| {
             entry.waiting.retain(|(_, reply)| !reply.is_closed());
-            !entry.waiting.is_empty()
+            entry.watching.retain(|watcher| !watcher.is_closed());
+            !entry.is_idle()
         });
         // Each sweep is paid for by as many batches as it looked at.
         self.sweep_at = SWEEP_AT.max(2 * self.batches.len());
@@ -146,6 +157,15 @@ impl MaxByHave for Option<Receipt> {
 }
 
 impl BatchReceipt {
+    /// Whether somebody waits for what only the core can tell.
+    fn asks(&self) -> bool {
+        !self.watching.is_empty() || self.waiting.iter().any(|(goal, _)| *goal != ReceiptGoal::Sent)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.watching.is_empty()
+    }
+
     /// `sent`: a neighbour has taken it. `online`: how many others are.
     fn answer(&mut self, sent: bool, online: usize) {
         let told = self.told;
@@ -156,6 +176,16 @@ impl BatchReceipt {
                 None => self.waiting.push((goal, reply)),
             }
         }
+        let is_whole = told.is_some_and(|receipt| receipt.of > 0 && receipt.have >= receipt.of);
+        for watcher in &self.watching {
+            watcher.send_if_modified(|known| {
+                *known != told && {
+                    *known = told;
+                    true
+                }
+            });
+        }
+        self.watching.retain(|watcher| !is_whole && !watcher.is_closed());
     }
 }
 
@@ -241,6 +271,24 @@ mod tests {
         receipts.wait(batch(1, 9), ReceiptGoal::Sent, reply, 1);
         receipts.on_receipt(batch(1, 3), Receipt { have: 1, of: 1 }, 1);
         assert_eq!(receipts.last_asked(), Some(batch(1, 3)));
+    }
+
+    #[test]
+    fn who_watches_is_told_of_each_step_until_all_have_it() {
+        let mut receipts = Receipts::default();
+        let (watcher, mut seen) = watch::channel(None);
+        assert!(receipts.watch(batch(1, 3), watcher));
+        let (watcher, earlier) = watch::channel(None);
+        assert!(receipts.watch(batch(1, 2), watcher));
+        assert_eq!(receipts.last_asked(), Some(batch(1, 3)));
+        receipts.on_receipt(batch(1, 3), Receipt { have: 1, of: 2 }, 2);
+        assert_eq!(*seen.borrow_and_update(), Some(Receipt { have: 1, of: 2 }));
+        receipts.on_sent(batch(1, 3), 2);
+        assert!(seen.has_changed().is_ok_and(|it| !it));
+        receipts.on_receipt(batch(1, 3), Receipt { have: 2, of: 2 }, 2);
+        assert_eq!(*earlier.borrow(), Some(Receipt { have: 2, of: 2 }));
+        assert!(earlier.has_changed().is_err(), "nothing more will come");
+        assert!(receipts.batches.is_empty());
     }
 
     #[test]

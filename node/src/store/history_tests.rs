@@ -4,7 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use treecast_overlay::io::{Fetch, HistoryBatch, LifeRecord, SourceRecord, Write};
+use treecast_overlay::io::{
+    EarlierBatch, EarlierPlace, Fetch, FetchEarlier, HistoryBatch, KeepEarlier, LifeRecord, SourceRecord,
+    Write,
+};
 use treecast_overlay::{
     BatchId, Config, Descriptor, Digest, Engine, GroupId, Input, NodeId, Out, Output, PublishId, Retention,
     Start, Time,
@@ -79,7 +82,7 @@ fn texts(found: &[PastBatch]) -> Vec<String> {
 }
 
 fn all(group: GroupId) -> Span {
-    Span { group, from: 0, before: u64::MAX, since_ms: 0 }
+    Span { group, from: i64::MIN, before: i64::MAX, since_ms: 0 }
 }
 
 /// Longer than upkeep ever waits while there is some.
@@ -124,6 +127,14 @@ fn history_is_what_was_delivered_in_its_order() {
     assert_eq!(read(&Span { since_ms: 45, ..all(group) }), ["four", "five"]);
     assert_eq!(shelf.last(&all(group), 2).expect("read"), (5, 0));
     assert_eq!(shelf.last(&all(group), 99).expect("read"), (1, 0));
+    let before = |limit, id: &BatchId, n| {
+        let found = shelf.last_before(&all(group), limit, id, n).expect("read");
+        found.map(|(span, skip)| (span.before, (span.from, skip)))
+    };
+    assert_eq!(before(2, &ada[2].id, 0), Some((7, (4, 0))));
+    assert_eq!(before(2, &ada[2].id, 1), Some((7, (5, 0))), "one of its own batch");
+    assert_eq!(before(2, &ada[2].id, 5), Some((7, (6, 3))));
+    assert_eq!(before(2, &BatchId { seq: 99, ..ada[2].id }, 0), None, "not kept");
     assert_eq!(read(&all(other)), ["elsewhere"]);
     drop(store);
     let store = open(scratch.path());
@@ -348,4 +359,41 @@ fn a_store_of_the_first_version_gets_a_history() {
     store.write(&[record(group, 1, &ada[0], 1)]).expect("written");
     assert_eq!(texts(&shelf(scratch.path()).page(&all(group)).expect("read")), ["hi"]);
     assert_ne!(ada[0].digest, Digest::ZERO);
+}
+
+#[test]
+fn what_was_said_before_stands_below_all_that_was_delivered() {
+    let scratch = Scratch::new();
+    let (group, ada) = batches("lobby", 1, &["one", "two", "three", "four", "five"]);
+    let mut store = told(scratch.path(), group, &ada[3..]);
+    keep_up(&mut store, 1_000);
+    let earlier = |seq: usize, age_ms| EarlierBatch { age_ms, nick: "ada".into(), batch: ada[seq].clone() };
+    let keep = |batches, at, done| {
+        let place = EarlierPlace { at: Some((ME, at)) };
+        let keep = Box::new(KeepEarlier { group, batches, place, done });
+        Work::Earlier { keep, now_ms: 1_000 }
+    };
+    // The latest first, one of it delivered already.
+    store.write(&[keep(vec![earlier(3, 10), earlier(2, 20)], 8, false)]).expect("written");
+    assert_eq!(store.history(&ME).expect("read").0[0].earlier, Some(EarlierPlace { at: Some((ME, 8)) }));
+    store.write(&[keep(vec![earlier(1, 500), earlier(0, 900)], 6, true)]).expect("written");
+    assert_eq!(store.history(&ME).expect("read").0[0].earlier, None);
+    let shelf = shelf(scratch.path());
+    let read = |span: &Span| texts(&shelf.page(span).expect("read"));
+    assert_eq!(read(&all(group)), ["one", "two", "three", "four", "five"]);
+    let words = Words::of("two");
+    let (found, next) = shelf.search(&words, Some(group), i64::MIN).expect("read");
+    assert_eq!((texts(&found), next.is_some()), (vec!["two".to_owned()], true), "it is in the index");
+    let fetch = |before| FetchEarlier { group, before, batches: 2, bytes: 1 << 20 };
+    let piece = shelf.earlier(&fetch(None)).expect("read");
+    assert_eq!((piece.batches.len(), piece.end), (2, false));
+    let piece = shelf.earlier(&fetch(piece.last)).expect("read");
+    assert_eq!(piece.batches.iter().map(|it| it.0).collect::<Vec<_>>(), [980, 500]);
+    let piece = shelf.earlier(&fetch(piece.last)).expect("read");
+    assert_eq!((piece.batches.len(), piece.end), (1, true));
+    // Retention takes the oldest first.
+    let retention = Retention { count: Some(3), ..Retention::default() };
+    store.write(&[Work::Retain { group, retention }]).expect("written");
+    keep_up(&mut store, 10_000);
+    assert_eq!(read(&all(group)), ["three", "four", "five"]);
 }

@@ -7,9 +7,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use bytes::Bytes;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
-use treecast_overlay::io::{Fetch, Shown};
-use treecast_overlay::{GroupId, Seq};
+use treecast_overlay::io::{Fetch, FetchEarlier, Shown};
+use treecast_overlay::{BatchId, GroupId, Seq};
 
+use super::earlier::{self, Piece};
 use super::error::SaveError;
 use super::fold::Words;
 use super::work::integer;
@@ -67,9 +68,9 @@ pub(crate) struct Shelf {
 pub(crate) struct Span {
     pub(crate) group: GroupId,
     /// From this place on…
-    pub(crate) from: u64,
+    pub(crate) from: i64,
     /// …and below this one…
-    pub(crate) before: u64,
+    pub(crate) before: i64,
     /// …if it came at this time or later.
     pub(crate) since_ms: u64,
 }
@@ -80,7 +81,7 @@ pub(crate) type Fetched = (Vec<(Seq, Bytes)>, Option<Seq>);
 /// A batch of the history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PastBatch {
-    pub(crate) at: u64,
+    pub(crate) at: i64,
     pub(crate) group: GroupId,
     pub(crate) nick: String,
     pub(crate) shown: Shown,
@@ -131,6 +132,11 @@ impl Shelf {
         Ok((found, first.map(i64::unsigned_abs)))
     }
 
+    /// A piece for somebody who came later.
+    pub(crate) fn earlier(&self, fetch: &FetchEarlier) -> Result<Piece, SaveError> {
+        self.told(earlier::piece(&self.connection, fetch))
+    }
+
     /// The next batches of a group's history; none are left if it is empty.
     pub(crate) fn page(&self, span: &Span) -> Result<Vec<PastBatch>, SaveError> {
         self.told(self.try_page(span))
@@ -143,31 +149,57 @@ impl Shelf {
              AND at >= ?2 AND at < ?3 AND kept_ms >= ?4 ORDER BY at",
         )?;
         let key = &span.group.as_bytes()[..];
-        let rows =
-            select.query(params![key, integer(span.from), integer(span.before), integer(span.since_ms)])?;
+        let rows = select.query(params![key, span.from, span.before, integer(span.since_ms)])?;
         gather(rows, PAGE, PAGE_BYTES)
     }
 
     /// Where the last `messages` of a span begin, and how many of the first batch are too many.
-    pub(crate) fn last(&self, span: &Span, messages: u64) -> Result<(u64, u64), SaveError> {
+    pub(crate) fn last(&self, span: &Span, messages: u64) -> Result<(i64, u64), SaveError> {
         self.told(self.try_last(span, messages))
     }
 
-    fn try_last(&self, span: &Span, messages: u64) -> rusqlite::Result<(u64, u64)> {
+    fn try_last(&self, span: &Span, messages: u64) -> rusqlite::Result<(i64, u64)> {
         let mut select = self.connection.prepare_cached(
             "SELECT at, messages FROM batches WHERE room = (SELECT room FROM rooms WHERE group_id = ?1)
              AND at >= ?2 AND at < ?3 AND kept_ms >= ?4 ORDER BY at DESC",
         )?;
         let key = &span.group.as_bytes()[..];
-        let mut rows =
-            select.query(params![key, integer(span.from), integer(span.before), integer(span.since_ms)])?;
+        let mut rows = select.query(params![key, span.from, span.before, integer(span.since_ms)])?;
         let (mut from, mut count) = (span.before, 0);
         while count < messages {
             let Some(row) = rows.next()? else { return Ok((from, 0)) };
-            from = row.get::<_, i64>(0)?.unsigned_abs();
+            from = row.get(0)?;
             count += u64::from(row.get::<_, u32>(1)?);
         }
         Ok((from, count - messages))
+    }
+
+    /// The last `messages` of a span that stand before message `n` of a batch, and how many of the first
+    /// batch are too many; the rest of that batch is in it. `None` if the batch is not kept.
+    pub(crate) fn last_before(
+        &self,
+        span: &Span,
+        messages: u64,
+        batch: &BatchId,
+        n: u32,
+    ) -> Result<Option<(Span, u64)>, SaveError> {
+        let Some(at) = self.told(self.try_place(span.group, batch))? else { return Ok(None) };
+        // Those before it in its batch come first.
+        let (from, skip) = match messages.checked_sub(n.into()) {
+            Some(rest) if rest > 0 => self.last(&Span { before: at, ..*span }, rest)?,
+            _ => (at, u64::from(n) - messages),
+        };
+        Ok(Some((Span { from, before: at + 1, ..*span }, skip)))
+    }
+
+    fn try_place(&self, group: GroupId, batch: &BatchId) -> rusqlite::Result<Option<i64>> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT at FROM batches JOIN chains USING (chain) JOIN rooms ON rooms.room = chains.room
+             WHERE group_id = ?1 AND source = ?2 AND life = ?3 AND seq = ?4",
+        )?;
+        let (group, source) = (&group.as_bytes()[..], &batch.source.as_bytes()[..]);
+        let key = params![group, source, integer(batch.life), integer(batch.seq)];
+        select.query_row(key, |row| row.get(0)).optional()
     }
 
     /// The next batches from `from` on that may have all the words, and where to go on; `None` at the
@@ -176,8 +208,8 @@ impl Shelf {
         &self,
         words: &Words,
         group: Option<GroupId>,
-        from: u64,
-    ) -> Result<(Vec<PastBatch>, Option<u64>), SaveError> {
+        from: i64,
+    ) -> Result<(Vec<PastBatch>, Option<i64>), SaveError> {
         self.told(self.try_search(words, group, from))
     }
 
@@ -185,18 +217,18 @@ impl Shelf {
         &self,
         words: &Words,
         group: Option<GroupId>,
-        from: u64,
-    ) -> rusqlite::Result<(Vec<PastBatch>, Option<u64>)> {
+        from: i64,
+    ) -> rusqlite::Result<(Vec<PastBatch>, Option<i64>)> {
         let upto: i64 = self.connection.query_row("SELECT upto FROM indexed", (), |row| row.get(0))?;
         let group = group.map(|it| it.as_bytes().to_vec());
         let found = match words.to_match() {
-            Some(grams) if integer(from) <= upto => self.by_index(&grams, group, from, upto)?,
+            Some(grams) if from <= upto => self.by_index(&grams, group, from, upto)?,
             // What is not in the index yet, and words that are too short for it.
             _ => self.one_by_one(group, from, i64::MAX)?,
         };
         let next = match found.last() {
             Some(last) => Some(last.at + 1),
-            None if words.to_match().is_some() && integer(from) <= upto => Some(upto.unsigned_abs() + 1),
+            None if words.to_match().is_some() && from <= upto => Some(upto + 1),
             None => None,
         };
         Ok((found, next))
@@ -206,7 +238,7 @@ impl Shelf {
         &self,
         grams: &str,
         group: Option<Vec<u8>>,
-        from: u64,
+        from: i64,
         upto: i64,
     ) -> rusqlite::Result<Vec<PastBatch>> {
         let mut select = self.connection.prepare_cached(
@@ -214,15 +246,15 @@ impl Shelf {
              WHERE words MATCH ?1 AND words.rowid >= ?2 AND words.rowid <= ?3
              AND group_id NOT NULL AND (?4 IS NULL OR group_id = ?4) ORDER BY words.rowid",
         )?;
-        gather(select.query(params![grams, integer(from), upto, group])?, PAGE, PAGE_BYTES)
+        gather(select.query(params![grams, from, upto, group])?, PAGE, PAGE_BYTES)
     }
 
-    fn one_by_one(&self, group: Option<Vec<u8>>, from: u64, upto: i64) -> rusqlite::Result<Vec<PastBatch>> {
+    fn one_by_one(&self, group: Option<Vec<u8>>, from: i64, upto: i64) -> rusqlite::Result<Vec<PastBatch>> {
         let mut select = self.connection.prepare_cached(
             "SELECT at, group_id, nick, body FROM batches JOIN rooms USING (room)
              WHERE at >= ?1 AND at <= ?2 AND group_id NOT NULL AND (?3 IS NULL OR group_id = ?3) ORDER BY at",
         )?;
-        gather(select.query(params![integer(from), upto, group])?, PAGE, PAGE_BYTES)
+        gather(select.query(params![from, upto, group])?, PAGE, PAGE_BYTES)
     }
 }
 
@@ -235,7 +267,7 @@ fn gather(mut rows: rusqlite::Rows<'_>, most: usize, most_bytes: usize) -> rusql
         bytes += body.len();
         // What was written is what was checked when it came.
         let Some(shown) = Shown::read(&group, body) else { continue };
-        found.push(PastBatch { at: row.get::<_, i64>(0)?.unsigned_abs(), group, nick: row.get(2)?, shown });
+        found.push(PastBatch { at: row.get(0)?, group, nick: row.get(2)?, shown });
         if found.len() >= most || bytes >= most_bytes {
             break;
         }

@@ -10,6 +10,7 @@
 //! The file is in WAL mode with `synchronous=FULL`: a commit that was answered survives SIGKILL and,
 //! as far as the disk is honest, the loss of power.
 
+mod earlier;
 mod error;
 mod fold;
 mod kept;
@@ -23,6 +24,7 @@ mod thread;
 mod upkeep;
 mod work;
 
+pub(crate) use earlier::Piece;
 pub(crate) use error::{SaveError, StoreError};
 pub(crate) use fold::Words;
 pub(crate) use kept::{
@@ -32,7 +34,7 @@ pub(crate) use library::{Library, PastBatch, Shelf, Span};
 pub(crate) use open::Store;
 pub(crate) use record::KeptBatch;
 pub(crate) use thread::{Done, JobId, Writer};
-pub(crate) use work::Work;
+pub(crate) use work::{Work, integer};
 
 #[cfg(test)]
 mod history_tests;

@@ -18,7 +18,8 @@ pub(super) fn all(connection: &Connection, me: &NodeId) -> Result<Vec<Past>, Rea
         let (room, entered): (i64, bool) = (row.get(0)?, row.get(2)?);
         let group = GroupId::from_bytes(bytes(row.get(1)?, "rooms")?);
         let sources = sources(connection, room, me)?;
-        pasts.push(Past { group, entered, sources, end: None });
+        let earlier = super::earlier::place(connection, room)?;
+        pasts.push(Past { group, entered, sources, end: None, earlier });
     }
     Ok(pasts)
 }

@@ -46,7 +46,7 @@ impl Numbers {
         self.chains.clear();
     }
 
-    fn room(&mut self, connection: &Connection, group: GroupId) -> rusqlite::Result<i64> {
+    pub(super) fn room(&mut self, connection: &Connection, group: GroupId) -> rusqlite::Result<i64> {
         if let Some(room) = self.rooms.get(&group) {
             return Ok(*room);
         }
@@ -61,7 +61,7 @@ impl Numbers {
         Ok(room)
     }
 
-    fn chain(
+    pub(super) fn chain(
         &mut self,
         connection: &Connection,
         room: i64,
@@ -127,14 +127,36 @@ pub(super) fn history(
 fn insert(
     connection: &Connection,
     numbers: &mut Numbers,
-    (room, group): (i64, GroupId),
+    room: (i64, GroupId),
     batches: &[KeptBatch],
+) -> rusqlite::Result<()> {
+    let row = |it| {
+        let KeptBatch { at, kept_ms, nick, batch }: &KeptBatch = it;
+        Row { at: integer(*at), kept_ms: *kept_ms, nick, batch }
+    };
+    let rows: Vec<Row<'_>> = batches.iter().map(row).collect();
+    insert_at(connection, numbers, room, &rows)
+}
+
+/// A batch and its place.
+pub(super) struct Row<'a> {
+    pub(super) at: i64,
+    pub(super) kept_ms: u64,
+    pub(super) nick: &'a str,
+    pub(super) batch: &'a HistoryBatch,
+}
+
+pub(super) fn insert_at(
+    connection: &Connection,
+    numbers: &mut Numbers,
+    (room, group): (i64, GroupId),
+    rows: &[Row<'_>],
 ) -> rusqlite::Result<()> {
     let (mut messages, mut bytes) = (0, 0);
     let indexed: i64 =
         connection.prepare_cached("SELECT upto FROM indexed")?.query_row((), |row| row.get(0))?;
-    for kept in batches {
-        let HistoryBatch { id, bytes: body, messages: count, payload, .. } = &kept.batch;
+    for kept in rows {
+        let HistoryBatch { id, bytes: body, messages: count, payload, .. } = kept.batch;
         let chain = numbers.chain(connection, room, id.source, id.life)?;
         // A batch that came once more, after a crash or to a restored store, keeps its place.
         let new = connection
@@ -143,22 +165,22 @@ fn insert(
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (chain, seq) DO NOTHING",
             )?
             .execute(params![
-                integer(kept.at),
+                kept.at,
                 room,
                 chain,
                 integer(id.seq),
                 integer(kept.kept_ms),
                 count,
                 integer(*payload),
-                &*kept.nick,
+                kept.nick,
                 &body[..],
             ])?;
         if new > 0 {
             messages += i64::from(*count);
             bytes += integer(*payload);
-            // A write that was tried again: the index has passed its place.
-            if integer(kept.at) <= indexed {
-                index_one(connection, integer(kept.at), group, body.clone())?;
+            // A write that was tried again, or what was said before our time: the index has passed its place.
+            if kept.at <= indexed {
+                index_one(connection, kept.at, group, body.clone())?;
             }
         }
     }

@@ -2,9 +2,10 @@
 
 use libp2p::Multiaddr;
 use rusqlite::{Connection, OptionalExtension, params};
-use treecast_overlay::io::SourceRecord;
+use treecast_overlay::io::{KeepEarlier, SourceRecord};
 use treecast_overlay::{GroupId, Life, NodeId, PastLife, Retention};
 
+use super::earlier;
 use super::kept::{Contact, KeptGroup, KeptNode, MAX_PEERS};
 use super::record::{self, KeptBatch, Numbers};
 
@@ -29,6 +30,8 @@ pub(crate) enum Work {
     Taken { group: GroupId, source: NodeId, life: Life, next: u64 },
     /// How much of a group is to be kept at least.
     Retain { group: GroupId, retention: Retention },
+    /// What was said before this node's time.
+    Earlier { keep: Box<KeepEarlier>, now_ms: u64 },
     /// A node was connected there.
     Peer { contact: Contact, seen_ms: u64 },
 }
@@ -39,14 +42,17 @@ pub(super) fn addresses_text(addresses: &[Multiaddr]) -> String {
 }
 
 /// SQLite's integers are signed: a number beyond them is as good as the largest.
-pub(super) fn integer(number: u64) -> i64 {
+pub(crate) fn integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 impl Work {
     /// Whether somebody is told that it is on disk: then it has to survive the loss of power, too.
     pub(super) fn must_last(&self) -> bool {
-        !matches!(self, Self::History { .. } | Self::Taken { .. } | Self::Retain { .. })
+        !matches!(
+            self,
+            Self::History { .. } | Self::Taken { .. } | Self::Retain { .. } | Self::Earlier { .. }
+        )
     }
 
     /// Makes the change; durable with the transaction around it.
@@ -68,6 +74,7 @@ impl Work {
                 record::taken(connection, *group, *source, *life, *next)
             }
             Self::Retain { group, retention } => record::retain(connection, numbers, *group, retention),
+            Self::Earlier { keep, now_ms } => earlier::keep(connection, numbers, keep, *now_ms),
             Self::Peer { contact, seen_ms } => write_peer(connection, contact, *seen_ms),
         }
     }

@@ -46,7 +46,7 @@ use libp2p::swarm::{CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, 
 pub use self::closed::LinkClosed;
 use self::handler::{FromHandler, Handler, HandlerEvent};
 use self::links::Links;
-use crate::io::{Fetch, Past, Record, Write};
+use crate::io::{Fetch, FetchEarlier, Past, Record, Write};
 use crate::{
     Address, BatchId, Config, ConfigError, Descriptor, Engine, GroupId, Input, LinkId, NodeId, Out, Output,
     PublishId, Seq, Time, Token,
@@ -92,6 +92,14 @@ pub enum Event {
         token: Token,
         /// What.
         fetch: Box<Fetch>,
+    },
+    /// Look this up, then call [`Behaviour::fetched_earlier`]. Only with
+    /// [`Config::history`](crate::Config).
+    FetchEarlier {
+        /// To be returned.
+        token: Token,
+        /// What.
+        fetch: FetchEarlier,
     },
     /// A connection became a link.
     LinkOpened {
@@ -263,6 +271,17 @@ impl Behaviour {
         self.input(Input::OwnAddresses(addresses));
     }
 
+    /// Answers [`Event::FetchEarlier`]; see [`Input::FetchedEarlier`].
+    pub fn fetched_earlier(
+        &mut self,
+        token: Token,
+        batches: Vec<(u64, Bytes)>,
+        last: Option<i64>,
+        end: bool,
+    ) {
+        self.input(Input::FetchedEarlier { token, batches, last, end });
+    }
+
     /// Answers [`Event::Persist`]: it is done.
     pub fn persisted(&mut self, token: Token) {
         self.input(Input::Persisted(token));
@@ -316,6 +335,9 @@ impl Behaviour {
                 }
                 Output::Fetch { token, fetch } => {
                     self.pending.push_back(ToSwarm::GenerateEvent(Event::Fetch { token, fetch }));
+                }
+                Output::FetchEarlier { token, fetch } => {
+                    self.pending.push_back(ToSwarm::GenerateEvent(Event::FetchEarlier { token, fetch }));
                 }
                 Output::Event(event) => {
                     self.pending.push_back(ToSwarm::GenerateEvent(Event::Overlay(event)));

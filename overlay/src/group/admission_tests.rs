@@ -78,7 +78,10 @@ impl Stage {
                 Output::Dial { node, .. } => self.dials.push(node),
                 Output::Event(event) => self.events.push(event),
                 Output::Persist { token, .. } => self.input(Input::Persisted(token)),
-                Output::Close { .. } | Output::Record(_) | Output::Fetch { .. } => {}
+                Output::Close { .. }
+                | Output::Record(_)
+                | Output::Fetch { .. }
+                | Output::FetchEarlier { .. } => {}
             }
         }
     }

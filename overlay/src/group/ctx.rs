@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::dialer::Dialer;
 use crate::id::{Address, GroupId, NodeId, Token};
 use crate::identity::Identity;
-use crate::io::{Event, Fetch, Lane, Output, TrafficView, Write};
+use crate::io::{Event, Fetch, FetchEarlier, Lane, Output, TrafficView, Write};
 use crate::links::Links;
 use crate::out::Out;
 use crate::rng::Rng;
@@ -81,6 +81,12 @@ impl Ctx<'_> {
     pub(crate) fn fetch(&mut self, fetch: Fetch) -> Token {
         let token = self.token();
         self.out.push(Output::Fetch { token, fetch: Box::new(fetch) });
+        token
+    }
+
+    pub(crate) fn fetch_earlier(&mut self, fetch: FetchEarlier) -> Token {
+        let token = self.token();
+        self.out.push(Output::FetchEarlier { token, fetch });
         token
     }
 

@@ -73,6 +73,7 @@ impl Group {
         let heads = heads.map(|((source, life), it)| BatchId { source, life, seq: it.delivered - 1 });
         self.causes.give_back(&heads.collect::<Vec<_>>());
         self.history.ungreeted = true;
+        self.early.resume(ctx.now, past.earlier.as_ref());
     }
 
     fn restore(&mut self, ctx: &Ctx<'_>, record: &SourceRecord) -> Result<(), &'static str> {

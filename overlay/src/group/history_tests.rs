@@ -8,7 +8,8 @@ use crate::config::Config;
 use crate::descriptor::{Descriptor, Order};
 use crate::engine::{Engine, PastLife, Start};
 use crate::id::{BatchId, GroupId, LinkId, NodeId, PublishId, Seq, Token};
-use crate::io::{Event, Input, LifeRecord, Output, Past, SourceRecord, Write};
+use crate::identity::Identity;
+use crate::io::{EarlierPlace, Event, Input, LifeRecord, Output, Past, SourceRecord, Write};
 use crate::out::Out;
 use crate::time::Time;
 
@@ -29,6 +30,9 @@ struct Node {
     waiting: Option<Vec<Token>>,
     /// The disk is full.
     fails: bool,
+    /// From before its time: what has come into the history, and how far that is.
+    gathered: Vec<BatchId>,
+    earlier: Option<EarlierPlace>,
     /// Who has what, as told last.
     receipt: Option<(usize, usize)>,
 }
@@ -63,6 +67,8 @@ impl World {
             told: Vec::new(),
             waiting: None,
             fails: false,
+            gathered: Vec::new(),
+            earlier: None,
             receipt: None,
         };
         let nodes = (1..=count).map(node).collect();
@@ -94,7 +100,7 @@ impl World {
                 life.end = Some(life.next).filter(|_| Some(life.life) != last);
             }
         }
-        let past = Past { group, entered: node.entered, sources, end: node.end };
+        let past = Past { group, entered: node.entered, sources, end: node.end, earlier: node.earlier };
         self.input(ix, Input::Resume(Box::new(past)));
         self.input(ix, Input::Join(Box::new(self.group.clone())));
     }
@@ -201,6 +207,15 @@ impl World {
                 let first = all.clone().map(|(id, _)| id.seq).next();
                 vec![(ix, Input::Fetched { token, batches, first })]
             }
+            Output::FetchEarlier { token, fetch } => {
+                // Where a batch stands among all is its place.
+                let all = (0..i64::MAX).zip(&node.disk).collect::<Vec<_>>().into_iter().rev();
+                let before: Vec<_> = all.filter(|(at, _)| fetch.before.is_none_or(|it| *at < it)).collect();
+                let some = &before[..before.len().min(fetch.batches as usize)];
+                let batches = some.iter().map(|(_, (_, bytes))| (1_000, (*bytes).clone())).collect();
+                let (last, end) = (some.last().map(|it| it.0), some.len() == before.len());
+                vec![(ix, Input::FetchedEarlier { token, batches, last, end })]
+            }
             Output::Event(event) => {
                 node.on_event(event);
                 Vec::new()
@@ -212,7 +227,15 @@ impl World {
 
 impl Node {
     fn write(&mut self, write: Write) {
-        let Write::Batch { group, id, bytes, digest, .. } = write else { return };
+        let (group, id, bytes, digest) = match write {
+            Write::Batch { group, id, bytes, digest, .. } => (group, id, bytes, digest),
+            Write::Earlier(keep) => {
+                self.earlier = (!keep.done).then_some(keep.place);
+                self.gathered.extend(keep.batches.iter().map(|it| it.batch.id));
+                return;
+            }
+            Write::Life { .. } => return,
+        };
         self.disk.insert(id, bytes);
         let (life, next) = (id.life, id.seq + 1);
         self.end = Some(PastLife { group, life, end: next, digest });
@@ -426,4 +449,61 @@ fn what_was_stored_before_a_write_that_failed_still_reaches_others() {
         let node = &world.nodes[0];
         assert!(node.sources[&me].lives.iter().all(|life| node.taken.get(&life.life) == Some(&life.next)));
     }
+}
+
+#[test]
+fn a_newcomer_gathers_what_was_said_before_its_time_and_is_told_only_what_comes() {
+    for order in [Order::Unordered, Order::Fifo, Order::Causal] {
+        let mut world = World::new(3, order);
+        world.store_bytes = 1;
+        world.group.founder = Some(Identity::new(&[1; 32]).node());
+        world.start_linked();
+        for line in lines(0..2_000) {
+            world.say(0, &line);
+            world.run(10);
+        }
+        world.run(2_000);
+        world.start(2);
+        world.link(2, 1);
+        world.run(200);
+        assert!(world.nodes[2].gathered.is_empty(), "live talk comes first");
+        world.say(0, "now");
+        world.run(300);
+        assert_eq!(world.nodes[2].heard, ["now"], "{order}");
+        // Killed on the way, it goes on where it was.
+        let some = world.nodes[2].gathered.len();
+        assert!((1..2_000).contains(&some) && world.nodes[2].earlier.is_some(), "{some}");
+        world.kill(2);
+        world.start(2);
+        world.link(2, 1);
+        world.run(3_000);
+        let mut gathered = world.nodes[2].gathered.clone();
+        assert!(gathered.is_sorted_by(|one, two| one.seq > two.seq), "latest first, none twice");
+        gathered.retain(|it| it.source == world.node(0) && it.seq < 2_000);
+        assert_eq!(gathered.len(), 2_000, "{order}");
+        assert_eq!(world.nodes[2].earlier, None, "that is all");
+        assert_eq!(world.nodes[2].heard, ["now"]);
+    }
+}
+
+#[test]
+fn who_still_gathers_is_asked_again_and_retention_bounds_it() {
+    let mut world = World::new(4, Order::Causal);
+    world.group.retention.count = Some(100);
+    world.start_linked();
+    for line in lines(0..600) {
+        world.say(0, &line);
+        world.run(10);
+    }
+    // The third knows only the fourth, who is as new as it is.
+    world.start(2);
+    world.start(3);
+    world.link(2, 3);
+    world.run(2_000);
+    assert!(world.nodes[2].earlier.is_some() && world.nodes[3].earlier.is_some(), "nobody has told them");
+    world.link(3, 0);
+    world.run(40_000);
+    let gathered = world.nodes[3].gathered.len();
+    assert!((100..=256).contains(&gathered), "one piece is enough: {gathered}");
+    assert_eq!(world.nodes[3].earlier, None);
 }

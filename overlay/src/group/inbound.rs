@@ -29,6 +29,8 @@ impl Group {
             Frame::Frontier(frontier) => self.handle_frontier(ctx, from, &frontier),
             Frame::News(news) => self.handle_frontier(ctx, from, &news.into_frontier()),
             Frame::Pull(pull) => self.handle_pull(ctx, from, &pull),
+            Frame::PullEarlier(pull) => self.handle_pull_earlier(ctx, from, &pull),
+            Frame::Earlier(told) => return self.handle_earlier(ctx, from, told),
             Frame::PullEnd(end) => self.handle_pull_end(ctx, from, &end),
             // Whose source sends to all by itself, none may stop it.
             Frame::Flow(_) if self.is_unicast() => {}
@@ -125,6 +127,7 @@ fn is_for_neighbours(frame: &Frame) -> bool {
             | Frame::Flow(_)
             | Frame::Listen(_)
             | Frame::Hold(_)
+            | Frame::PullEarlier(_)
             | Frame::Summary(_)
             | Frame::AckRequest(_)
             | Frame::Shuffle(_)

@@ -233,6 +233,7 @@ impl Group {
             self.phase = Phase::Member;
             self.start_from(ctx, &welcome.baseline);
             self.record_all(ctx);
+            self.want_earlier(ctx);
         }
         self.merge_records(ctx, Some(&from), &welcome.records);
         self.neighbour_up(ctx, from, false);

@@ -11,6 +11,7 @@ mod cores;
 mod counts;
 pub(crate) mod ctx;
 mod doubled;
+mod early;
 mod farewell;
 mod flow;
 mod fork;
@@ -63,6 +64,7 @@ use beaten::Beaten;
 use cores::Pace;
 use ctx::Ctx;
 use doubled::Doubled;
+use early::Early;
 use farewell::Farewell;
 use flow::Flow;
 use fork::Proofs;
@@ -124,6 +126,7 @@ pub(crate) struct Group {
     told: Told,
     herald: Herald,
     history: History,
+    early: Early,
     doubled: Doubled,
     /// A member that is to be a neighbour although the view is full.
     bridge: Option<NodeId>,
@@ -200,6 +203,7 @@ impl Group {
             told: Told::default(),
             herald: Herald::default(),
             history: History::default(),
+            early: Early::default(),
             doubled: Doubled::default(),
             bridge: None,
             half_gone: None,
@@ -383,6 +387,7 @@ impl Group {
         self.poll_flow(ctx);
         self.maybe_make_batch(ctx);
         self.poll_receipts(ctx);
+        self.poll_early(ctx);
         self.poll_news(ctx);
         self.poll_eviction(ctx);
         self.poll_farewell(ctx);
@@ -403,6 +408,7 @@ impl Group {
             Some(self.lazy.deadline()),
             self.publisher.has_waiting().then_some(self.next_try),
             self.receipts.deadline(),
+            self.early.deadline().filter(|_| !going),
             (!self.news.is_empty()).then_some(self.next_news),
             Some(self.next_eviction),
             self.farewell_deadline(),

@@ -160,7 +160,7 @@ impl Receipts {
         let mut changed = Vec::new();
         let acked = &self.asked.acked;
         self.asked.wanted.retain(|&(life, seq), last| {
-            let has = |at: &(Life, Seq)| *at >= (life, seq + 1) && at.0 == life || at.0 > life;
+            let has = |at: &(Life, Seq)| covers(at, life, seq);
             let have = acked.iter().filter(|(_, at)| has(at)).count();
             let online_have = online.iter().filter(|node| acked.get(*node).is_some_and(has)).count();
             let of = online.len() + (have - online_have);
@@ -173,6 +173,11 @@ impl Receipts {
         changed
     }
 
+    /// Whether this member said that it has this batch of ours.
+    pub(crate) fn has(&self, node: &NodeId, life: Life, seq: Seq) -> bool {
+        self.asked.acked.get(node).is_some_and(|at| covers(at, life, seq))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.asked.wanted.len() + self.routes.len() + self.held.len()
     }
@@ -182,6 +187,11 @@ impl Receipts {
         self.routes.remove(node);
         self.asked.acked.remove(node);
     }
+}
+
+/// Whether who delivered below `at` has a batch: that, or a later life.
+fn covers(at: &(Life, Seq), life: Life, seq: Seq) -> bool {
+    at.0 > life || (at.0 == life && at.1 > seq)
 }
 
 #[cfg(test)]
@@ -199,6 +209,7 @@ mod tests {
         assert_eq!(receipts.count(&online), []);
         receipts.on_ack(&Ack { member: a, source: b, life: 7, next: 5 });
         assert_eq!(receipts.count(&online), [(7, 4, 1, 2)]);
+        assert!(receipts.has(&a, 7, 4) && !receipts.has(&a, 7, 5) && !receipts.has(&b, 7, 4));
         receipts.on_ack(&Ack { member: b, source: b, life: 7, next: 9 });
         assert_eq!(receipts.count(&online), [(7, 4, 2, 2)]);
         assert_eq!(receipts.deadline(), None, "all have it");

@@ -342,6 +342,7 @@ impl Group {
 
     pub(crate) fn on_persist_failed(&mut self, ctx: &mut Ctx<'_>, token: Token) {
         self.receipts.drop_held(token);
+        self.on_earlier_kept(ctx, token, false);
         if self.publisher.unwritten.as_ref().is_some_and(|it| it.token == token) {
             let life = self.publisher.life().map(|life| (ctx.me(), life));
             if let Some(unwritten) = &self.publisher.unwritten {

@@ -264,6 +264,9 @@ impl Group {
 
     /// What we are to say that we have is in the history.
     pub(super) fn on_receipt_kept(&mut self, ctx: &mut Ctx<'_>, token: Token) {
+        if self.on_earlier_kept(ctx, token, true) {
+            return;
+        }
         if let Some(answer) = self.receipts.release(token) {
             self.send_ack(ctx, &answer);
         }

@@ -3,14 +3,22 @@
 use super::membership::views::Views;
 use super::{Group, Sight, Tree};
 use crate::config::Config;
-use crate::id::GroupId;
-use crate::io::{CollectionView, GroupView, MemberView, TrafficView, TreeId, TreeView};
+use crate::id::{BatchId, GroupId, NodeId};
+use crate::io::{CollectionView, GroupView, MemberState, MemberView, TrafficView, TreeId, TreeView};
 use crate::links::Links;
 use crate::time::Time;
 
 impl Group {
     pub(super) fn tree_id(&self) -> TreeId {
         TreeId::Core(self.tree.root())
+    }
+
+    /// Members that did not say that they have a batch of ours, those that left aside.
+    pub(crate) fn lacking(&self, batch: &BatchId) -> Vec<NodeId> {
+        let me = self.roster.own().node;
+        let lacks = |node: &NodeId| *node != me && !self.receipts.has(node, batch.life, batch.seq);
+        let there = self.roster.iter().filter(|(_, it)| it.state() != MemberState::Left);
+        there.map(|(node, _)| *node).filter(lacks).collect()
     }
 
     pub(crate) fn trees(&self, now: Time, links: &Links, config: &Config) -> Vec<TreeView> {
@@ -72,6 +80,7 @@ impl Group {
                 config.publish_queue_bytes + crate::wire::MAX_FRAME,
             ),
             cap("max_fetches", self.history.len(), 0, config.max_fetches),
+            cap("earlier_questions", self.early.len(), 0, super::early::MAX_QUESTIONS),
             cap("fork_proof_bytes", self.proofs.len(), self.proofs.bytes(), config.fork_proof_bytes),
             cap("max_children", self.tree.children_len(), 0, Tree::most_children(config)),
             cap("adverts", self.tree.heard_len(), 0, Views::most(config)),

@@ -78,6 +78,8 @@ pub struct Past {
     /// Where this node's own last life ended: by the last [`Write::Batch`](super::Write) that was
     /// durable.
     pub end: Option<crate::PastLife>,
+    /// By the last [`KeepEarlier`]; `None` if nothing from before its time is to be gathered any more.
+    pub earlier: Option<EarlierPlace>,
 }
 
 /// What a history lacks or holds is asked for: batches of one life, no more than so many, nor many
@@ -96,6 +98,50 @@ pub struct Fetch {
     pub batches: u64,
     /// No more once so many bytes are found.
     pub bytes: usize,
+}
+
+/// A piece of a history is asked for, latest first, for somebody who has come later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchEarlier {
+    /// Of which group.
+    pub group: GroupId,
+    /// Only what stands before this place; places are the store's own numbers.
+    pub before: Option<i64>,
+    /// At most so many.
+    pub batches: u64,
+    /// No more once so many bytes are found.
+    pub bytes: usize,
+}
+
+/// A batch from before this node's time, by a neighbour's history. It is never delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EarlierBatch {
+    /// How long ago it came to whoever had it, milliseconds.
+    pub age_ms: u64,
+    /// What its source calls itself; may be empty.
+    pub nick: String,
+    /// It.
+    pub batch: HistoryBatch,
+}
+
+/// How far a node is with what was said before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EarlierPlace {
+    /// All from there on of this neighbour's history is here.
+    pub at: Option<(NodeId, i64)>,
+}
+
+/// What was said before this node's time: to be kept below all that is kept, in this order, latest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeepEarlier {
+    /// In which group.
+    pub group: GroupId,
+    /// Some may be there already: those keep their place.
+    pub batches: Vec<EarlierBatch>,
+    /// Where to go on in a later run.
+    pub place: EarlierPlace,
+    /// There is no more to come: no later run goes on.
+    pub done: bool,
 }
 
 /// The messages of a batch, for showing them again.

@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn what_is_unknown_or_no_frame_is_counted_as_one_kind() {
         let mut traffic = Traffic::default();
-        let later = cbor::to_vec(&(51_u8, 1_u32, ("what", "ever")));
+        let later = cbor::to_vec(&(60_u8, 1_u32, ("what", "ever")));
         let much_later = cbor::to_vec(&(999_u32, 1_u32, 0_u8));
         for strange in
             [&b""[..], b"\x83", b"\x83\x18", b"\xff\xff\xff", b"\x83\x19\x00\x00", &later, &much_later]

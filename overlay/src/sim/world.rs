@@ -513,6 +513,10 @@ impl World {
             Output::Persist { token, writes } => inputs.extend(self.persist(ix, token, &writes)),
             Output::Record(record) => self.keep(ix, Work::Delivered(record)),
             Output::Fetch { token, fetch } => self.fetch(ix, token, &fetch),
+            // What was said before a newcomer's time is not kept here.
+            Output::FetchEarlier { token, .. } => {
+                inputs.push_back(Input::FetchedEarlier { token, batches: Vec::new(), last: None, end: true });
+            }
             Output::Event(event) => {
                 self.note(ix, &event);
                 self.trace.event(self.now, ix, &event);

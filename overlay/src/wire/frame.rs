@@ -7,6 +7,7 @@ use serde::ser::{Serialize, Serializer};
 use serde_bytes::ByteBuf;
 
 use super::cbor::{self, Malformed, cbor_array};
+use super::earlier::{Earlier, PullEarlier};
 use super::frontier::{Frontier, News};
 use crate::coordinate::Place;
 use crate::id::{Address, Life, NodeId, Seq};
@@ -424,6 +425,8 @@ pub(crate) enum Frame {
     Fork(Fork),
     Listen(Listen),
     Hold(Hold),
+    PullEarlier(PullEarlier),
+    Earlier(Earlier),
     /// Of a later version.
     Unknown,
 }
@@ -470,7 +473,7 @@ kinds! {
     22 => News, 23 => Stay,
     30 => Advert, 31 => Graft, 32 => GraftReply, 33 => Prune, 34 => Candidates, 35 => Crown,
     36 => Appoint, 37 => Cores, 38 => Mesh, 39 => Pulse,
-    41 => Frontier, 42 => Pull, 43 => PullEnd, 44 => Flow, 45 => Summary, 46 => AckRequest, 47 => Acks, 48 => Fork, 49 => Listen, 50 => Hold,
+    41 => Frontier, 42 => Pull, 43 => PullEnd, 44 => Flow, 45 => Summary, 46 => AckRequest, 47 => Acks, 48 => Fork, 49 => Listen, 50 => Hold, 51 => PullEarlier, 52 => Earlier,
 }
 
 /// A batch goes into its frame with a few bytes before it.

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde_bytes::ByteBuf;
 
 use super::batch::{Batch, Header, LifeEnd, Opening};
+use super::earlier::{Earlier, PullEarlier};
 use super::frame::{self, *};
 use super::frontier::{Definition, Entry, Frontier, News, Purpose};
 use super::record::{Ack, MemberRecord, Standing, Suspicion};
@@ -236,6 +237,9 @@ impl World {
         add("Acks", 1, Frame::Acks(Acks { acks: vec![ack] }));
         add("Fork", 1, Frame::Fork(fork));
         add("Listen", 1, Frame::Listen(Listen { on: true }));
+        add("PullEarlier", 1, Frame::PullEarlier(PullEarlier { before: Some(-7) }));
+        let batches = vec![(60_000, ByteBuf::from(&b"a batch"[..]))];
+        add("Earlier", 1, Frame::Earlier(Earlier { batches, last: Some(-9), end: true, whole: false }));
         add("Hold", 1, Frame::Hold(Hold { source, life: LIFE, end: 20 }));
     }
 
@@ -348,7 +352,7 @@ fn what_the_page_prints_reads_back() {
 fn every_frame_of_the_page_is_known() {
     let page = printed();
     let frames: Vec<_> = page.iter().filter(|(name, _)| name.starts_with("frame ")).collect();
-    assert_eq!(frames.len(), 39, "one of each kind");
+    assert_eq!(frames.len(), 41, "one of each kind");
     for (name, text) in frames {
         let (channel, frame) = frame::decode(&Bytes::from(unhex(text))).expect("decodes");
         let kind = format!("{frame:?}");

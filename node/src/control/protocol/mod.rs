@@ -14,7 +14,7 @@ pub use self::objects::{
     Collection, Contacts, GroupLine, MemberEntry, Members, MessageLine, MulticastEntry, PeerLine, Status,
     TotalEntry, TreeLine,
 };
-pub use self::request::{CreateGroup, Feed, ParseWaitError, Request, Retain, Start, Wait};
+pub use self::request::{CreateGroup, Feed, ParseWaitError, Place, Request, Retain, Start, Wait};
 use crate::failure::Failure;
 
 /// Longest line either side accepts, bytes: a message of 1 MiB, every byte escaped.
@@ -170,6 +170,31 @@ pub enum Line {
         /// Why, in three parts.
         #[serde(flatten)]
         failure: Failure,
+    },
+    /// A message of `pub` has its place, and is on disk. For the client itself, if it follows.
+    Placed {
+        /// Which message, counted from 1.
+        line: u64,
+        /// In which life.
+        life: u64,
+        /// In which batch.
+        seq: u64,
+    },
+    /// So many others have a batch, and all before it of its life. For the client itself, if it follows.
+    Held {
+        /// In which life.
+        life: u64,
+        /// Which batch.
+        seq: u64,
+        /// Other members that have it.
+        have: usize,
+        /// Other members that are online.
+        of: usize,
+    },
+    /// Who did not say that it has a batch. For the client itself.
+    Lacking {
+        /// Members that did not leave.
+        members: Vec<MemberEntry>,
     },
     /// A message of `pub` has had no receipt in time; it stays queued. For the client itself.
     Late {

@@ -56,6 +56,19 @@ pub enum Request {
         /// How long each receipt may take; no bound if absent.
         #[serde(default)]
         timeout_ms: Option<u64>,
+        /// Also a [`Line::Placed`](super::Line::Placed) a message, and [`Line::Held`](super::Line::Held) as it
+        /// spreads.
+        #[serde(default)]
+        follow: bool,
+    },
+    /// One [`Line::Lacking`](super::Line::Lacking).
+    Lacking {
+        /// In which group.
+        group: String,
+        /// In which life of the node…
+        life: u64,
+        /// …and in which batch.
+        seq: u64,
     },
     /// Events until the client closes. The first line is [`Line::Joined`](super::Line::Joined).
     Sub {
@@ -78,6 +91,9 @@ pub enum Request {
         /// From where on; all that is kept if absent.
         #[serde(default)]
         since: Option<Start>,
+        /// Only what stands before this message, and a `limit` of that.
+        #[serde(default)]
+        before: Option<Place>,
     },
     /// What of that has all words of a query, in all groups or one, oldest first.
     Search {
@@ -145,6 +161,19 @@ pub struct Retain {
     pub bytes: Option<u64>,
     /// Messages.
     pub count: Option<u64>,
+}
+
+/// Names a message of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Who published it.
+    pub source: String,
+    /// In which life.
+    pub life: u64,
+    /// In which batch.
+    pub seq: u64,
+    /// Its number in that.
+    pub n: u32,
 }
 
 /// From where on messages are wanted. On the wire: `"now"`, `"start"`, `{"last-ms":60000}`, `{"index":5}`.
@@ -250,7 +279,7 @@ mod tests {
         );
         assert_eq!(
             read(r#"{"cmd":"pub","group":"lobby","wait":"3"}"#),
-            Request::Pub { group: "lobby".into(), wait: Wait::Members(3), timeout_ms: None }
+            Request::Pub { group: "lobby".into(), wait: Wait::Members(3), timeout_ms: None, follow: false }
         );
         assert!(serde_json::from_str::<Request>(r#"{"cmd":"pub","group":"g","wait":"0"}"#).is_err());
         let create = CreateGroup { name: "g".into(), order: Some("fifo".into()), ..CreateGroup::default() };

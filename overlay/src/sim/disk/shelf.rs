@@ -50,6 +50,8 @@ impl Shelf {
                 Work::Own(Write::Batch { group, id, bytes, digest, .. }) => {
                     self.own(*group, *id, bytes, *digest);
                 }
+                // What was said before a newcomer's time is not kept here.
+                Work::Own(Write::Earlier(_)) => {}
                 Work::Delivered(record) => self.delivered(record),
                 Work::Taken { group, batch } => {
                     let room = self.rooms.get_mut(group);
@@ -71,6 +73,7 @@ impl Shelf {
             match write {
                 Write::Life { group, life } => self.begin_life(*group, *life),
                 Write::Batch { group, id, digest, .. } => self.end_life(*group, *id, *digest),
+                Write::Earlier(_) => {}
             }
         }
     }
@@ -111,7 +114,13 @@ impl Shelf {
     pub(super) fn past(&self, group: GroupId, me: &NodeId) -> Option<Past> {
         let room = self.rooms.get(&group)?;
         let sources = room.sources(me);
-        Some(Past { group, entered: room.entered, sources, end: self.ends.get(&group).copied() })
+        Some(Past {
+            group,
+            entered: room.entered,
+            sources,
+            end: self.ends.get(&group).copied(),
+            earlier: None,
+        })
     }
 
     pub(super) fn fetch(&self, fetch: &Fetch) -> Found {
