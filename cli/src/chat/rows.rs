@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(rows.mark(full, "v", 1), None, "there is no room");
         assert!(rows.mark(spot, "v", 1).expect("seen").starts_with("\x1b[5A"));
         let wide = rows.on_typed("", "群群群群群群群群群群群");
-        assert_eq!((wide.row, wide.column), (6, 2));
+        assert_eq!((wide.row, wide.column), (7, 2));
     }
 
     #[test]

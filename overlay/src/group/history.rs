@@ -262,6 +262,20 @@ impl Group {
         batches
     }
 
+    /// What was not delivered is not there.
+    fn end_in_history(&self, ctx: &Ctx<'_>, life: LifeId) -> Seq {
+        let Some(source) = self.sources.get(&life.0).filter(|_| ctx.config.history) else { return 0 };
+        match source.lives.get(&life.1) {
+            Some(state) => state.delivered.max(state.held.above().last().map_or(0, |it| it.1)),
+            None => Seq::MAX,
+        }
+    }
+
+    /// Whether a batch that memory lacks may be in the history.
+    pub(super) fn may_be_in_history(&self, ctx: &Ctx<'_>, life: LifeId, seq: Seq) -> bool {
+        seq < self.end_in_history(ctx, life)
+    }
+
     /// Looks in the history for what memory lacks of a pull. Whether no answer is given now: it comes from
     /// there, or whoever asks has to ask again.
     pub(super) fn look_up(
@@ -272,15 +286,7 @@ impl Group {
         absent: &[Range],
         room: (u64, usize),
     ) -> bool {
-        if !ctx.config.history {
-            return false;
-        }
-        let Some(source) = self.sources.get(&life.0) else { return false };
-        // What was not delivered is not there.
-        let most = match source.lives.get(&life.1) {
-            Some(state) => state.delivered.max(state.held.above().last().map_or(0, |it| it.1)),
-            None => Seq::MAX,
-        };
+        let most = self.end_in_history(ctx, life);
         let ranges = absent.iter().map(|(from, to)| (*from, (*to).min(most)));
         let ranges: Vec<Range> = ranges.filter(|(from, to)| from < to).collect();
         if ranges.is_empty() {

@@ -46,8 +46,7 @@ struct World {
     links: BTreeMap<(usize, usize), LinkId>,
     next_link: u64,
     publications: u64,
-    store_bytes: usize,
-    max_lives: usize,
+    config: Config,
 }
 
 impl World {
@@ -72,8 +71,8 @@ impl World {
             receipt: None,
         };
         let nodes = (1..=count).map(node).collect();
-        let (links, store_bytes, max_lives) = (BTreeMap::new(), 64 << 20, 64);
-        Self { group, nodes, now: 0, links, next_link: 1, publications: 0, store_bytes, max_lives }
+        let config = Config { history: true, max_lives: 64, ..Config::lan() };
+        Self { group, nodes, now: 0, links: BTreeMap::new(), next_link: 1, publications: 0, config }
     }
 
     fn id(&self) -> GroupId {
@@ -81,8 +80,7 @@ impl World {
     }
 
     fn start(&mut self, ix: usize) {
-        let (store_bytes, max_lives, group) = (self.store_bytes, self.max_lives, self.id());
-        let config = Config { history: true, store_bytes, max_lives, ..Config::lan() };
+        let (config, group) = (self.config.clone(), self.id());
         let node = &mut self.nodes[ix];
         let secret_key = [node.key; 32];
         let last_life = node.end.map_or(0, |it| it.life);
@@ -274,7 +272,7 @@ fn who_was_off_gets_what_was_missed_once_and_from_the_disk() {
     for order in [Order::Unordered, Order::Fifo, Order::Causal] {
         let mut world = World::new(2, order);
         // Nothing is served from memory for long.
-        world.store_bytes = 1;
+        world.config.store_bytes = 1;
         world.start_linked();
         world.say(0, "line 0");
         world.run(500);
@@ -293,6 +291,28 @@ fn who_was_off_gets_what_was_missed_once_and_from_the_disk() {
         assert_eq!(world.nodes[1].told, [], "{order:?}");
         assert_eq!(world.nodes[0].heard, lines(0..300), "its own are not told again");
     }
+}
+
+/// What is in memory must not take the room of what comes before it from the disk.
+#[test]
+fn answers_from_disk_and_memory_take_turns() {
+    let mut world = World::new(2, Order::Fifo);
+    let config = &mut world.config;
+    (config.store_bytes, config.link_high_water, config.link_low_water) = (10_000, 1_500, 700);
+    world.start_linked();
+    world.kill(1);
+    for line in lines(0..200) {
+        world.say(0, &line);
+        world.run(10);
+    }
+    world.start(1);
+    world.link(0, 1);
+    let began = world.now;
+    while world.nodes[1].heard.len() < 200 && world.now - began < 5_000_000 {
+        world.run(10);
+    }
+    assert_eq!(world.nodes[1].heard, lines(0..200));
+    assert!(world.now - began < 1_000_000, "nobody waited for an answer: {} us", world.now - began);
 }
 
 #[test]
@@ -389,7 +409,7 @@ fn what_is_missing_of_a_life_that_is_over_is_looked_for_again_after_a_kill() {
 #[test]
 fn more_lives_than_are_taken_at_once_are_taken_one_after_the_other() {
     let mut world = World::new(2, Order::Fifo);
-    world.max_lives = 4;
+    world.config.max_lives = 4;
     world.start_linked();
     world.kill(1);
     for line in lines(0..10) {
@@ -455,7 +475,7 @@ fn what_was_stored_before_a_write_that_failed_still_reaches_others() {
 fn a_newcomer_gathers_what_was_said_before_its_time_and_is_told_only_what_comes() {
     for order in [Order::Unordered, Order::Fifo, Order::Causal] {
         let mut world = World::new(3, order);
-        world.store_bytes = 1;
+        world.config.store_bytes = 1;
         world.group.founder = Some(Identity::new(&[1; 32]).node());
         world.start_linked();
         for line in lines(0..2_000) {

@@ -483,6 +483,10 @@ impl Group {
                 let Some(bytes) = self.store.get(&batch).map(|it| it.bytes.clone()) else {
                     let next = self.store.next_after(&batch).unwrap_or(end).min(end);
                     absent.push((seq, next));
+                    if self.may_be_in_history(ctx, id, seq) {
+                        // What comes after it is for the next answer: it would take its room.
+                        break 'answer;
+                    }
                     seq = next;
                     continue;
                 };
