@@ -101,7 +101,9 @@ impl GroupTally {
                 self.delivered_bytes += delivery.payloads.iter().map(|it| it.len() as u64).sum::<u64>();
             }
             Event::Gap { from, to, lost: false, .. } => self.missing += to.saturating_sub(*from),
-            Event::Gap { from, to, lost: true, .. } => self.lost += to.saturating_sub(*from),
+            Event::Gap { from, to, lost: true, .. } => {
+                self.lost = self.lost.saturating_add(to.saturating_sub(*from))
+            }
             Event::Repaired { from, to, .. } => self.repaired += to.saturating_sub(*from),
             Event::Lagged { missed, .. } => self.lagged = self.lagged.saturating_add(*missed),
             Event::Overloaded { cap, .. } => count(&mut self.overloads, cap),

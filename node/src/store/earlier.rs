@@ -3,10 +3,14 @@
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 use treecast_overlay::io::{EarlierPlace, FetchEarlier, KeepEarlier};
+use treecast_overlay::wire::MAX_FRAME;
 use treecast_overlay::{GroupId, NodeId};
 
 use super::read::{ReadError, bytes};
 use super::record::{Numbers, Row, insert_at};
+
+/// What a piece adds around one batch, bytes, at the most.
+const AROUND: usize = 128;
 
 /// A piece of a history for somebody who came later.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -74,6 +78,11 @@ pub(super) fn piece(connection: &Connection, fetch: &FetchEarlier) -> rusqlite::
     let (mut piece, mut size) = (Piece::default(), 0);
     while let Some(row) = rows.next()? {
         let body = Bytes::from(row.get::<_, Vec<u8>>(2)?);
+        if body.len() + AROUND > MAX_FRAME {
+            // It fits into a frame of its own only.
+            piece.last = Some(row.get(0)?);
+            continue;
+        }
         let fits = size + body.len() <= fetch.bytes && (piece.batches.len() as u64) < fetch.batches;
         if !fits && !piece.batches.is_empty() {
             return Ok(piece);

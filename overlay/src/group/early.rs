@@ -39,8 +39,10 @@ const SELDOM: Duration = Duration::from_secs(600);
 pub(super) const MAX_QUESTIONS: usize = 8;
 /// Neighbours whose places are remembered. Guess.
 const MAX_PLACES: usize = 64;
-/// Bytes of payload that are gathered of a group that does not say what it keeps. Guess: months of talk.
+/// Bytes of payload that are gathered of a group that does not say what it keeps (guess: months of talk), and
+/// of one that does not say it in bytes.
 const DEFAULT_BYTES: u64 = 64 << 20;
+const MOST_BYTES: u64 = 1 << 30;
 
 /// How far we are with one neighbour's history.
 #[derive(Debug, Clone, Copy, Default)]
@@ -125,9 +127,8 @@ impl Early {
 
     fn has_enough(&self, retention: &Retention) -> bool {
         let says_nothing = *retention == Retention::default();
-        let most_bytes = if says_nothing { Some(DEFAULT_BYTES) } else { retention.bytes };
-        most_bytes.is_some_and(|most| self.bytes >= most)
-            || retention.count.is_some_and(|most| self.messages >= most)
+        let most_bytes = retention.bytes.unwrap_or(if says_nothing { DEFAULT_BYTES } else { MOST_BYTES });
+        self.bytes >= most_bytes || retention.count.is_some_and(|most| self.messages >= most)
     }
 }
 
@@ -178,7 +179,8 @@ impl Group {
             return ctx.send(&from, &Frame::Earlier(end));
         }
         let questions = &self.early.questions;
-        if questions.len() >= MAX_QUESTIONS || questions.values().any(|it| *it == from) {
+        let is_full = ctx.links.queued(&from, Lane::Bulk) + PIECE_BYTES > ctx.config.link_high_water;
+        if is_full || questions.len() >= MAX_QUESTIONS || questions.values().any(|it| *it == from) {
             return;
         }
         let (batches, bytes) = (PIECE_BATCHES, PIECE_BYTES);
@@ -214,16 +216,26 @@ impl Group {
         self.early.piece = None;
         let cursor = self.early.cursor(&from);
         let is_news = told.last.is_some_and(|last| cursor.before.is_none_or(|before| last < before));
+        if cursor.before.is_none() {
+            // What another told counts once more here: this one has its own.
+            (self.early.messages, self.early.bytes) = (0, 0);
+        }
+        let size: usize = told.batches.iter().map(|(_, bytes)| bytes.len()).sum();
+        let count = told.batches.len();
+        if count as u64 > PIECE_BATCHES || (size > PIECE_BYTES && count > 1) {
+            return Err(Violation("too much of a history at once"));
+        }
+        let mut batches = Vec::new();
+        for (age_ms, bytes) in told.batches {
+            batches.extend(self.read_earlier(ctx, age_ms, bytes.into_vec().into())?);
+        }
         // Who leads nowhere is as good as at its end.
         let cursor = match is_news {
             true if told.end => Cursor { before: told.last, again: ctx.now + AGAIN, vain: 0 },
+            true if batches.is_empty() => Cursor { before: told.last, ..cursor.put_off(ctx.now) },
             true => Cursor { before: told.last, ..Cursor::default() },
             false => cursor.put_off(ctx.now),
         };
-        let mut batches = Vec::new();
-        for (age_ms, bytes) in told.batches.into_iter().take(PIECE_BATCHES as usize) {
-            batches.extend(self.read_earlier(ctx, age_ms, bytes.into_vec().into())?);
-        }
         self.early.messages += batches.iter().map(|it| u64::from(it.batch.messages)).sum::<u64>();
         self.early.bytes += batches.iter().map(|it| it.batch.payload).sum::<u64>();
         let done = (told.end && told.whole) || self.early.has_enough(&self.descriptor.retention);
@@ -250,6 +262,9 @@ impl Group {
         self.check(ctx, &batch).map_err(|_| Violation("bad signature"))?;
         let known = batch.messages.iter().flatten();
         let (messages, payload) = (known.clone().count(), known.map(|it| it.len() as u64).sum());
+        // What cannot be read takes room as well.
+        let is_read = batch.messages.iter().all(Option::is_some);
+        let payload = if is_read { payload } else { batch.bytes.len() as u64 };
         let messages = u32::try_from(messages).unwrap_or(u32::MAX);
         let nick = self.roster.get(&id.source).map(|it| it.record.nick.clone()).unwrap_or_default();
         let batch = HistoryBatch { id, bytes: batch.bytes, digest: batch.digest, messages, payload };

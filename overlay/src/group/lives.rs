@@ -44,6 +44,8 @@ impl Group {
         if end > 0
             && let Some(from) = self.sources.misses(id, end)
         {
+            // By hearsay: not without end.
+            let end = end.min(from.saturating_add(ctx.config.max_lookahead));
             let (group, (source, life)) = (self.id, id);
             ctx.event(Event::Gap { group, source, life, from, to: end, lost: true });
         }

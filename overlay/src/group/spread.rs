@@ -334,7 +334,7 @@ impl Group {
         for (n, publication) in publications.into_iter().enumerate() {
             ctx.event(Event::Published { group: self.id, id: publication, batch: id, n: n as u32 });
         }
-        self.untaken.push(batch.bytes.len());
+        self.untaken.push((!ctx.config.history).then_some(batch.bytes.len()));
         self.take(ctx, batch, None);
         self.maybe_make_batch(ctx);
         self.poll_farewell(ctx);

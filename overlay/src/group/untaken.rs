@@ -9,36 +9,40 @@ use crate::id::Seq;
 pub(crate) struct Untaken {
     /// Others have what is below.
     below: Seq,
-    /// Sizes of those from `below` on, bytes.
+    /// The next batch.
+    next: Seq,
+    /// Sizes of those from `below` on, bytes, if they are to be kept in memory.
     sizes: VecDeque<usize>,
     bytes: usize,
 }
 
 impl Untaken {
-    /// The next batch may leave.
-    pub(crate) fn push(&mut self, bytes: usize) {
-        self.sizes.push_back(bytes);
-        self.bytes += bytes;
+    /// The next batch may leave. It has this size, if it is not on disk.
+    pub(crate) fn push(&mut self, bytes: Option<usize>) {
+        self.next += 1;
+        self.sizes.extend(bytes);
+        self.bytes += bytes.unwrap_or(0);
     }
 
     /// A neighbour holds what is below `next`. The last batch that nobody was known to have before.
     pub(crate) fn take_below(&mut self, next: Seq) -> Option<Seq> {
-        let news = next.saturating_sub(self.below).min(self.sizes.len() as u64);
-        self.bytes -= self.sizes.drain(..news as usize).sum::<usize>();
+        let news = next.min(self.next).saturating_sub(self.below);
+        let sized = self.sizes.len().min(usize::try_from(news).unwrap_or(usize::MAX));
+        self.bytes -= self.sizes.drain(..sized).sum::<usize>();
         self.below += news;
         self.below.checked_sub(1).filter(|_| news > 0)
     }
 
     /// The first that nobody has.
     pub(crate) fn first(&self) -> Option<Seq> {
-        (!self.sizes.is_empty()).then_some(self.below)
+        (self.below < self.next).then_some(self.below)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.sizes.len()
+        usize::try_from(self.next - self.below).unwrap_or(usize::MAX)
     }
 
-    /// All of them.
+    /// All of them that are in memory only.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -59,14 +63,15 @@ mod tests {
     fn each_is_told_once_and_only_what_there_is() {
         let mut untaken = Untaken::default();
         assert_eq!((untaken.first(), untaken.take_below(9)), (None, None));
-        (1..=5).for_each(|bytes| untaken.push(bytes));
+        (1..=5).for_each(|bytes| untaken.push(Some(bytes)));
         assert_eq!((untaken.first(), untaken.len(), untaken.bytes()), (Some(0), 5, 15));
         assert_eq!((untaken.take_below(2), untaken.take_below(1)), (Some(1), None));
         assert_eq!((untaken.first(), untaken.bytes()), (Some(2), 12));
         assert_eq!(untaken.take_below(Seq::MAX), Some(4));
-        untaken.push(7);
+        untaken.push(None);
+        assert_eq!((untaken.len(), untaken.bytes()), (1, 0));
         assert_eq!((untaken.end(), untaken.len(), untaken.end()), (Some(5), 0, None));
-        untaken.push(1);
+        untaken.push(Some(1));
         assert_eq!(untaken.first(), Some(0), "another life");
     }
 }

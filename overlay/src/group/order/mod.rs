@@ -224,8 +224,12 @@ pub(crate) fn close_before(
     sources: &mut Sources,
 ) -> Vec<(Life, Seq)> {
     let Some(state) = sources.get_mut(&source) else { return Vec::new() };
-    let mut ends = Vec::new();
+    let (mut ends, mut is_open) = (Vec::new(), true);
     for (&older, it) in state.lives.range_mut(..life).rev().filter(|(_, it)| !it.disowned) {
+        // The one that the source names ends there, whatever else was heard of since.
+        if !is_open && told.is_none_or(|told| told.life != older) {
+            continue;
+        }
         let told = told.filter(|told| told.life == older).map(|told| (told.end, told.digest));
         // The source's own store names a digest, and is believed; hearsay may be short. So may a store
         // be that was restored from a copy: what others hold there is.
@@ -236,9 +240,7 @@ pub(crate) fn close_before(
             it.heard = it.heard.max(end);
             ends.push((older, end));
         }
-        if !it.has_begun() && it.heard > 0 {
-            break;
-        }
+        is_open &= it.has_begun() || it.heard == 0;
     }
     ends
 }
@@ -272,6 +274,16 @@ mod tests {
 
     /// Who was off for two lives hears of the last first: the one before the last, which nobody told of,
     /// knows where the first ended.
+    #[test]
+    fn the_end_that_a_source_names_counts_whatever_else_was_heard_of() {
+        // Of life 2 there is nothing here but that somebody told of it.
+        let mut sources = sources(&[(1, 8, 8), (2, 3, 0), (3, 1, 1)]);
+        let told = LifeEnd { life: 1, end: 9, digest: digest() };
+        assert_eq!(close_before(SOURCE, 3, Some(told), &mut sources), [(2, 3), (1, 9)]);
+        assert_eq!(close_before(SOURCE, 2, None, &mut sources), [], "nor is it forgotten");
+        assert_eq!(sources.life((SOURCE, 1)).map(|it| it.missing()), Some(vec![(8, 9)]));
+    }
+
     #[test]
     fn a_life_ends_where_the_one_after_it_says_not_one_further_on() {
         let mut sources = sources(&[(1, 8, 8), (3, 1, 0)]);
