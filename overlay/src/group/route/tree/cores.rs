@@ -132,11 +132,10 @@ impl Tree {
         let by_core = from.is_some_and(|it| self.is_peer(it));
         let below = self.children.iter().filter(|(_, child)| !(by_core && child.meshed));
         // Who takes us for one that feeds all cores passes nothing on to them: so none is fed before.
-        let mesh = self.mesh().filter(|_| self.cores.meshed);
-        let left = self
-            .left
-            .map(|(node, _)| node)
-            .filter(|it| !self.cores.meshed && !self.children.contains_key(it));
+        let meshed = self.is_meshed();
+        let mesh = self.mesh().filter(|_| meshed);
+        let left = self.left.map(|(node, _)| node);
+        let left = left.filter(|it| !meshed && !self.children.contains_key(it));
         let around = self.parent.into_iter().chain(mesh).chain(left).filter(|_| !by_core && !pulled);
         around.chain(below.map(|(node, _)| *node)).filter(|it| Some(it) != from).collect()
     }
