@@ -23,6 +23,7 @@ pub(crate) async fn watch(
 ) -> std::convert::Infallible {
     tokio::time::sleep(LOOKING).await;
     if let Ok(Some(found)) = look(group, host).await
+        && found.state != "removed"
         && is_alone(&found)
     {
         tell(match found.contacts.known {

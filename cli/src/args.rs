@@ -92,6 +92,7 @@ impl Verb {
             Self::Search(args) => args.group.iter_mut().collect(),
             Self::Peers(args) => args.group.iter_mut().collect(),
             Self::Tree(args) => vec![&mut args.group],
+            Self::Group(GroupVerb::Remove(args)) => vec![&mut args.group],
             Self::Invite(args)
             | Self::Group(GroupVerb::Join(args) | GroupVerb::Show(args) | GroupVerb::Leave(args)) => {
                 vec![&mut args.group]
@@ -468,6 +469,19 @@ It is joined once that is saved, whether members answer yet or not.")]
     /// Leave a group for good: others see you as gone, not as offline.
     #[command(after_help = "Example:\n  treecast group leave lobby")]
     Leave(GroupArg),
+    /// Remove a member for good, as the group's founder: nobody takes anything from it any more.
+    #[command(after_help = "Example:\n  treecast group remove team bob\n\n\
+Members hear of it as they are reached; what the removed one had said before stays.")]
+    Remove(RemoveArgs),
+}
+
+/// `group remove`
+#[derive(Debug, Args)]
+pub(crate) struct RemoveArgs {
+    /// The group: a name, a ticket, or - for a ticket on stdin.
+    pub(crate) group: GroupName,
+    /// Whom: a member's nick, or its id (`treecast group show` lists both).
+    pub(crate) node: String,
 }
 
 /// `group create`

@@ -31,7 +31,10 @@ impl<'a> Follower<'a> {
         match line {
             Line::Done { exit } => return Ok(Some(*exit)),
             Line::Error(failure) => return Err(failure.clone().into()),
-            Line::Joined { members, .. } => self.names.learn(members),
+            Line::Joined { members, node, .. } => {
+                self.names.me.clone_from(node);
+                self.names.learn(members);
+            }
             Line::GroupReady { .. } => {}
             Line::Message(_) => self.screen.show_with(line, &mut self.names)?,
             Line::Notice { code, what, .. } if self.screen.json => {

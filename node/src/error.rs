@@ -1,5 +1,7 @@
 //! What can fail, an enum an operation, each with its three parts for people.
 
+mod remove;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,6 +11,8 @@ use treecast_overlay::wire::ticket::TicketError;
 use treecast_overlay::{ConfigError, DescriptorError};
 
 use crate::failure::{Failure, exit};
+
+pub use self::remove::RemoveError;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -360,6 +364,11 @@ impl From<PublishError> for Failure {
             PublishError::Refused(Core::UnknownGroup | Core::Leaving) => {
                 ("not-in-group", exit::NOT_FOUND, "Join the group again.")
             }
+            PublishError::Refused(Core::Removed) => (
+                "removed",
+                exit::REFUSED,
+                "Ask its founder; `treecast group leave` takes the group off this node's list.",
+            ),
             PublishError::Refused(Core::NotDurable) => (
                 "not-durable",
                 exit::PARTLY,

@@ -147,6 +147,8 @@ pub enum MemberChange {
     Failed,
     /// It left for good.
     Left,
+    /// The founder removed it. If it is this node, nothing more comes in this group.
+    Removed,
 }
 
 impl MemberChange {
@@ -159,6 +161,7 @@ impl MemberChange {
             Self::Offline => "offline",
             Self::Failed => "failed",
             Self::Left => "left",
+            Self::Removed => "removed",
         }
     }
 }
@@ -170,6 +173,7 @@ impl From<MemberState> for MemberChange {
             MemberState::Offline => Self::Offline,
             MemberState::Failed => Self::Failed,
             MemberState::Left => Self::Left,
+            MemberState::Removed => Self::Removed,
         }
     }
 }

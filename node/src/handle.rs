@@ -17,7 +17,9 @@ use treecast_overlay::{BatchId, Descriptor, Digest, GroupId, NodeId};
 use crate::config::NodeBuilder;
 use crate::driver::Driver;
 use crate::driver::enter::Reply;
-use crate::error::{GroupError, JoinError, PingError, PublishError, SetNickError, Stopped, check_nick};
+use crate::error::{
+    GroupError, JoinError, PingError, PublishError, RemoveError, SetNickError, Stopped, check_nick,
+};
 use crate::event::{Event, EventQueue};
 use crate::failure::Failure;
 use crate::group::{GroupRef, NewGroup};
@@ -68,6 +70,7 @@ pub struct Node {
     pub(crate) stage: watch::Receiver<Stage>,
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) notices: Arc<[String]>,
+    pub(crate) removed: watch::Receiver<Vec<String>>,
 }
 
 impl std::fmt::Debug for Node {
@@ -266,6 +269,24 @@ impl Node {
     pub async fn leave(&self, group: &str) -> Result<GroupInfo, GroupError> {
         let group = group.to_owned();
         self.ask_for(move |driver, reply| driver.leave(&group, reply)).await
+    }
+
+    /// Removes a member, named by its id or nick, from a group that this node has founded. Returns the group
+    /// as it is then, once the removal is saved; members hear of it as they are reached.
+    ///
+    /// # Errors
+    /// See [`RemoveError`].
+    pub async fn remove(&self, group: &str, member: &str) -> Result<GroupInfo, RemoveError> {
+        let (name, member) = (group.to_owned(), member.to_owned());
+        self.ask_for(move |driver, reply| driver.remove(&name, &member, reply)).await?;
+        let name = group.to_owned();
+        Ok(self.ask(move |driver| driver.group_info(&name)).await??)
+    }
+
+    /// The groups that this node was removed from, in the order in which it heard so; changes when it hears
+    /// of another.
+    pub fn removed_from(&self) -> watch::Receiver<Vec<String>> {
+        self.removed.clone()
     }
 
     /// How the node is.

@@ -69,6 +69,7 @@ pub(crate) async fn spawn(config: NodeConfig) -> Result<Node, StartError> {
 
     let (commands, inbox) = mpsc::unbounded_channel();
     let (stage, stages) = watch::channel(Stage::Serving);
+    let (removed, removed_from) = watch::channel(Vec::new());
     let groups = kept.groups.clone();
     let mut driver = Driver::new(Parts {
         swarm,
@@ -91,6 +92,7 @@ pub(crate) async fn spawn(config: NodeConfig) -> Result<Node, StartError> {
         explicit_peers: config.peers.clone(),
         seed,
         stage: stage.clone(),
+        removed,
     });
     driver.await_addresses(&listening.listeners, ADDRESSES).await;
     groups.iter().for_each(|group| driver.go_on(group));
@@ -105,7 +107,8 @@ pub(crate) async fn spawn(config: NodeConfig) -> Result<Node, StartError> {
         None => None,
     };
     let served = metrics.as_ref().map(metrics::Server::address);
-    let node = Node { commands, id: me, stage: stages, metrics: served, notices: listening.notices.into() };
+    let notices = listening.notices.into();
+    let node = Node { commands, id: me, stage: stages, metrics: served, notices, removed: removed_from };
     let server = if config.control {
         let server = control::Server::open(&data_dir, &node).map_err(|source| {
             StartError::DataDirUnwritable { path: control::socket_path(&data_dir), source }

@@ -62,6 +62,8 @@ pub struct PeerView {
 pub struct GroupInfo {
     /// What it is called here.
     pub label: String,
+    /// This node was removed from it.
+    pub removed: bool,
     /// The core's view.
     pub view: GroupView,
     /// Round trips to neighbours, measured here.

@@ -36,6 +36,9 @@ pub struct Config {
     pub store_age: Duration,
     /// Payload bytes held back for order per group (causes or predecessors missing).
     pub pending_bytes: usize,
+    /// Members that may be removed from one group. Guess; each record has about 170 bytes, and all of
+    /// them go in one frame.
+    pub max_removals: usize,
     /// Bytes of proofs that a source signed two histories, kept for whoever comes later. 16 MiB: of
     /// eight sources at least, as a batch may have 1 MiB.
     pub fork_proof_bytes: usize,
@@ -153,6 +156,7 @@ impl Config {
             store_bytes: 64 << 20,
             store_age: Duration::from_secs(300),
             pending_bytes: 64 << 20,
+            max_removals: 1_024,
             fork_proof_bytes: 16 << 20,
             link_high_water: 1 << 20,
             link_low_water: 128 << 10,

@@ -213,6 +213,7 @@ impl Engine {
                 self.with_group(now, group, out, |group, ctx| group.begin_farewell(ctx, true));
                 self.reap(now, out);
             }
+            Input::Remove { group, node } => self.handle_remove(now, group, node, out),
             Input::GoOffline(group) => {
                 self.with_group(now, group, out, |group, ctx| group.begin_farewell(ctx, false));
                 self.reap(now, out);

@@ -95,6 +95,14 @@ pub enum Input {
     Resume(Box<Past>),
     /// Leave a group for good, with a signed record. Told by [`Event::LeftGroup`].
     Leave(GroupId),
+    /// Remove a member, as the group's founder. Answered by [`Event::MemberRemoved`] once that is on disk,
+    /// or by [`Event::RemoveRefused`].
+    Remove {
+        /// From which group.
+        group: GroupId,
+        /// Whom.
+        node: NodeId,
+    },
     /// Go offline in one group: goodbye, keeping the membership, while the node goes on with
     /// its other groups. Told by [`Event::WentOffline`].
     GoOffline(GroupId),
@@ -266,6 +274,15 @@ pub enum Write {
     },
     /// What was said before this node's time.
     Earlier(Box<KeepEarlier>),
+    /// The founder's word that a member is removed; replaces an earlier one about the same member.
+    Removal {
+        /// From which group.
+        group: GroupId,
+        /// Who.
+        node: NodeId,
+        /// The signed record.
+        record: Bytes,
+    },
 }
 
 /// One batch's messages, ready for the application.
@@ -405,6 +422,24 @@ pub enum Event {
         node: NodeId,
         /// What it calls itself; may be empty.
         nick: String,
+    },
+    /// The founder removed a member; or this node, which is then out of the group for good.
+    MemberRemoved {
+        /// From which group.
+        group: GroupId,
+        /// Who.
+        node: NodeId,
+        /// What it calls itself; may be empty.
+        nick: String,
+    },
+    /// [`Input::Remove`] was refused: nothing has changed.
+    RemoveRefused {
+        /// In which group.
+        group: GroupId,
+        /// Who was to be removed.
+        node: NodeId,
+        /// Why.
+        error: RemoveError,
     },
     /// This node's place in a tree changed.
     ParentChanged {
@@ -585,7 +620,34 @@ pub enum PublishError {
     /// We are leaving or shutting down.
     #[error("this node is leaving the group")]
     Leaving,
+    /// The founder has removed this node from the group.
+    #[error("the founder has removed this node from the group")]
+    Removed,
     /// The batch could not be made durable.
     #[error("the message could not be written to disk")]
+    NotDurable,
+}
+
+/// Why a member was not removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RemoveError {
+    /// The group is not joined, or being left.
+    #[error("this node is not in that group")]
+    UnknownGroup,
+    /// The group has no founder.
+    #[error("the group has no founder, and nobody else can remove members")]
+    NoFounder,
+    /// Another node is its founder.
+    #[error("only the founder of the group can remove members")]
+    NotFounder,
+    /// The founder cannot remove itself.
+    #[error("the founder cannot be removed")]
+    Founder,
+    /// As many were removed as may be, [`Config::max_removals`](crate::Config).
+    #[error("as many members were removed as may be ({0})")]
+    Full(usize),
+    /// The record could not be made durable.
+    #[error("the removal could not be written to disk")]
     NotDurable,
 }

@@ -501,6 +501,16 @@ impl Links {
         self.all.iter_mut().for_each(|link| link.channels.forget(group));
     }
 
+    /// Ends a group's part of all links to a node; which links those are.
+    pub(crate) fn part(&mut self, node: &NodeId, group: &GroupId) -> Vec<LinkId> {
+        let mut parted = Vec::new();
+        self.each_to(node, |id, link| {
+            link.channels.drop_group(group);
+            parted.push(id);
+        });
+        parted
+    }
+
     /// The group behind a peer's channel.
     pub(crate) fn group(&self, link: LinkId, channel: Channel) -> Option<GroupId> {
         self.get(link)?.channels.group(channel)

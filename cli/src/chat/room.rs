@@ -97,7 +97,7 @@ impl<'a> Room<'a> {
                 vec![self.dim(&self.who_else(members))]
             }
             line => {
-                let me = matches!(line, Line::Member { node, .. } if *node == self.me);
+                let me = matches!(line, Line::Member { node, event, .. } if *node == self.me && event != "removed");
                 let text = if me { None } else { event(line, &mut self.names) };
                 text.map(|text| self.dim(&text)).into_iter().collect()
             }

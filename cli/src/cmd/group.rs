@@ -1,8 +1,8 @@
-//! `group create|join|ls|show|leave`, `invite`: the groups this node is in.
+//! `group create|join|ls|show|leave|remove`, `invite`: the groups this node is in.
 
 use treecast_node::control::protocol::{CreateGroup, GroupLine, Line, Request};
 
-use crate::args::{CreateArgs, GroupArg, GroupVerb};
+use crate::args::{CreateArgs, GroupArg, GroupVerb, RemoveArgs};
 use crate::failure::Stop;
 use crate::host;
 use crate::input::retain;
@@ -18,6 +18,7 @@ pub(super) async fn run(verb: GroupVerb, settings: &Settings, screen: &Screen) -
             let request = Request::GroupShow { group: arg.group.as_str().to_owned() };
             host::ask(settings, &request, |_, line| screen.show(&line)).await
         }
+        GroupVerb::Remove(args) => remove(&args, settings, screen).await,
         GroupVerb::Leave(arg) => {
             let request = Request::GroupLeave { group: arg.group.as_str().to_owned() };
             let mut left = arg.group.to_string();
@@ -80,6 +81,16 @@ async fn join(arg: &GroupArg, settings: &Settings, screen: &Screen) -> Result<u8
         screen.say(&format!("Joined {}.", clean_line(&group.name)))
     };
     ask_group(settings, &request, screen, show).await
+}
+
+async fn remove(args: &RemoveArgs, settings: &Settings, screen: &Screen) -> Result<u8, Stop> {
+    let (group, node) = (args.group.as_str().to_owned(), args.node.trim().to_owned());
+    let request = Request::GroupRemove { group, node };
+    ask_group(settings, &request, screen, |group| {
+        let (who, name) = (clean_line(args.node.trim()).into_owned(), clean_line(&group.name));
+        screen.say(&format!("Removed {who} from {name}. Members hear of it as they are reached."))
+    })
+    .await
 }
 
 pub(super) async fn invite(arg: &GroupArg, settings: &Settings, screen: &Screen) -> Result<u8, Stop> {

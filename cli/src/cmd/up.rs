@@ -31,6 +31,7 @@ pub(super) async fn run(settings: &Settings, screen: &Screen, signals: &Signals)
         tokio::select! {
             () = signals.asked() => screen.note("Saying goodbye…"),
             () = node.ended() => {}
+            never = tell_removals(&node, screen) => match never {},
         }
     }
     node.shutdown().await;
@@ -43,6 +44,30 @@ pub(super) async fn run(settings: &Settings, screen: &Screen, signals: &Signals)
         Err(Stop::PipeClosed) | Ok(()) => Ok(0),
         Err(stop) => Err(stop),
     }
+}
+
+/// Says from which groups the node was removed, those of earlier runs included.
+async fn tell_removals(node: &treecast_node::Node, screen: &Screen) -> std::convert::Infallible {
+    let (mut removed, mut told) = (node.removed_from(), 0);
+    loop {
+        let groups = removed.borrow_and_update()[told..].to_vec();
+        told += groups.len();
+        groups.iter().for_each(|group| screen.warn(&removed_from(group)));
+        if removed.changed().await.is_err() {
+            // The node ends, and that is seen elsewhere.
+            std::future::pending().await
+        }
+    }
+}
+
+fn removed_from(group: &str) -> Failure {
+    Failure::new(
+        "removed",
+        0,
+        format!("This node was removed from {group}."),
+        "Its founder has said so: nobody there takes anything from this node or sends to it any more.",
+        format!("Ask the founder; `treecast group leave {group}` takes the group off this node's list."),
+    )
 }
 
 /// Why the node did not start. One that runs already is of no use if it is stopped.

@@ -152,6 +152,10 @@ pub(crate) fn event(line: &Line, names: &mut Names) -> Option<String> {
                 "offline" => format!("* {who} went offline"),
                 "failed" => format!("* {who} does not answer any more"),
                 "left" => format!("* {who} left the group"),
+                "removed" if *node == names.me => {
+                    "! this node was removed from the group by its founder: nothing is sent or heard there any more"
+                        .to_owned()
+                }
                 "removed" => format!("* {who} was removed from the group"),
                 other => format!("* {who}: {}", clean::line(other)),
             }
@@ -370,6 +374,7 @@ fn state_sentence(state: &str) -> &str {
         "ready" => "connected",
         "waiting" => "nobody else found yet",
         "left" => "left",
+        "removed" => "this node was removed by the founder",
         other => other,
     }
 }

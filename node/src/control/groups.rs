@@ -78,6 +78,10 @@ pub(super) async fn leave(node: &Node, group: &str) -> Result<Line, Failure> {
     Ok(lines::group(&node.leave(group).await?, false, true))
 }
 
+pub(super) async fn remove(node: &Node, group: &str, member: &str) -> Result<Line, Failure> {
+    Ok(lines::group(&node.remove(group, member).await?, true, false))
+}
+
 pub(super) async fn invite(node: &Node, group: &str) -> Result<Line, Failure> {
     let (group, ticket) = node.invite_to(group).await?;
     Ok(Line::Ticket { group, ticket: ticket.to_string() })

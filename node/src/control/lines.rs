@@ -66,9 +66,10 @@ pub(super) fn ping(report: &PingReport) -> Line {
 /// With `who`, all members and what only total orders have.
 pub(super) fn group(info: &GroupInfo, who: bool, left: bool) -> Line {
     let descriptor = &info.view.descriptor;
-    let count_members = info.view.members.iter().filter(|member| member.state != MemberState::Left).count();
+    let count_members = info.view.members.iter().filter(|member| member.state.is_member()).count();
     let state = match (left, info.view.ready) {
         (true, _) => "left",
+        _ if info.removed => "removed",
         (false, true) => "ready",
         (false, false) => "waiting",
     };

@@ -44,13 +44,15 @@ struct WeakNode {
     stage: watch::Receiver<Stage>,
     metrics: Option<SocketAddr>,
     notices: Arc<[String]>,
+    removed: watch::Receiver<Vec<String>>,
 }
 
 impl WeakNode {
     fn upgrade(&self) -> Option<Node> {
         let commands = self.commands.upgrade()?;
         let Self { id, metrics, .. } = *self;
-        Some(Node { commands, id, stage: self.stage.clone(), metrics, notices: self.notices.clone() })
+        let (stage, notices, removed) = (self.stage.clone(), self.notices.clone(), self.removed.clone());
+        Some(Node { commands, id, stage, metrics, notices, removed })
     }
 }
 
@@ -71,6 +73,7 @@ impl Server {
             stage: node.stage.clone(),
             metrics: node.metrics,
             notices: node.notices.clone(),
+            removed: node.removed.clone(),
         };
         let data_dir: Arc<Path> = data_dir.into();
         let task = tokio::spawn(accept(listener, weak, data_dir, closing));
@@ -190,6 +193,7 @@ async fn answer(node: &Node, request: Request, data_dir: &Path) -> Result<Vec<Li
         Request::GroupJoin { group } => vec![groups::join(node, group).await?],
         Request::GroupLs => groups::list(node).await?,
         Request::GroupShow { group } => vec![groups::show(node, &group).await?],
+        Request::GroupRemove { group, node: member } => vec![groups::remove(node, &group, &member).await?],
         Request::GroupLeave { group } => vec![groups::leave(node, &group).await?],
         Request::Lacking { group, life, seq } => {
             let members = node.lacking(&group, life, seq).await?;

@@ -7,7 +7,7 @@ use super::connection::{Incoming, Outgoing};
 use super::protocol::{Line, Start, TreeLine};
 use super::{history, lines};
 use crate::error::{Stopped, UnknownGroup};
-use crate::event::Event;
+use crate::event::{Event, MemberChange};
 use crate::failure::Failure;
 use crate::group::GroupRef;
 use crate::handle::{Node, Receiver};
@@ -27,7 +27,9 @@ pub(super) async fn run(
         Ok(entered) => entered,
         Err(failure) => return outgoing.end(Err(failure)).await,
     };
-    outgoing.send(&joined).await?;
+    for line in &joined {
+        outgoing.send(line).await?;
+    }
     let mut left = false;
     loop {
         let event = tokio::select! {
@@ -51,7 +53,7 @@ pub(super) async fn run(
     }
 }
 
-async fn enter(node: &Node, group: &str, start: Start) -> Result<(Receiver, Line, String), Failure> {
+async fn enter(node: &Node, group: &str, start: Start) -> Result<(Receiver, Vec<Line>, String), Failure> {
     let since = history::since(start)?;
     let (sender, receiver) = node.enter_since(GroupRef::from(group), true, since).await?;
     let info = node.group_view(&sender.group().to_string()).await?;
@@ -62,7 +64,18 @@ async fn enter(node: &Node, group: &str, start: Start) -> Result<(Receiver, Line
         ready: info.view.ready,
         members: lines::members(&info),
     };
-    Ok((receiver, joined, info.label))
+    let mut lines = vec![joined];
+    if info.removed {
+        // It was told before anybody listened.
+        let me = info.view.members.iter().find(|it| it.node == node.id());
+        lines.extend(me.map(|me| Line::Member {
+            group: info.label.clone(),
+            event: MemberChange::Removed.name().to_owned(),
+            node: me.node.to_string(),
+            nick: me.nick.clone(),
+        }));
+    }
+    Ok((receiver, lines, info.label))
 }
 
 pub(super) async fn trees(

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use treecast_overlay::io::{EarlierPlace, HistoryBatch, KeepEarlier, LifeRecord, Past, Record, SourceRecord};
 use treecast_overlay::{BatchId, Digest, GroupId, Life, NodeId, PastLife, Seq};
 
@@ -23,6 +24,10 @@ struct Place {
     end: Option<PastLife>,
     /// How far what was said before its time is here, while it is gathered.
     earlier: Option<EarlierPlace>,
+    /// Who was removed from it, by the founder's records.
+    removals: BTreeMap<NodeId, Bytes>,
+    /// As they were read.
+    past_removals: Vec<Bytes>,
 }
 
 /// What is to be written, and what would be brought back.
@@ -128,6 +133,11 @@ impl Archive {
         place.earlier = (!keep.done).then_some(keep.place);
     }
 
+    /// A member's removal is on disk.
+    pub(super) fn on_removal(&mut self, group: GroupId, node: NodeId, record: &Bytes) {
+        self.places.entry(group).or_default().removals.insert(node, record.clone());
+    }
+
     /// An own batch is on disk.
     pub(super) fn on_own(&mut self, group: GroupId, id: BatchId, digest: Digest) {
         let end = PastLife { group, life: id.life, end: id.seq + 1, digest };
@@ -175,7 +185,10 @@ impl Archive {
                 life.end = if Some(life.life) == last { life.end } else { Some(life.next) };
             }
         }
-        Some(Past { group, entered: place.entered, sources, end: place.end, earlier: place.earlier })
+        // Of two about one member the core takes the later.
+        let removals = place.past_removals.iter().chain(place.removals.values()).cloned().collect();
+        let Place { entered, end, earlier, .. } = *place;
+        Some(Past { group, entered, sources, end, earlier, removals })
     }
 
     /// The group is left: only the number of the last life there is used further.
@@ -191,7 +204,8 @@ fn place(me: &NodeId, past: Past) -> Place {
     let taken = own.into_iter().flat_map(|it| &it.lives);
     let taken = taken.map(|it| (it.life, it.owed.unwrap_or(it.next))).collect();
     let sources = past.sources.into_iter().map(|it| (it.source, it)).collect();
-    Place { entered: past.entered, sources, taken, end: past.end, earlier: past.earlier }
+    let Past { entered, end, earlier, removals: past_removals, .. } = past;
+    Place { entered, sources, taken, end, earlier, removals: BTreeMap::new(), past_removals }
 }
 
 /// What a source's frontier takes while it waits, bytes, roughly.

@@ -81,7 +81,7 @@ impl Driver {
     pub(super) fn remember_members(&mut self) {
         for group in self.keeper.take_touched() {
             let Some(view) = self.view(group) else { continue };
-            let left = view.members.iter().filter(|member| member.state == MemberState::Left);
+            let left = view.members.iter().filter(|member| !member.state.is_member());
             let left: Vec<NodeId> = left.map(|member| member.node).collect();
             let contacts = self.contacts_in(&view);
             self.keeper.learn_members(group, contacts, &left);
@@ -92,7 +92,7 @@ impl Driver {
     fn contacts_in(&self, view: &GroupView) -> Vec<Contact> {
         let nodes = self.peers.nodes();
         let others = view.members.iter().filter(|member| member.node != self.me);
-        let mut others: Vec<&MemberView> = others.filter(|it| it.state != MemberState::Left).collect();
+        let mut others: Vec<&MemberView> = others.filter(|it| it.state.is_member()).collect();
         others.sort_by_key(|member| {
             let connected = nodes.contains_key(&member.node);
             (Reverse(connected), member.state, self.rtt_of(&nodes, member.node), member.node)

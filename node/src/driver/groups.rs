@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
-use treecast_overlay::io::CollectionView;
+use treecast_overlay::io::{CollectionView, RemoveError};
 use treecast_overlay::wire::ticket::Ticket;
 use treecast_overlay::{BatchId, Delivery, Descriptor, GroupId, NodeId, PublishId};
 
@@ -26,6 +26,9 @@ struct Waiting {
     room: OwnedSemaphorePermit,
     placed: oneshot::Sender<Result<Published, PublishError>>,
 }
+
+/// Where it goes what became of a removal.
+type RemovedReply = oneshot::Sender<Result<(), RemoveError>>;
 
 /// One group.
 pub(super) struct Slot {
@@ -47,6 +50,7 @@ pub(super) struct Slot {
     pub(super) ready: bool,
     await_ready: Vec<oneshot::Sender<()>>,
     await_left: Vec<oneshot::Sender<()>>,
+    await_removed: Vec<(NodeId, RemovedReply)>,
     subscribers: Vec<Arc<EventQueue>>,
     waiting: VecDeque<Waiting>,
     /// Batches that stand in the history and are on their way to subscribers, and where they stand.
@@ -75,6 +79,7 @@ impl Slot {
             ready: false,
             await_ready: Vec::new(),
             await_left: Vec::new(),
+            await_removed: Vec::new(),
             subscribers: Vec::new(),
             waiting: VecDeque::new(),
             undelivered: BTreeMap::new(),
@@ -110,6 +115,18 @@ impl Slot {
 
     pub(super) fn await_left(&mut self, reply: oneshot::Sender<()>) {
         self.await_left.push(reply);
+    }
+
+    /// Somebody removes a member and waits for that.
+    pub(super) fn await_removed(&mut self, node: NodeId, reply: RemovedReply) {
+        self.await_removed.push((node, reply));
+    }
+
+    fn answer_removal(&mut self, node: &NodeId, answer: Result<(), RemoveError>) {
+        for (_, reply) in self.await_removed.extract_if(.., |it| it.0 == *node) {
+            // Who asked may have gone.
+            let _ = reply.send(answer);
+        }
     }
 
     /// What a node calls itself; empty if it has not said.
@@ -151,7 +168,9 @@ impl Slot {
             MemberChange::Joined | MemberChange::Online => self.partition.on_back(&node),
             MemberChange::Renamed => None,
             MemberChange::Failed => self.partition.on_failed(Instant::now(), node, self.online.len()),
-            MemberChange::Offline | MemberChange::Left => self.partition.on_gone(&node),
+            MemberChange::Offline | MemberChange::Left | MemberChange::Removed => {
+                self.partition.on_gone(&node)
+            }
         };
         if let Some(partition) = partition {
             self.tell(Event::Partition(partition));
@@ -426,6 +445,11 @@ impl Slot {
             Core::MemberRenamed { node, nick, .. } => self.member(MemberChange::Renamed, node, nick),
             Core::MemberOffline { node, nick, .. } => self.member(MemberChange::Offline, node, nick),
             Core::MemberLeft { node, nick, .. } => self.member(MemberChange::Left, node, nick),
+            Core::MemberRemoved { node, nick, .. } => {
+                self.answer_removal(&node, Ok(()));
+                self.member(MemberChange::Removed, node, nick);
+            }
+            Core::RemoveRefused { node, error, .. } => self.answer_removal(&node, Err(error)),
             Core::MemberFailed { node, nick, .. } => self.member(MemberChange::Failed, node, nick),
             Core::ParentChanged { tree, from, to, reason, .. } => {
                 self.tell(Event::ParentChanged { tree, from, to, reason });
@@ -457,6 +481,8 @@ pub(super) fn group_of(event: &treecast_overlay::Event) -> Option<GroupId> {
         | Core::MemberRenamed { group, .. }
         | Core::MemberOffline { group, .. }
         | Core::MemberLeft { group, .. }
+        | Core::MemberRemoved { group, .. }
+        | Core::RemoveRefused { group, .. }
         | Core::MemberFailed { group, .. }
         | Core::ParentChanged { group, .. }
         | Core::Gap { group, .. }

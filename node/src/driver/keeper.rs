@@ -205,6 +205,9 @@ impl Keeper {
                     works.push(Work::Own { group: *group, batch: Box::new(kept) });
                 }
                 Write::Earlier(keep) => works.push(Work::Earlier { keep: keep.clone(), now_ms: now }),
+                Write::Removal { group, node, record } => {
+                    works.push(Work::Removal { group: *group, node: *node, record: record.clone() });
+                }
                 _ => {}
             }
         }
@@ -218,6 +221,7 @@ impl Keeper {
             match write {
                 Write::Batch { group, id, digest, .. } => self.archive.on_own(*group, *id, *digest),
                 Write::Earlier(keep) => self.archive.on_earlier(keep),
+                Write::Removal { group, node, record } => self.archive.on_removal(*group, *node, record),
                 _ => {}
             }
         }

@@ -49,6 +49,7 @@ mod past;
 mod peers;
 mod pings;
 mod receipts;
+mod remove;
 pub(crate) mod tally;
 mod views;
 
@@ -126,6 +127,7 @@ pub(crate) struct Driver {
     goodbye_said: bool,
     tally: Tally,
     stage: watch::Sender<Stage>,
+    removed: watch::Sender<Vec<String>>,
 }
 
 /// The history, for reading: others are not kept waiting by people's questions.
@@ -153,6 +155,8 @@ pub(crate) struct Parts {
     pub(crate) seed: u64,
     /// Where it tells that it begins to stop.
     pub(crate) stage: watch::Sender<Stage>,
+    /// Where it tells from which groups it was removed.
+    pub(crate) removed: watch::Sender<Vec<String>>,
 }
 
 impl Driver {
@@ -186,6 +190,7 @@ impl Driver {
             goodbye_said: false,
             tally: Tally::default(),
             stage: parts.stage,
+            removed: parts.removed,
         };
         if driver.swarm.behaviour().mdns.is_enabled() {
             driver.ear = Ear::open().inspect_err(|error| tracing::debug!(%error, "no own ear")).ok();
@@ -511,10 +516,14 @@ impl Driver {
         if let Core::MemberJoined { .. }
         | Core::MemberOnline { .. }
         | Core::MemberOffline { .. }
-        | Core::MemberLeft { .. } = event
+        | Core::MemberLeft { .. }
+        | Core::MemberRemoved { .. } = event
             && let Some(group) = groups::group_of(event)
         {
             self.keeper.touch_members(group);
+            if matches!(event, Core::MemberRemoved { node, .. } if *node == self.me) {
+                self.on_own_removal(group);
+            }
             let came = matches!(event, Core::MemberJoined { .. } | Core::MemberOnline { .. });
             let asked = self.groups.slots.get(&group).filter(|_| came).and_then(groups::Slot::last_asked);
             if let Some(batch) = asked {

@@ -114,6 +114,7 @@ impl GroupTally {
             Event::MemberOffline { .. } => count(&mut self.member_changes, "offline"),
             Event::MemberFailed { .. } => count(&mut self.member_changes, "failed"),
             Event::MemberLeft { .. } => count(&mut self.member_changes, "left"),
+            Event::MemberRemoved { .. } => count(&mut self.member_changes, "removed"),
             _ => {}
         }
     }

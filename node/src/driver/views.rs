@@ -100,7 +100,8 @@ impl Driver {
         let is_open = view.descriptor.admission == Admission::Open;
         let ticket = if is_open { None } else { self.ticket(view.id).map(|it| it.to_string()) };
         let contacts = self.contacts_view(view.id);
-        GroupInfo { label: label.to_owned(), view, rtts, ticket, contacts }
+        let removed = view.members.iter().any(|it| it.node == self.me && it.state == MemberState::Removed);
+        GroupInfo { label: label.to_owned(), removed, view, rtts, ticket, contacts }
     }
 
     pub(crate) fn groups(&self) -> Vec<GroupInfo> {
@@ -127,7 +128,7 @@ impl Driver {
             for member in &view.members {
                 let entry = shared.entry(member.node).or_default();
                 entry.0.clone_from(&member.nick);
-                if member.state != MemberState::Left {
+                if member.state.is_member() {
                     entry.1.push(label.to_owned());
                     if only == Some(view.id) {
                         wanted.insert(member.node);

@@ -22,7 +22,7 @@ pub(super) struct Around {
 /// Words that a series stands for from the start, so that the first event is an increase.
 const PARENT_REASONS: [&str; 8] =
     ["became_root", "better", "joined", "link_closed", "new_root", "released", "root_lost", "silent"];
-const MEMBER_CHANGES: [&str; 5] = ["failed", "joined", "left", "offline", "online"];
+const MEMBER_CHANGES: [&str; 6] = ["failed", "joined", "left", "offline", "online", "removed"];
 const REJECTIONS: [&str; 2] = ["full", "not_durable"];
 const LINK_ENDS: [&str; 12] = [
     "by_peer",
@@ -162,7 +162,13 @@ fn groups(page: &mut Page, snapshot: &Snapshot) {
     for (label, group) in &snapshot.groups {
         let it = &group.counts;
         for (state, count) in
-            [("failed", it.failed), ("left", it.left), ("offline", it.offline), ("online", it.online)]
+            [
+                ("failed", it.failed),
+                ("left", it.left),
+                ("offline", it.offline),
+                ("online", it.online),
+                ("removed", it.removed),
+            ]
         {
             family.put(&[("group", label), ("state", state)], count);
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use rusqlite::Connection;
 use treecast_overlay::io::{LifeRecord, Past, SourceRecord};
 use treecast_overlay::{Digest, GroupId, Life, NodeId};
@@ -19,9 +20,20 @@ pub(super) fn all(connection: &Connection, me: &NodeId) -> Result<Vec<Past>, Rea
         let group = GroupId::from_bytes(bytes(row.get(1)?, "rooms")?);
         let sources = sources(connection, room, me)?;
         let earlier = super::earlier::place(connection, room)?;
-        pasts.push(Past { group, entered, sources, end: None, earlier });
+        let removals = removals(connection, room)?;
+        pasts.push(Past { group, entered, sources, end: None, earlier, removals });
     }
     Ok(pasts)
+}
+
+fn removals(connection: &Connection, room: i64) -> Result<Vec<Bytes>, ReadError> {
+    let mut select = connection.prepare_cached("SELECT record FROM removals WHERE room = ?1")?;
+    let mut rows = select.query([room])?;
+    let mut removals = Vec::new();
+    while let Some(row) = rows.next()? {
+        removals.push(Bytes::from(row.get::<_, Vec<u8>>(0)?));
+    }
+    Ok(removals)
 }
 
 fn sources(connection: &Connection, room: i64, me: &NodeId) -> Result<Vec<SourceRecord>, ReadError> {

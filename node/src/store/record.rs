@@ -252,7 +252,24 @@ pub(super) fn retain(
 /// The group is left: what was kept of it goes when there is time for that.
 pub(super) fn forget(connection: &Connection, numbers: &mut Numbers, group: GroupId) -> rusqlite::Result<()> {
     numbers.clear();
+    let of_group = "DELETE FROM removals WHERE room = (SELECT room FROM rooms WHERE group_id = ?1)";
+    connection.execute(of_group, [&group.as_bytes()[..]])?;
     connection.execute("UPDATE rooms SET group_id = NULL WHERE group_id = ?1", [&group.as_bytes()[..]])?;
+    Ok(())
+}
+
+/// A member is removed; what was kept of it before is replaced.
+pub(super) fn removal(
+    connection: &Connection,
+    numbers: &mut Numbers,
+    group: GroupId,
+    node: &NodeId,
+    record: &[u8],
+) -> rusqlite::Result<()> {
+    let room = numbers.room(connection, group)?;
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO removals (room, victim, record) VALUES (?1, ?2, ?3)")?
+        .execute(params![room, &node.as_bytes()[..], record])?;
     Ok(())
 }
 

@@ -7,7 +7,12 @@ const APPLICATION_ID: i64 = 0x7463_7374;
 
 /// Step `n` leads from version `n` to `n + 1`. A step that was released never changes.
 const STEPS: &[&str] =
-    &[include_str!("schema/001.sql"), include_str!("schema/002.sql"), include_str!("schema/003.sql")];
+    &[
+    include_str!("schema/001.sql"),
+    include_str!("schema/002.sql"),
+    include_str!("schema/003.sql"),
+    include_str!("schema/004.sql"),
+];
 
 /// The version that this program reads and writes.
 pub(super) const LATEST: u32 = STEPS.len() as u32;

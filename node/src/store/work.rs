@@ -1,5 +1,6 @@
 //! What can be written, and how.
 
+use bytes::Bytes;
 use libp2p::Multiaddr;
 use rusqlite::{Connection, OptionalExtension, params};
 use treecast_overlay::io::{KeepEarlier, SourceRecord};
@@ -32,6 +33,8 @@ pub(crate) enum Work {
     Retain { group: GroupId, retention: Retention },
     /// What was said before this node's time.
     Earlier { keep: Box<KeepEarlier>, now_ms: u64 },
+    /// The founder's word that a member is removed from a group.
+    Removal { group: GroupId, node: NodeId, record: Bytes },
     /// A node was connected there.
     Peer { contact: Contact, seen_ms: u64 },
 }
@@ -75,6 +78,9 @@ impl Work {
             }
             Self::Retain { group, retention } => record::retain(connection, numbers, *group, retention),
             Self::Earlier { keep, now_ms } => earlier::keep(connection, numbers, keep, *now_ms),
+            Self::Removal { group, node, record } => {
+                record::removal(connection, numbers, *group, node, record)
+            }
             Self::Peer { contact, seen_ms } => write_peer(connection, contact, *seen_ms),
         }
     }

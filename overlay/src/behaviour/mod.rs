@@ -221,6 +221,11 @@ impl Behaviour {
         self.input(Input::Leave(group));
     }
 
+    /// See [`Input::Remove`].
+    pub fn remove(&mut self, group: GroupId, node: NodeId) {
+        self.input(Input::Remove { group, node });
+    }
+
     /// See [`Input::GoOffline`].
     pub fn go_offline(&mut self, group: GroupId) {
         self.input(Input::GoOffline(group));

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::Engine;
-use crate::id::{LinkId, NodeId};
-use crate::io::{CloseReason, Event};
+use crate::id::{GroupId, LinkId, NodeId};
+use crate::io::{CloseReason, Event, RemoveError};
 use crate::links::Link;
 use crate::out::Out;
 use crate::time::Time;
@@ -26,6 +26,12 @@ const UNUSED_SOON: Duration = Duration::from_secs(3);
 const SUPERSEDED_AFTER: Duration = Duration::from_millis(400);
 
 impl Engine {
+    pub(super) fn handle_remove(&mut self, now: Time, group: GroupId, node: NodeId, out: &mut Out) {
+        if self.with_group(now, group, out, |group, ctx| group.remove(ctx, node)).is_none() {
+            out.event(Event::RemoveRefused { group, node, error: RemoveError::UnknownGroup });
+        }
+    }
+
     pub(super) fn handle_ping(&mut self, now: Time, node: &NodeId, out: &mut Out) {
         if let Some(link) = self.links.await_round_trip(now, node) {
             self.ping(now, link, out);

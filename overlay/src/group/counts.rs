@@ -20,6 +20,7 @@ impl Group {
                 MemberState::Offline => &mut counts.offline,
                 MemberState::Failed => &mut counts.failed,
                 MemberState::Left => &mut counts.left,
+                MemberState::Removed => &mut counts.removed,
             } += 1;
         }
         counts

@@ -11,7 +11,7 @@ use crate::links::Links;
 use crate::out::Out;
 use crate::rng::Rng;
 use crate::time::Time;
-use crate::wire::frame::{Channel, Frame};
+use crate::wire::frame::{Channel, Channels, Frame};
 
 /// The world around a group's rooms: the time, the caps, the links, the one output.
 pub(crate) struct Ctx<'a> {
@@ -64,6 +64,14 @@ impl Ctx<'_> {
         if self.links.send(self.now, node, lane, bytes, self.out) {
             let counter = if batch { &mut self.traffic.batches } else { &mut self.traffic.control };
             *counter += len;
+        }
+    }
+
+    /// Ends the group's part of all links to a node.
+    pub(crate) fn part(&mut self, node: &NodeId) {
+        let close = Frame::Channels(Channels { open: Vec::new(), close: vec![self.channel] }).encode(0);
+        for link in self.links.part(node, &self.group) {
+            self.links.send_on(self.now, link, Lane::Live, close.clone(), self.out);
         }
     }
 

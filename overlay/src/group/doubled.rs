@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::ctx::Ctx;
-use super::{Group, Phase};
+use super::Group;
 use crate::io::Event;
 use crate::time::Time;
 use crate::wire::record::{MemberRecord, Standing};
@@ -28,7 +28,7 @@ pub(crate) struct Doubled {
 impl Group {
     /// A record of ours that we did not make now is newer than our word: to be refuted.
     pub(super) fn on_ourselves(&mut self, ctx: &mut Ctx<'_>, record: &MemberRecord) {
-        if matches!(self.phase, Phase::Going(_)) {
+        if self.is_over() {
             return;
         }
         let elsewhere = record.standing == Standing::Online && record.addresses != self.addresses;

@@ -256,7 +256,8 @@ impl Group {
         let batch = Batch::parse(&self.id, bytes).map_err(|_| Violation("malformed batch"))?;
         let id = batch.header.id;
         let forked = self.sources.get(&id.source).is_some_and(|it| it.forked);
-        if forked || !self.descriptor.admits(&id.source) || !self.sources.is_met(&id) {
+        let is_none_of_ours = forked || self.sources.is_beyond(&id);
+        if is_none_of_ours || !self.descriptor.admits(&id.source) || !self.sources.is_met(&id) {
             return Ok(None);
         }
         self.check(ctx, &batch).map_err(|_| Violation("bad signature"))?;

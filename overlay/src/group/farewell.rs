@@ -26,9 +26,14 @@ impl Group {
         if matches!(self.phase, Phase::Going(_)) {
             return;
         }
+        let was_removed = self.is_removed();
         let standing = if for_good { Standing::Left } else { Standing::Offline };
         self.phase =
-            Phase::Going(Farewell { standing, until: ctx.now + ctx.config.goodbye_wait, done: false });
+            Phase::Going(Farewell { standing, until: ctx.now + ctx.config.goodbye_wait, done: was_removed });
+        if was_removed {
+            // Nobody would hear it.
+            return self.tell_gone(ctx, standing);
+        }
         self.maybe_make_batch(ctx);
         self.poll_farewell(ctx);
     }
@@ -62,13 +67,17 @@ impl Group {
         for id in self.publisher.drain() {
             ctx.event(Event::Rejected { group: self.id, id, error: crate::io::PublishError::Leaving });
         }
+        self.tell_gone(ctx, standing);
+        if let Phase::Going(farewell) = &mut self.phase {
+            farewell.done = true;
+        }
+    }
+
+    fn tell_gone(&self, ctx: &mut Ctx<'_>, standing: Standing) {
         ctx.event(match standing {
             Standing::Left => Event::LeftGroup { group: self.id },
             _ => Event::WentOffline { group: self.id },
         });
-        if let Phase::Going(farewell) = &mut self.phase {
-            farewell.done = true;
-        }
     }
 
     fn is_held_elsewhere(&self, ctx: &Ctx<'_>) -> bool {

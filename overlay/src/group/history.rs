@@ -74,6 +74,7 @@ impl Group {
         self.causes.give_back(&heads.collect::<Vec<_>>());
         self.history.ungreeted = true;
         self.early.resume(ctx.now, past.earlier.as_ref());
+        self.resume_removals(ctx, &past.removals);
     }
 
     fn restore(&mut self, ctx: &Ctx<'_>, record: &SourceRecord) -> Result<(), &'static str> {
@@ -265,10 +266,11 @@ impl Group {
     /// What was not delivered is not there.
     fn end_in_history(&self, ctx: &Ctx<'_>, life: LifeId) -> Seq {
         let Some(source) = self.sources.get(&life.0).filter(|_| ctx.config.history) else { return 0 };
-        match source.lives.get(&life.1) {
+        let end = match source.lives.get(&life.1) {
             Some(state) => state.delivered.max(state.held.above().last().map_or(0, |it| it.1)),
             None => Seq::MAX,
-        }
+        };
+        end.min(self.sources.cut_of(life))
     }
 
     /// Whether a batch that memory lacks may be in the history.

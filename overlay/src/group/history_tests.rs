@@ -98,7 +98,7 @@ impl World {
                 life.end = Some(life.next).filter(|_| Some(life.life) != last);
             }
         }
-        let past = Past { group, entered: node.entered, sources, end: node.end, earlier: node.earlier };
+        let past = Past { group, entered: node.entered, sources, end: node.end, earlier: node.earlier, removals: Vec::new() };
         self.input(ix, Input::Resume(Box::new(past)));
         self.input(ix, Input::Join(Box::new(self.group.clone())));
     }
@@ -232,7 +232,7 @@ impl Node {
                 self.gathered.extend(keep.batches.iter().map(|it| it.batch.id));
                 return;
             }
-            Write::Life { .. } => return,
+            Write::Life { .. } | Write::Removal { .. } => return,
         };
         self.disk.insert(id, bytes);
         let (life, next) = (id.life, id.seq + 1);

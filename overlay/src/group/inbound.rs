@@ -13,7 +13,11 @@ impl Group {
         from: NodeId,
         frame: Frame,
     ) -> Result<(), Violation> {
-        if !self.descriptor.admits(&from) {
+        if !self.admits(&from) {
+            return Ok(());
+        }
+        if !self.allows(&from) {
+            self.turn_away(ctx, &from);
             return Ok(());
         }
         if self.views.is_active(&from) {
@@ -59,6 +63,7 @@ impl Group {
             Frame::Shuffle(records) => self.handle_shuffle(ctx, from, &records),
             Frame::ShuffleReply(records) => self.remember_all(ctx, &records),
             Frame::Records(records) => self.handle_records(ctx, from, &records),
+            Frame::Removals(told) => self.handle_removals(ctx, from, &told),
             Frame::RosterDigest(digest) => self.handle_roster_digest(ctx, from, &digest),
             Frame::Probe(probe) => self.handle_probe(ctx, from, &probe),
             Frame::ProbeReply(probe) => self.handle_probe_reply(&probe),

@@ -35,8 +35,11 @@ const SETTLED: Duration = Duration::from_secs(30);
 impl Group {
     /// A linked node turns out to be in this group too.
     pub(crate) fn on_shared(&mut self, ctx: &mut Ctx<'_>, node: NodeId) {
-        if matches!(self.phase, Phase::Going(_)) || !self.descriptor.admits(&node) {
+        if self.is_over() || !self.descriptor.admits(&node) {
             return;
+        }
+        if !self.allows(&node) {
+            return self.turn_away(ctx, &node);
         }
         if self.seems_cut_off(ctx, &node) {
             self.bridge = Some(node);
@@ -84,7 +87,7 @@ impl Group {
 
     /// Somebody that would be a good neighbour: ask it if there is a link, else dial.
     pub(super) fn meet(&mut self, ctx: &mut Ctx<'_>, node: NodeId, at: &[Address]) {
-        if node == ctx.me() || self.views.is_active(&node) || !self.descriptor.admits(&node) {
+        if node == ctx.me() || self.views.is_active(&node) || !self.allows(&node) {
             return;
         }
         if ctx.links.shares(&node, &self.id) {
@@ -108,7 +111,7 @@ impl Group {
 
     /// Opens links to some members, for their round trips.
     pub(crate) fn meet_strangers(&self, ctx: &mut Ctx<'_>, count: usize) {
-        if count == 0 || matches!(self.phase, Phase::Going(_)) {
+        if count == 0 || self.is_over() {
             return;
         }
         let mut strangers = self.candidates();
@@ -130,6 +133,10 @@ impl Group {
             baseline: if join.fresh { self.baseline(ctx, cutoff) } else { Vec::new() },
             last_life: self.last_life(&from),
         };
+        if !self.removals.is_empty() {
+            // Before it hears of what they published.
+            self.tell_removals(ctx, &from, false);
+        }
         ctx.send(&from, &Frame::Welcome(welcome));
         if self.roster.is_full() {
             let walk = ForwardJoin { record: join.record.clone(), ttl: ctx.config.walk_length };
@@ -150,7 +157,7 @@ impl Group {
 
     /// Whether the node may come in, by the descriptor and its own signed record.
     fn takes(&mut self, ctx: &mut Ctx<'_>, from: &NodeId, record: &[u8]) -> bool {
-        if matches!(self.phase, Phase::Going(_)) || !self.descriptor.admits(from) {
+        if self.is_over() || !self.allows(from) {
             return false;
         }
         let Ok(parsed) = MemberRecord::parse(record) else { return false };
@@ -210,7 +217,8 @@ impl Group {
 
     /// Everybody in a small group; of a large one, neighbours and some others.
     fn some_records(&self, joiner: &NodeId) -> Vec<ByteBuf> {
-        let roster = self.roster.iter().filter(|(node, _)| *node != joiner).map(|(_, it)| &it.record);
+        let others = self.roster.iter().filter(|(node, it)| *node != joiner && it.state() != MemberState::Removed);
+        let roster = others.map(|(_, it)| &it.record);
         let passive = self.views.passive_records();
         roster.chain(passive).map(|record| record.bytes.clone()).collect()
     }
@@ -222,7 +230,7 @@ impl Group {
             ctx.send(&from, &Frame::Disconnect(Empty::default()));
             return;
         }
-        if matches!(self.phase, Phase::Going(_)) {
+        if self.is_over() {
             return;
         }
         if let Some((life, end)) = welcome.last_life {
@@ -248,6 +256,7 @@ impl Group {
             let begun = if first == NOTHING {
                 self.sources.begin_after((source, life), ctx.config)
             } else {
+                let first = first.min(self.sources.cut_of((source, life)));
                 self.sources.open((source, life), ctx.config).map(|state| state.start_at(first))
             };
             if let Err(cap) = begun {
@@ -299,7 +308,7 @@ impl Group {
         let joiner = record.node;
         if joiner == ctx.me()
             || record.check(&self.id, ctx.identity.signatures()).is_err()
-            || !self.descriptor.admits(&joiner)
+            || !self.allows(&joiner)
         {
             return;
         }
@@ -337,6 +346,7 @@ impl Group {
         if ctx.me() < node {
             ctx.send(&node, &Frame::Summary(self.summary()));
         }
+        self.compare_removals(ctx, &node);
         let mut edges = self.tree.bonds();
         // Of those that are to be, some have not told their place yet.
         edges.extend(self.views.active().into_iter().filter(|it| self.tree.wants(it)));
@@ -394,7 +404,7 @@ impl Group {
 
     /// Keeps the active view filled, and the passive view mixed.
     pub(super) fn poll_views(&mut self, ctx: &mut Ctx<'_>) {
-        if matches!(self.phase, Phase::Going(_)) {
+        if self.is_over() {
             return;
         }
         if self.views.fill_due(ctx.now) && self.wants_more(ctx.config) {
@@ -431,7 +441,7 @@ impl Group {
     fn candidates(&self) -> Vec<NodeId> {
         let alone = self.views.active_len() == 0;
         let few = !self.roster.is_full() || self.views.passive_len() == 0;
-        let wanted = |state| (few && state == MemberState::Online) || (alone && state != MemberState::Left);
+        let wanted = |state: MemberState| (few && state == MemberState::Online) || (alone && state.is_member());
         let roster = (few || alone).then(|| self.roster.iter()).into_iter().flatten();
         let roster = roster.filter(|(_, it)| wanted(it.state())).map(|(node, _)| *node);
         let passive = self.views.passive_records().map(|it| it.node);
@@ -500,7 +510,7 @@ impl Group {
     pub(super) fn remember_all(&mut self, ctx: &mut Ctx<'_>, records: &Records) {
         for bytes in records.members.iter().take(ctx.config.shuffle_size) {
             let Ok(record) = MemberRecord::parse(bytes) else { continue };
-            let welcome = record.standing == Standing::Online && self.descriptor.admits(&record.node);
+            let welcome = record.standing == Standing::Online && self.allows(&record.node);
             if record.node != ctx.me() && welcome && record.check(&self.id, ctx.identity.signatures()).is_ok()
             {
                 self.views.remember(ctx.rng, ctx.config, record);
@@ -525,7 +535,7 @@ impl Group {
     /// Somebody counts a member as failed that we do not: let it hear of that, or look for it.
     fn contest(&mut self, ctx: &mut Ctx<'_>, node: &NodeId) {
         if *node == ctx.me() {
-            if !matches!(self.phase, Phase::Going(_)) {
+            if !self.is_over() {
                 self.restate_at_least(ctx, 0, Standing::Online);
             }
         } else if ctx.links.shares(node, &self.id) {
@@ -541,7 +551,7 @@ impl Group {
     pub(super) fn merge_records(&mut self, ctx: &mut Ctx<'_>, from: Option<&NodeId>, records: &[ByteBuf]) {
         for bytes in records.iter().take(ctx.config.roster * 2) {
             let Ok(subject) = MemberRecord::subject(bytes) else { continue };
-            if !self.descriptor.admits(&subject.0) {
+            if !self.allows(&subject.0) {
                 continue;
             }
             if self.roster.knows(&subject.0, subject.1) {

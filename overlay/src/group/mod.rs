@@ -29,6 +29,7 @@ mod order;
 mod publish;
 mod ranges;
 mod receipts;
+mod remove;
 mod repair;
 mod route;
 mod silence;
@@ -53,7 +54,7 @@ use bytes::Bytes;
 
 use crate::descriptor::{Descriptor, Route};
 use crate::id::{Address, BatchId, GroupId, Life, NodeId, PublishId, Seq};
-use crate::io::{Event, MemberState, Past, PublishError};
+use crate::io::{Event, Past, PublishError};
 use crate::time::{Time, soonest};
 use crate::wire::batch::LifeEnd;
 use crate::wire::frame::{Channel, Frame, Mesh, Records, Summary};
@@ -73,6 +74,7 @@ use history::History;
 use lazy::Lazy;
 use load::Load;
 use membership::detector::Detector;
+use membership::removal::Removals;
 use membership::roster::Roster;
 use membership::views::Views;
 use order::{Causes, Sequencer};
@@ -93,6 +95,8 @@ enum Phase {
     Fresh,
     Member,
     Going(Farewell),
+    /// The founder has removed us: nothing is said or heard any more.
+    Removed,
 }
 
 /// One group, as one member runs it.
@@ -108,6 +112,7 @@ pub(crate) struct Group {
     roster: Roster,
     views: Views,
     detector: Detector,
+    removals: Removals,
     tree: Tree,
     near: Near,
     pace: Pace,
@@ -185,6 +190,7 @@ impl Group {
             roster: Roster::new(id, own, most, ctx.identity.signatures()),
             views: Views::new(now, ctx.rng, ctx.config),
             detector: Detector::default(),
+            removals: Removals::default(),
             tree: Tree::new(now, ctx.me(), !unicast),
             near: Near::new(now),
             pace: Pace::default(),
@@ -233,14 +239,14 @@ impl Group {
         self.channel
     }
 
-    /// Whether this node may be in the group.
+    /// Whether this node may be met in the group: one that was removed only to be told that.
     pub(crate) fn admits(&self, node: &NodeId) -> bool {
-        self.descriptor.admits(node)
+        self.descriptor.admits(node) && !self.is_removed()
     }
 
     /// Whether more neighbours are wanted: found nodes are dialled for such groups.
     pub(crate) fn wants_contacts(&self, config: &crate::config::Config) -> bool {
-        !matches!(self.phase, Phase::Going(_)) && self.wants_more(config)
+        !self.is_over() && self.wants_more(config)
     }
 
     pub(crate) fn is_neighbour(&self, node: &NodeId) -> bool {
@@ -253,7 +259,7 @@ impl Group {
     }
 
     pub(crate) fn is_member(&self, node: &NodeId) -> bool {
-        self.roster.get(node).is_some_and(|it| it.state() != MemberState::Left)
+        self.roster.get(node).is_some_and(|it| it.state().is_member())
     }
 
     pub(crate) fn publish_room(&self, config: &crate::config::Config) -> usize {
@@ -265,7 +271,9 @@ impl Group {
     /// A message from the application.
     pub(crate) fn publish(&mut self, ctx: &mut Ctx<'_>, id: PublishId, payload: Bytes) {
         let (len, max) = (payload.len(), ctx.config.max_message);
-        let error = if matches!(self.phase, Phase::Going(_)) {
+        let error = if self.is_removed() {
+            Some(PublishError::Removed)
+        } else if self.is_over() {
             Some(PublishError::Leaving)
         } else if len > max {
             Some(PublishError::TooLarge { len, max })
@@ -295,7 +303,7 @@ impl Group {
     /// This node has a new name or new addresses: say so.
     pub(crate) fn restate(&mut self, ctx: &mut Ctx<'_>, nick: &str, addresses: &[Address]) {
         let same = self.nick == nick && self.addresses == addresses;
-        if !same && !matches!(self.phase, Phase::Going(_)) {
+        if !same && !self.is_over() {
             nick.clone_into(&mut self.nick);
             self.addresses = addresses.to_vec();
             self.restate_at_least(ctx, 0, Standing::Online);
@@ -373,6 +381,9 @@ impl Group {
 
     /// What is due by now.
     pub(crate) fn poll(&mut self, ctx: &mut Ctx<'_>) {
+        if self.is_removed() {
+            return;
+        }
         self.poll_pace(ctx);
         self.poll_views(ctx);
         self.poll_detector(ctx);
@@ -394,7 +405,10 @@ impl Group {
     }
 
     pub(crate) fn deadline(&self, config: &crate::config::Config) -> Option<Time> {
-        let going = matches!(self.phase, Phase::Going(_));
+        if self.is_removed() {
+            return None;
+        }
+        let going = self.is_over();
         soonest([
             self.views.deadline(self.tree.bonds_len(), config).filter(|_| !going),
             self.near.deadline().filter(|_| !going),
@@ -423,6 +437,7 @@ impl Group {
         let active = self.views.active();
         if let Some(node) = ctx.rng.pick(&active).copied() {
             ctx.send(&node, &Frame::Summary(self.summary()));
+            self.compare_removals(ctx, &node);
         }
     }
 

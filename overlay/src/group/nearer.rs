@@ -6,7 +6,7 @@ use super::ctx::Ctx;
 use super::route::ADDRESSES;
 use super::route::near::Known;
 use super::route::tree::{Offer, Sight, is_great};
-use super::{Group, Phase};
+use super::Group;
 use crate::coordinate::Place;
 use crate::id::{Address, NodeId};
 use crate::io::MemberState;
@@ -29,7 +29,7 @@ const MUCH_BETTER: f64 = 0.9;
 impl Group {
     pub(super) fn poll_near(&mut self, ctx: &mut Ctx<'_>) {
         let is_root = self.tree.ideal().is_some();
-        if !self.near.is_due(ctx.now, ctx.rng, is_root) || matches!(self.phase, Phase::Going(_)) {
+        if !self.near.is_due(ctx.now, ctx.rng, is_root) || self.is_over() {
             return;
         }
         if self.are_all_neighbours() {
@@ -184,7 +184,7 @@ impl Group {
             let wanted = it.node != ctx.me()
                 && running
                 && !self.views.is_active(&it.node)
-                && self.descriptor.admits(&it.node);
+                && self.allows(&it.node);
             if wanted {
                 let delay = Duration::from_micros(it.delay_us).min(NOWHERE);
                 let offer = Offer { node: it.node, delay, free: it.free, place: it.place };

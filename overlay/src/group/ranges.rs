@@ -75,6 +75,15 @@ impl Ranges {
         }
     }
 
+    /// Takes out all from `end` on.
+    pub(crate) fn truncate(&mut self, end: Seq) {
+        self.next = self.next.min(end);
+        self.above.retain_mut(|range| {
+            range.1 = range.1.min(end);
+            range.0 < range.1
+        });
+    }
+
     /// What is not in the set below `end`, lowest first.
     pub(crate) fn missing_below(&self, end: Seq) -> Vec<Range> {
         let mut missing = Vec::new();

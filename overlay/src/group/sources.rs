@@ -112,6 +112,8 @@ pub(crate) struct Sources {
     /// When we entered, unix milliseconds: lives that began later are not before our time. Zero if we
     /// were a member before this run.
     pub(crate) since: Life,
+    /// Of sources that were removed: their last life that counts, and where it ends.
+    cuts: BTreeMap<NodeId, (Life, Seq)>,
 }
 
 impl Sources {
@@ -168,6 +170,50 @@ impl Sources {
         Ok(())
     }
 
+    /// The source was removed: nothing of it counts from `end` of this life on, which comes after the batch
+    /// of this digest. What is no longer looked for:
+    /// lives, and from where on.
+    pub(crate) fn cut(&mut self, (source, life): LifeId, end: Seq, digest: Digest) -> Vec<(Life, Seq)> {
+        self.cuts.insert(source, (life, end));
+        let Some(state) = self.map.get_mut(&source) else { return Vec::new() };
+        let beyond = |it: Life| it > life || (it == life && end == 0);
+        let mut gone: Vec<_> = state.lives.keys().filter(|it| beyond(**it)).map(|it| (*it, 0)).collect();
+        state.lives.retain(|it, _| !beyond(*it));
+        if let Some(last) = state.lives.get_mut(&life) {
+            if last.held.end() > end {
+                last.held.truncate(end);
+                last.head = Some(digest).filter(|it| *it != Digest::ZERO && last.held.next() == end);
+            }
+            (last.end, last.disowned) = (Some(end), false);
+            gone.push((life, end));
+        }
+        gone
+    }
+
+    /// Whether the source was removed.
+    pub(crate) fn is_cut(&self, source: &NodeId) -> bool {
+        self.cuts.contains_key(source)
+    }
+
+    /// Where what counts of a life ends, as far as its source was removed.
+    pub(crate) fn cut_of(&self, (source, life): LifeId) -> Seq {
+        match self.cuts.get(&source) {
+            Some((last, _)) if life > *last => 0,
+            Some((last, end)) if life == *last => *end,
+            _ => Seq::MAX,
+        }
+    }
+
+    /// Whether nothing waits for what is missing of the source, or only for what comes before an end.
+    pub(crate) fn is_settled(&self, source: &NodeId) -> bool {
+        self.is_cut(source) || self.map.get(source).is_some_and(|it| it.forked)
+    }
+
+    /// Whether the source was removed before this.
+    pub(crate) fn is_beyond(&self, id: &BatchId) -> bool {
+        id.seq >= self.cut_of((id.source, id.life))
+    }
+
     /// All lives but those of sources that were set aside.
     pub(crate) fn trusted_lives(&self) -> impl Iterator<Item = (LifeId, &LifeState)> {
         self.lives().filter(|(id, _)| self.map.get(&id.0).is_some_and(|it| !it.forked))
@@ -177,6 +223,10 @@ impl Sources {
     /// for a closed one.
     pub(crate) fn open(&mut self, id: LifeId, config: &Config) -> Result<&mut LifeState, &'static str> {
         let (source, life) = id;
+        let cut = self.cuts.get(&source).copied();
+        if cut.is_some_and(|(last, end)| life > last || (life == last && end == 0)) {
+            return Err("");
+        }
         let entry = entry(&mut self.map, source, config)?;
         if entry.forked || life < entry.floor {
             return Err("");
@@ -192,7 +242,8 @@ impl Sources {
         }
         Ok(entry.lives.entry(life).or_insert_with(|| {
             self.references += 1;
-            LifeState::new(self.references)
+            let end = cut.filter(|(last, _)| *last == life).map(|(_, end)| end);
+            LifeState { end, ..LifeState::new(self.references) }
         }))
     }
 
@@ -220,6 +271,7 @@ impl Sources {
     /// from which batch on, and nobody was told so yet. What was before our time, or delivered, does not
     /// come too late.
     pub(crate) fn misses(&mut self, (source, life): LifeId, end: Seq) -> Option<Seq> {
+        let end = end.min(self.cut_of((source, life)));
         let source = self.map.get_mut(&source).filter(|it| !it.forked)?;
         if let Some((_, closed)) = source.closed.as_mut().filter(|it| it.0 == life && it.1 < end) {
             return Some(std::mem::replace(closed, end));
@@ -276,6 +328,9 @@ impl Sources {
 
     /// Where a batch that came in would go.
     pub(crate) fn place(&self, id: &BatchId, config: &Config) -> Place {
+        if self.is_beyond(id) {
+            return Place::Closed;
+        }
         let Some(source) = self.map.get(&id.source) else {
             if self.map.len() >= config.max_sources {
                 return Place::Beyond("max_sources");
@@ -320,8 +375,12 @@ impl Sources {
         Ok(verifier)
     }
 
-    /// Whether a dependency is met: delivered, closed, or before our time.
+    /// Whether a dependency is met: delivered, closed, before our time, or of no account since its source
+    /// was removed.
     pub(crate) fn is_met(&self, dependency: &BatchId) -> bool {
+        if self.is_beyond(dependency) {
+            return true;
+        }
         let Some(source) = self.map.get(&dependency.source) else { return false };
         dependency.life < source.floor
             || source.forked

@@ -45,7 +45,7 @@ impl Group {
     ) -> Result<(), Violation> {
         let batch = Batch::parse(&self.id, bytes).map_err(|_| Violation("malformed batch"))?;
         let id = batch.header.id;
-        if !self.descriptor.admits(&id.source) || !self.descriptor.admits(&from) {
+        if !self.descriptor.admits(&id.source) || !self.allows(&from) {
             return Ok(());
         }
         match self.sources.place(&id, ctx.config) {
@@ -72,6 +72,9 @@ impl Group {
             return Ok(());
         }
         self.check(ctx, &batch).map_err(|_| Violation("bad signature"))?;
+        if self.is_other_than_named(&batch) {
+            return Ok(());
+        }
         if let Some(other) = self.contradicted_by(&batch) {
             self.set_aside(ctx, id.source, &batch.bytes, &other);
             return Ok(());
@@ -326,6 +329,9 @@ impl Group {
 
     /// Our batch is on disk: it may leave.
     pub(crate) fn on_persisted(&mut self, ctx: &mut Ctx<'_>, token: Token) {
+        if self.on_removal_kept(ctx, token, true) {
+            return;
+        }
         let Some(unwritten) = self.publisher.unwritten.take_if(|it| it.token == token) else {
             return self.on_receipt_kept(ctx, token);
         };
@@ -342,6 +348,7 @@ impl Group {
 
     pub(crate) fn on_persist_failed(&mut self, ctx: &mut Ctx<'_>, token: Token) {
         self.receipts.drop_held(token);
+        self.on_removal_kept(ctx, token, false);
         self.on_earlier_kept(ctx, token, false);
         if self.publisher.unwritten.as_ref().is_some_and(|it| it.token == token) {
             let life = self.publisher.life().map(|life| (ctx.me(), life));
@@ -458,7 +465,7 @@ impl Group {
     }
 
     pub(super) fn handle_pull(&mut self, ctx: &mut Ctx<'_>, from: NodeId, pull: &Pull) {
-        if !self.descriptor.admits(&from) || pull.ranges.len() > MAX_PULL_RANGES {
+        if !self.allows(&from) || pull.ranges.len() > MAX_PULL_RANGES {
             return;
         }
         let id = (pull.source, pull.life);
@@ -473,8 +480,9 @@ impl Group {
         }
         let (mut absent, mut left) = (Vec::new(), ctx.config.pull_batches);
         let mut refused = false;
-        'answer: for &(start, end) in &pull.ranges {
-            let mut seq = start;
+        let last = self.sources.cut_of(id);
+        'answer: for &(start, stop) in &pull.ranges {
+            let (mut seq, end) = (start, stop.min(last));
             while seq < end {
                 if room == 0 || left == 0 {
                     break 'answer;
@@ -500,6 +508,9 @@ impl Group {
                 self.repair.on_has(from, id, seq);
                 ctx.send_encoded(&from, lane, Frame::Batch(bytes).encode(ctx.channel));
                 seq += 1;
+            }
+            if end < stop {
+                absent.push((end.max(start), stop));
             }
         }
         if refused {

@@ -231,7 +231,7 @@ impl Group {
         }
     }
 
-    fn tell_receipts(&mut self, ctx: &mut Ctx<'_>) {
+    pub(super) fn tell_receipts(&mut self, ctx: &mut Ctx<'_>) {
         if self.receipts.deadline().is_none() {
             return;
         }
@@ -242,7 +242,8 @@ impl Group {
     }
 
     pub(super) fn handle_ack_request(&mut self, ctx: &mut Ctx<'_>, from: NodeId, request: &AckRequest) {
-        if request.source == ctx.me() || !self.receipts.on_request(ctx.now, from, request) {
+        let is_ours = request.source == ctx.me();
+        if is_ours || !self.allows(&request.source) || !self.receipts.on_request(ctx.now, from, request) {
             return;
         }
         let others: Vec<_> = self.views.active().into_iter().filter(|it| *it != from).collect();
@@ -281,7 +282,7 @@ impl Group {
         for bytes in acks.acks.iter().take(ctx.config.roster) {
             let Ok(ack) = Ack::parse(bytes) else { continue };
             if ack.source == ctx.me() {
-                if self.descriptor.admits(&ack.member)
+                if self.allows(&ack.member)
                     && ack.member != ctx.me()
                     && ack.check(&self.id, bytes, ctx.identity.signatures()).is_ok()
                 {

@@ -17,7 +17,7 @@ impl Group {
     pub(crate) fn lacking(&self, batch: &BatchId) -> Vec<NodeId> {
         let me = self.roster.own().node;
         let lacks = |node: &NodeId| *node != me && !self.receipts.has(node, batch.life, batch.seq);
-        let there = self.roster.iter().filter(|(_, it)| it.state() != MemberState::Left);
+        let there = self.roster.iter().filter(|(_, it)| it.state().is_member());
         there.map(|(node, _)| *node).filter(lacks).collect()
     }
 
@@ -33,11 +33,20 @@ impl Group {
             addresses: member.record.addresses.clone(),
             neighbour: self.views.is_active(node),
         };
+        let mut members: Vec<_> = self.roster.iter().map(member).collect();
+        members.extend(self.unknown_victims().map(|node| MemberView {
+            node,
+            nick: String::new(),
+            state: MemberState::Removed,
+            addresses: Vec::new(),
+            neighbour: false,
+        }));
+        members.sort_unstable_by_key(|it| it.node);
         GroupView {
             id: self.id,
             descriptor: self.descriptor.clone(),
             ready: self.ready,
-            members: self.roster.iter().map(member).collect(),
+            members,
             trees: self.trees(now, links, config),
             delivered: self
                 .sources
@@ -81,6 +90,7 @@ impl Group {
             ),
             cap("max_fetches", self.history.len(), 0, config.max_fetches),
             cap("earlier_questions", self.early.len(), 0, super::early::MAX_QUESTIONS),
+            cap("max_removals", self.removals.len(), 0, config.max_removals),
             cap("fork_proof_bytes", self.proofs.len(), self.proofs.bytes(), config.fork_proof_bytes),
             cap("max_children", self.tree.children_len(), 0, Tree::most_children(config)),
             cap("adverts", self.tree.heard_len(), 0, Views::most(config)),

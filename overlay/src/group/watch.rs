@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::ctx::Ctx;
 use super::membership::detector::is_witness;
-use super::{Group, Phase};
+use super::Group;
 use crate::id::NodeId;
 use crate::io::MemberState;
 use crate::time::Time;
@@ -24,7 +24,7 @@ impl Group {
         self.neighbour_down(ctx, &node);
         self.repair.forget(&node);
         self.flow.forget(&node);
-        if matches!(self.phase, Phase::Going(_)) {
+        if self.is_over() {
             return;
         }
         if ctx.links.shares(&node, &self.id) {
@@ -80,7 +80,7 @@ impl Group {
 
     pub(super) fn handle_probe(&mut self, ctx: &mut Ctx<'_>, from: NodeId, probe: &Probe) {
         let Probe { target, nonce, .. } = *probe;
-        if !self.descriptor.admits(&target)
+        if !self.allows(&target)
             || !self.detector.take_errand(ctx.now, from, target, nonce, ctx.config)
         {
             return;
@@ -123,12 +123,12 @@ impl Group {
     fn hear_suspicion(&mut self, ctx: &mut Ctx<'_>, from: &NodeId, suspicion: Suspicion) {
         let suspect = suspicion.suspect;
         let accuser = self.roster.get(&suspicion.accuser).map(|it| it.state());
-        if suspicion.accuser == suspect || accuser.is_none() || suspicion.accuser == ctx.me() {
+        if !self.allows(&suspicion.accuser) || suspicion.accuser == suspect || accuser.is_none() || suspicion.accuser == ctx.me() {
             return;
         }
         if suspect == ctx.me() {
             if suspicion.incarnation >= self.roster.own().incarnation
-                && !matches!(self.phase, Phase::Going(_))
+                && !self.is_over()
             {
                 self.restate_at_least(ctx, suspicion.incarnation.saturating_add(1), Standing::Online);
             }

@@ -37,6 +37,8 @@ pub struct GroupCounts {
     pub failed: usize,
     /// Members that left, and are still remembered.
     pub left: usize,
+    /// Members that were removed.
+    pub removed: usize,
     /// Neighbours (the active view).
     pub neighbours: usize,
     /// (Source, life) pairs that are tracked.

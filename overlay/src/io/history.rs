@@ -80,6 +80,8 @@ pub struct Past {
     pub end: Option<crate::PastLife>,
     /// By the last [`KeepEarlier`]; `None` if nothing from before its time is to be gathered any more.
     pub earlier: Option<EarlierPlace>,
+    /// Who was removed: the last [`Write::Removal`](super::Write) of each.
+    pub removals: Vec<Bytes>,
 }
 
 /// What a history lacks or holds is asked for: batches of one life, no more than so many, nor many

@@ -18,6 +18,15 @@ pub enum MemberState {
     Failed,
     /// It left for good.
     Left,
+    /// The founder removed it.
+    Removed,
+}
+
+impl MemberState {
+    /// Whether it is a member still: it has neither left nor been removed.
+    pub fn is_member(self) -> bool {
+        !matches!(self, Self::Left | Self::Removed)
+    }
 }
 
 impl fmt::Display for MemberState {
@@ -27,6 +36,7 @@ impl fmt::Display for MemberState {
             Self::Offline => "offline",
             Self::Failed => "failed",
             Self::Left => "left",
+            Self::Removed => "removed",
         })
     }
 }

@@ -67,6 +67,13 @@ impl Channels {
         }
     }
 
+    /// The group is no matter between us and this peer any more, until it opens a channel anew.
+    pub(super) fn drop_group(&mut self, group: &GroupId) {
+        let before = self.told.len();
+        self.told.retain(|it| it.group.as_ref() != Some(group));
+        self.known -= before - self.told.len();
+    }
+
     pub(super) fn group(&self, channel: Channel) -> Option<GroupId> {
         self.at(channel).ok().and_then(|at| self.told[at].group)
     }

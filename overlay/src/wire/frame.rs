@@ -9,6 +9,7 @@ use serde_bytes::ByteBuf;
 use super::cbor::{self, Malformed, cbor_array};
 use super::earlier::{Earlier, PullEarlier};
 use super::frontier::{Frontier, News};
+use super::removal::Removals;
 use crate::coordinate::Place;
 use crate::id::{Address, Life, NodeId, Seq};
 
@@ -427,6 +428,7 @@ pub(crate) enum Frame {
     Hold(Hold),
     PullEarlier(PullEarlier),
     Earlier(Earlier),
+    Removals(Removals),
     /// Of a later version.
     Unknown,
 }
@@ -474,6 +476,7 @@ kinds! {
     30 => Advert, 31 => Graft, 32 => GraftReply, 33 => Prune, 34 => Candidates, 35 => Crown,
     36 => Appoint, 37 => Cores, 38 => Mesh, 39 => Pulse,
     41 => Frontier, 42 => Pull, 43 => PullEnd, 44 => Flow, 45 => Summary, 46 => AckRequest, 47 => Acks, 48 => Fork, 49 => Listen, 50 => Hold, 51 => PullEarlier, 52 => Earlier,
+    53 => Removals,
 }
 
 /// A batch goes into its frame with a few bytes before it.

@@ -6,6 +6,7 @@ pub(crate) mod earlier;
 pub(crate) mod frame;
 pub(crate) mod frontier;
 pub(crate) mod record;
+pub(crate) mod removal;
 pub mod ticket;
 #[cfg(test)]
 mod vectors;

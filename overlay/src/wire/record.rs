@@ -205,18 +205,18 @@ impl Ack {
     }
 }
 
-fn seal<T: Serialize>(context: &str, group: &GroupId, body: &T, identity: &Identity) -> Vec<u8> {
+pub(super) fn seal<T: Serialize>(context: &str, group: &GroupId, body: &T, identity: &Identity) -> Vec<u8> {
     let mut bytes = cbor::to_vec(body);
     let hash = hash(context, group, &bytes);
     bytes.extend_from_slice(&identity.sign(&hash));
     bytes
 }
 
-fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+pub(super) fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     bytes.len().checked_sub(SIGNATURE_LEN).map(|at| bytes.split_at(at)).ok_or(Malformed)
 }
 
-fn check(
+pub(super) fn check(
     context: &str,
     group: &GroupId,
     signer: &NodeId,

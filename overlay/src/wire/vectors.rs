@@ -15,6 +15,7 @@ use super::earlier::{Earlier, PullEarlier};
 use super::frame::{self, *};
 use super::frontier::{Definition, Entry, Frontier, News, Purpose};
 use super::record::{Ack, MemberRecord, Standing, Suspicion};
+use super::removal::{Removal, Removals};
 use super::ticket::Ticket;
 use crate::coordinate::Place;
 use crate::descriptor::{Admission, CommitteePolicy, Descriptor, Order, Predecessor, Retention, Route};
@@ -119,6 +120,12 @@ impl World {
         MemberRecord::sign(&self.group, &self.ann, LIFE, Standing::Online, "Ann", &[self.address()])
     }
 
+    /// B is removed; its last batch that counts is number 4.
+    fn removal(&self) -> Removal {
+        let end = (LIFE + 9, 5, self.second().digest);
+        Removal::sign(&self.group, &self.ann, LIFE, self.bob(), end)
+    }
+
     fn ticket(&self) -> Ticket {
         let members = vec![(self.ann(), vec![self.address()])];
         Ticket { descriptor: self.lobby.clone(), members }
@@ -164,6 +171,8 @@ impl World {
         add("RosterDigest", 1, Frame::RosterDigest(RosterDigest { entries, exchange: true }));
         add("Probe", 1, Frame::Probe(probe(false)));
         add("ProbeReply", 1, Frame::ProbeReply(probe(true)));
+        let records = vec![self.removal().bytes];
+        add("Removals", 1, Frame::Removals(Removals { known: 5, exchange: true, records }));
     }
 
     fn tree(&self, add: &mut impl FnMut(&'static str, u32, Frame)) {
@@ -268,6 +277,7 @@ impl World {
         let suspicion = Suspicion::sign(&self.group, &self.ann, self.bob(), LIFE);
         add("suspicion", hex(&suspicion.bytes));
         add("acknowledgement", hex(&Ack::sign(&self.group, &self.bob, self.ann(), LIFE, 2)));
+        add("removal", hex(&self.removal().bytes));
         add("ticket", self.ticket().to_string());
         for (name, bytes) in self.frames() {
             add(&format!("frame {name}"), hex(&bytes));
@@ -345,6 +355,8 @@ fn what_the_page_prints_reads_back() {
     Suspicion::open(&world.group, &bytes("suspicion"), Signatures::Checked).expect("signed");
     let ack = bytes("acknowledgement");
     Ack::parse(&ack).expect("parses").check(&world.group, &ack, Signatures::Checked).expect("signed");
+    let removal = Removal::parse(&bytes("removal")).expect("parses");
+    removal.check(&world.group, &world.ann(), Signatures::Checked).expect("signed");
     assert_eq!(page["ticket"].parse(), Ok(world.ticket()));
 }
 
@@ -352,7 +364,7 @@ fn what_the_page_prints_reads_back() {
 fn every_frame_of_the_page_is_known() {
     let page = printed();
     let frames: Vec<_> = page.iter().filter(|(name, _)| name.starts_with("frame ")).collect();
-    assert_eq!(frames.len(), 41, "one of each kind");
+    assert_eq!(frames.len(), 42, "one of each kind");
     for (name, text) in frames {
         let (channel, frame) = frame::decode(&Bytes::from(unhex(text))).expect("decodes");
         let kind = format!("{frame:?}");

@@ -122,6 +122,14 @@ pub enum Request {
         /// To which group.
         group: String,
     },
+    /// Remove a member, as the founder; the [`Line::Group`](super::Line::Group) with members once that is
+    /// saved.
+    GroupRemove {
+        /// From which group.
+        group: String,
+        /// Whom: a node id, or a member's nick.
+        node: String,
+    },
     /// Leave for good; the [`Line::Group`](super::Line::Group) as it was, with state `left`.
     GroupLeave {
         /// Which.

@@ -31,16 +31,19 @@ pub(crate) struct Member {
     proofs: Vec<ByteBuf>,
     /// When that was found.
     failed_at: Time,
+    /// The founder removed it.
+    removed: bool,
 }
 
 impl Member {
     fn new(record: MemberRecord) -> Self {
         let tag = record.node.tag();
-        Self { record, tag, proofs: Vec::new(), failed_at: Time::ZERO }
+        Self { record, tag, proofs: Vec::new(), failed_at: Time::ZERO, removed: false }
     }
 
     pub(crate) fn state(&self) -> MemberState {
         match self.record.standing {
+            _ if self.removed => MemberState::Removed,
             Standing::Left => MemberState::Left,
             Standing::Offline => MemberState::Offline,
             Standing::Online if !self.proofs.is_empty() => MemberState::Failed,
@@ -173,8 +176,8 @@ impl Roster {
     fn insert(&mut self, record: MemberRecord) {
         self.summary.set(None);
         let (node, new) = (record.node, Member::new(record));
-        let (tag, stays) = (new.tag, new.state() != MemberState::Left);
-        let stayed = self.members.insert(node, new).is_some_and(|it| it.state() != MemberState::Left);
+        let (tag, stays) = (new.tag, new.state().is_member());
+        let stayed = self.members.insert(node, new).is_some_and(|it| it.state().is_member());
         let at = self.rank(tag);
         match (stayed, stays) {
             (false, true) => self.ranks.insert(at, (tag, node)),
@@ -185,7 +188,7 @@ impl Roster {
 
     fn remove(&mut self, node: &NodeId) {
         self.summary.set(None);
-        let Some(gone) = self.members.remove(node).filter(|it| it.state() != MemberState::Left) else {
+        let Some(gone) = self.members.remove(node).filter(|it| it.state().is_member()) else {
             return;
         };
         self.ranks.remove(self.rank(gone.tag));
@@ -220,14 +223,15 @@ impl Roster {
         if self.ranks.len() == self.members.len() {
             return None;
         }
-        let left = |it: &&Member| it.state() == MemberState::Left && it.record.node != self.me;
+        let left = |it: &&Member| !it.state().is_member() && it.record.node != self.me;
         self.members.values().filter(left).max_by_key(|it| it.tag).map(|it| it.record.node)
     }
 
-    /// Those that all know, in the order of their keys.
+    /// Those that all know, in the order of their keys. Of who was removed nobody speaks any more.
     fn known(&self) -> impl Iterator<Item = (&NodeId, &Member)> {
         let hidden = !self.is_known();
-        self.members.iter().filter(move |(node, _)| !(hidden && **node == self.me))
+        let known = self.members.iter().filter(|(_, it)| !it.removed);
+        known.filter(move |(node, _)| !(hidden && **node == self.me))
     }
 
     fn change(&self, node: NodeId, before: Option<(MemberState, String)>) -> Option<Event> {
@@ -246,7 +250,20 @@ impl Roster {
             (Some(_), MemberState::Offline) => Some(Event::MemberOffline { group, node, nick }),
             (Some(_), MemberState::Left) => Some(Event::MemberLeft { group, node, nick }),
             (Some(_), MemberState::Failed) => Some(Event::MemberFailed { group, node, nick }),
+            (Some(_), MemberState::Removed) => Some(Event::MemberRemoved { group, node, nick }),
         }
+    }
+
+    /// The founder removed it: it counts as gone for good, whatever it says.
+    pub(crate) fn expel(&mut self, node: &NodeId) -> Option<Event> {
+        let member = self.members.get(node)?;
+        let (before, tag) = (Some((member.state(), member.record.nick.clone())), member.tag);
+        self.summary.set(None);
+        if member.state().is_member() {
+            self.ranks.remove(self.rank(tag));
+        }
+        self.members.get_mut(node).expect("looked up above").removed = true;
+        self.change(*node, before)
     }
 
     /// Others agree that this incarnation does not answer: here is their word.

@@ -53,7 +53,7 @@ impl Sequencer {
         while let Some(source) = work.pop_first() {
             let before = advance.deliveries.len();
             let moved = self.advance_source(source, sources, store, &mut advance);
-            let waived = self.waived.keys().any(|it| it.0 == source);
+            let waived = self.waived.keys().any(|it| it.0 == source) || sources.is_settled(&source);
             if moved || waived || advance.deliveries.len() > before {
                 work.extend(self.waiting.remove(&source).into_iter().flatten());
             }
@@ -162,7 +162,7 @@ fn advance_unordered(id: LifeId, sources: &mut Sources, store: &mut Store, advan
     if moved {
         advance.moved.insert(id);
     }
-    life.delivered = life.held.next();
+    life.delivered = life.delivered.max(life.held.next());
     moved || advance.deliveries.len() > before
 }
 

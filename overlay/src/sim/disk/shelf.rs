@@ -30,6 +30,7 @@ struct Room {
     chains: BTreeMap<(NodeId, Life), Chain>,
     /// Batches in the order of their delivery.
     order: Vec<BatchId>,
+    removals: BTreeMap<NodeId, Bytes>,
 }
 
 /// One life of a source.
@@ -52,6 +53,9 @@ impl Shelf {
                 }
                 // What was said before a newcomer's time is not kept here.
                 Work::Own(Write::Earlier(_)) => {}
+                Work::Own(Write::Removal { group, node, record }) => {
+                    self.rooms.entry(*group).or_default().removals.insert(*node, record.clone());
+                }
                 Work::Delivered(record) => self.delivered(record),
                 Work::Taken { group, batch } => {
                     let room = self.rooms.get_mut(group);
@@ -73,7 +77,7 @@ impl Shelf {
             match write {
                 Write::Life { group, life } => self.begin_life(*group, *life),
                 Write::Batch { group, id, digest, .. } => self.end_life(*group, *id, *digest),
-                Write::Earlier(_) => {}
+                Write::Earlier(_) | Write::Removal { .. } => {}
             }
         }
     }
@@ -120,6 +124,7 @@ impl Shelf {
             sources,
             end: self.ends.get(&group).copied(),
             earlier: None,
+            removals: room.removals.values().cloned().collect(),
         })
     }
 
