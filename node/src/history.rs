@@ -184,11 +184,22 @@ pub(crate) struct Catalogue {
 /// Messages that were found, oldest first; see [`Node::search`](crate::Node::search).
 #[derive(Debug)]
 pub struct Finds {
-    catalogue: Catalogue,
+    library: Library,
     words: Words,
+    groups: Vec<Found>,
+    /// Why what came last is not in it.
+    incomplete: Option<String>,
+}
+
+/// What is found in one group, in the order of its history.
+#[derive(Debug)]
+struct Found {
+    group: GroupId,
+    label: String,
     /// Where to look on.
     from: Option<i64>,
-    page: VecDeque<(String, Message)>,
+    /// When each came, and it.
+    page: VecDeque<(u64, Message)>,
 }
 
 impl Finds {
@@ -197,7 +208,10 @@ impl Finds {
         if words.is_empty() {
             return Err(HistoryError::EmptyQuery);
         }
-        Ok(Self { catalogue, words, from: Some(i64::MIN), page: VecDeque::new() })
+        let Catalogue { library, labels, only, incomplete } = catalogue;
+        let groups = labels.into_iter().filter(|(id, _)| only.is_none_or(|only| only == *id));
+        let found = |(group, label)| Found { group, label, from: Some(i64::MIN), page: VecDeque::new() };
+        Ok(Self { library, words, groups: groups.map(found).collect(), incomplete })
     }
 
     /// The next message, and what its group is called here; `None` at the end. A call that is dropped
@@ -206,24 +220,36 @@ impl Finds {
     /// # Errors
     /// When the store cannot be read; at the end, when what came last is not in it.
     pub async fn next(&mut self) -> Result<Option<(String, Message)>, HistoryError> {
-        loop {
-            if let Some(found) = self.page.pop_front() {
-                return Ok(Some(found));
-            }
-            let Some(from) = self.from else {
-                let incomplete = self.catalogue.incomplete.take();
-                return incomplete.map_or(Ok(None), |why| Err(HistoryError::Incomplete(why)));
-            };
-            let (words, only) = (self.words.clone(), self.catalogue.only);
-            let search = move |shelf: &Shelf| shelf.search(&words, only, from);
-            let (batches, next) = look_up(&self.catalogue.library, search).await?;
+        for found in &mut self.groups {
+            found.fill(&self.library, &self.words).await?;
+        }
+        // Places order one group's history; what was said before this node's time stands below all that it
+        // heard itself in whatever group. Between groups it counts when each came.
+        let first = |it: &Found| it.page.front().map(|(kept_ms, _)| *kept_ms);
+        let next = self.groups.iter_mut().filter(|it| !it.page.is_empty()).min_by_key(|it| first(it));
+        let found = next.and_then(|it| Some((it.label.clone(), it.page.pop_front()?.1)));
+        match self.incomplete.take_if(|_| found.is_none()) {
+            Some(why) => Err(HistoryError::Incomplete(why)),
+            None => Ok(found),
+        }
+    }
+}
+
+impl Found {
+    /// Reads on, if nothing is at hand.
+    async fn fill(&mut self, library: &Library, all: &Words) -> Result<(), HistoryError> {
+        while let Some(from) = self.from.filter(|_| self.page.is_empty()) {
+            let (words, group) = (all.clone(), Some(self.group));
+            let search = move |shelf: &Shelf| shelf.search(&words, group, from);
+            let (batches, next) = look_up(library, search).await?;
             self.from = next;
             for batch in batches {
-                let Some(label) = self.catalogue.labels.get(&batch.group).cloned() else { continue };
-                let all = messages(batch).filter(|it| is_match(&self.words, it));
-                self.page.extend(all.map(|message| (label.clone(), message)));
+                let kept_ms = batch.kept_ms;
+                let those = messages(batch).filter(|it| is_match(all, it));
+                self.page.extend(those.map(|message| (kept_ms, message)));
             }
         }
+        Ok(())
     }
 }
 

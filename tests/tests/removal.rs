@@ -165,7 +165,8 @@ fn the_victim_knows(scene: &Scene, seed: u64) {
     let (me, group) = (scene.world.id(VICTIM), scene.id());
     let told = Event::MemberRemoved { group, node: me, nick: String::new() };
     assert_eq!(scene.events(VICTIM).filter(|it| **it == told).count(), 1, "seed {seed}");
-    let refused = scene.events(VICTIM).filter(|it| matches!(it, Event::Rejected { error: PublishError::Removed, .. }));
+    let refused =
+        scene.events(VICTIM).filter(|it| matches!(it, Event::Rejected { error: PublishError::Removed, .. }));
     assert_eq!(refused.count(), 1, "seed {seed}");
 }
 

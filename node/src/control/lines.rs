@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use data_encoding::BASE64;
-use treecast_overlay::io::{MemberState, TreeView};
+use treecast_overlay::io::TreeView;
 use treecast_overlay::{Admission, NodeId, Retention};
 
 use super::protocol::{

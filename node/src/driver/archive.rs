@@ -28,6 +28,7 @@ struct Place {
     removals: BTreeMap<NodeId, Bytes>,
     /// As they were read.
     past_removals: Vec<Bytes>,
+    causes: Option<Vec<BatchId>>,
 }
 
 /// What is to be written, and what would be brought back.
@@ -74,9 +75,10 @@ impl Archive {
         kept_ms: u64,
         nick_of: impl Fn(&NodeId) -> Arc<str>,
     ) -> Option<Vec<(BatchId, u64)>> {
-        let Record { group, entered, batches, sources } = record;
+        let Record { group, entered, batches, sources, causes } = record;
         let place = self.places.entry(group).or_default();
         place.entered |= entered;
+        place.causes.clone_from(&causes);
         for source in &sources {
             if source.source == self.me {
                 place.taken.retain(|life, _| *life >= source.floor);
@@ -91,7 +93,7 @@ impl Archive {
             batches.into_iter().map(|it| self.keep(nick_of(&it.id.source), kept_ms, it)).collect();
         let places =
             batches.iter().filter(|it| it.batch.messages > 0).map(|it| (it.batch.id, it.at)).collect();
-        self.push(Work::History { group, entered, batches, sources });
+        self.push(Work::History { group, entered, batches, sources, causes });
         (fits || count == 0).then_some(places)
     }
 
@@ -100,10 +102,11 @@ impl Archive {
         // Many small ones of one group are one, however long they wait.
         match (self.waiting.iter_mut().find(|it| is_alike(it, &work)), work) {
             (
-                Some(Work::History { entered, batches, sources, .. }),
-                Work::History { entered: now, batches: more, sources: moved, .. },
+                Some(Work::History { entered, batches, sources, causes, .. }),
+                Work::History { entered: now, batches: more, sources: moved, causes: heads, .. },
             ) => {
                 *entered |= now;
+                *causes = heads;
                 batches.extend(more);
                 self.waiting_bytes -= sources.len() * SOURCE_WEIGHT;
                 sources.retain(|it| !moved.iter().any(|new| new.source == it.source));
@@ -188,7 +191,8 @@ impl Archive {
         // Of two about one member the core takes the later.
         let removals = place.past_removals.iter().chain(place.removals.values()).cloned().collect();
         let Place { entered, end, earlier, .. } = *place;
-        Some(Past { group, entered, sources, end, earlier, removals })
+        let causes = place.causes.clone();
+        Some(Past { group, entered, sources, end, earlier, removals, causes })
     }
 
     /// The group is left: only the number of the last life there is used further.
@@ -204,8 +208,8 @@ fn place(me: &NodeId, past: Past) -> Place {
     let taken = own.into_iter().flat_map(|it| &it.lives);
     let taken = taken.map(|it| (it.life, it.owed.unwrap_or(it.next))).collect();
     let sources = past.sources.into_iter().map(|it| (it.source, it)).collect();
-    let Past { entered, end, earlier, removals: past_removals, .. } = past;
-    Place { entered, sources, taken, end, earlier, removals: BTreeMap::new(), past_removals }
+    let Past { entered, end, earlier, removals: past_removals, causes, .. } = past;
+    Place { entered, sources, taken, end, earlier, removals: BTreeMap::new(), past_removals, causes }
 }
 
 /// What a source's frontier takes while it waits, bytes, roughly.
@@ -264,7 +268,8 @@ mod tests {
         let life =
             LifeRecord { life: 7, next: seqs.end, head: None, end: None, above: Vec::new(), owed: None };
         let sources = vec![SourceRecord { source, floor: 0, lives: vec![life] }];
-        Record { group: group(), entered: true, batches: seqs.map(batch).collect(), sources }
+        let batches = seqs.map(batch).collect();
+        Record { group: group(), entered: true, batches, sources, causes: Some(Vec::new()) }
     }
 
     #[test]

@@ -425,6 +425,7 @@ mod tests {
             entered: true,
             batches: Vec::new(),
             sources: Vec::new(),
+            causes: None,
         };
         keeper.archive.record(heard, 1, |_| "".into());
         write(&mut keeper, 1, [life(9), batch(9, 0)].concat());

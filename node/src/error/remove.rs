@@ -85,7 +85,9 @@ impl From<RemoveError> for Failure {
             RemoveError::Ambiguous { .. } => {
                 ("ambiguous", exit::USAGE, "Give the node's id instead: `treecast group show --json` has it.")
             }
-            RemoveError::Full(_) => ("too-many-removals", exit::REFUSED, "Create a new group, and invite the others."),
+            RemoveError::Full(_) => {
+                ("too-many-removals", exit::REFUSED, "Create a new group, and invite the others.")
+            }
         };
         Self::new(code, status, what, sentence(&error), fix)
     }

@@ -161,15 +161,13 @@ fn groups(page: &mut Page, snapshot: &Snapshot) {
     let mut family = page.family("treecast_members", Gauge, "Members that are known, this node among them.");
     for (label, group) in &snapshot.groups {
         let it = &group.counts;
-        for (state, count) in
-            [
-                ("failed", it.failed),
-                ("left", it.left),
-                ("offline", it.offline),
-                ("online", it.online),
-                ("removed", it.removed),
-            ]
-        {
+        for (state, count) in [
+            ("failed", it.failed),
+            ("left", it.left),
+            ("offline", it.offline),
+            ("online", it.online),
+            ("removed", it.removed),
+        ] {
             family.put(&[("group", label), ("state", state)], count);
         }
     }

@@ -57,7 +57,7 @@ fn record(group: GroupId, at: u64, batch: &HistoryBatch, kept_ms: u64) -> Work {
     let life = LifeRecord { life, next: seq + 1, head, end, above, owed: None };
     let kept = KeptBatch { at, nick: "ada".into(), kept_ms, batch: batch.clone() };
     let sources = vec![SourceRecord { source, floor: 0, lives: vec![life] }];
-    Work::History { group, entered: true, batches: vec![kept], sources }
+    Work::History { group, entered: true, batches: vec![kept], sources, causes: None }
 }
 
 fn open(dir: &Path) -> Store {
@@ -168,7 +168,9 @@ fn a_node_comes_back_to_where_it_was() {
     let over = LifeRecord { life: 3, next: 7, head: None, end: Some(7), above: Vec::new(), owed: None };
     let bob = SourceRecord { source: ME, floor: 3, lives: vec![over.clone()] };
     let sources = vec![bob];
-    store.write(&[Work::History { group, entered: false, batches: Vec::new(), sources }]).expect("written");
+    store
+        .write(&[Work::History { group, entered: false, batches: Vec::new(), sources, causes: None }])
+        .expect("written");
     store.write(&[Work::Taken { group, source: ME, life: 3, next: 5 }]).expect("written");
     let (pasts, _) = store.history(&ME).expect("read");
     assert_eq!(pasts.len(), 1);
@@ -188,7 +190,7 @@ fn where_no_order_is_kept_what_came_above_a_gap_is_known() {
     let mut store = told(scratch.path(), group, &ada[..1]);
     let above = |at, seq: usize| {
         let kept = KeptBatch { at, nick: "".into(), kept_ms: 1, batch: ada[seq].clone() };
-        Work::History { group, entered: true, batches: vec![kept], sources: Vec::new() }
+        Work::History { group, entered: true, batches: vec![kept], sources: Vec::new(), causes: None }
     };
     store.write(&[above(2, 2), above(3, 4)]).expect("written");
     let life = &store.history(&ME).expect("read").0[0].sources[0].lives[0];
@@ -396,4 +398,61 @@ fn what_was_said_before_stands_below_all_that_was_delivered() {
     store.write(&[Work::Retain { group, retention }]).expect("written");
     keep_up(&mut store, 10_000);
     assert_eq!(read(&all(group)), ["three", "four", "five"]);
+}
+
+/// What was gathered of a group from before this node's time has the lowest places of all.
+#[tokio::test]
+async fn in_several_groups_what_came_first_is_found_first() {
+    let scratch = Scratch::new();
+    let (lobby, ada) = batches("lobby", 1, &["a red bird", "a blue bird"]);
+    let (garden, bob) = batches("garden", 1, &["an old bird", "a green bird"]);
+    let mut store = open(scratch.path());
+    let works = [
+        record(garden, 1, &bob[0], 100),
+        record(garden, 2, &bob[1], 5_500),
+        record(lobby, 3, &ada[0], 5_000),
+        record(lobby, 4, &ada[1], 6_000),
+    ];
+    store.write(&works).expect("written");
+    let labels = [(lobby, "lobby".to_owned()), (garden, "garden".to_owned())].into();
+    let library = store.library().expect("readable");
+    let catalogue = crate::history::Catalogue { library, labels, only: None, incomplete: None };
+    let mut finds = crate::history::Finds::new(catalogue, "bird").expect("words");
+    let mut found = Vec::new();
+    while let Some((group, message)) = finds.next().await.expect("read") {
+        found.push((group, String::from_utf8_lossy(&message.payload).into_owned()));
+    }
+    let wanted = [
+        ("garden", "an old bird"),
+        ("lobby", "a red bird"),
+        ("garden", "a green bird"),
+        ("lobby", "a blue bird"),
+    ];
+    assert_eq!(found, wanted.map(|(group, text)| (group.to_owned(), text.to_owned())));
+}
+
+#[test]
+fn removals_and_causes_are_there_at_the_next_start() {
+    let scratch = Scratch::new();
+    let (group, ada) = batches("lobby", 1, &["a"]);
+    let mut store = told(scratch.path(), group, &ada);
+    let past = |store: &Store| store.history(&ME).expect("read").0.remove(0);
+    assert_eq!((past(&store).removals, past(&store).causes), (Vec::new(), None));
+    let removal = |victim: u8, record: &'static [u8]| Work::Removal {
+        group,
+        node: NodeId::from_bytes([victim; 32]),
+        record: Bytes::from_static(record),
+    };
+    store.write(&[removal(1, b"first"), removal(2, b"other"), removal(1, b"later")]).expect("written");
+    let told =
+        |causes| Work::History { group, entered: true, batches: Vec::new(), sources: Vec::new(), causes };
+    let heads = vec![ada[0].id, BatchId { source: ME, life: u64::MAX, seq: 7 }];
+    for causes in [Some(heads), Some(Vec::new()), None] {
+        store.write(&[told(causes.clone())]).expect("written");
+        assert_eq!(past(&store).causes, causes);
+    }
+    assert_eq!(past(&store).removals, [&b"later"[..], b"other"].map(Bytes::from_static));
+    store.write(&[Work::Forget(group)]).expect("written");
+    store.write(&[told(None)]).expect("written");
+    assert!(past(&store).removals.is_empty(), "the group was left");
 }

@@ -84,6 +84,8 @@ pub(crate) struct PastBatch {
     pub(crate) at: i64,
     pub(crate) group: GroupId,
     pub(crate) nick: String,
+    /// When it came here, unix milliseconds; of what was said before this node's time, to whoever had it.
+    pub(crate) kept_ms: u64,
     pub(crate) shown: Shown,
 }
 
@@ -144,7 +146,7 @@ impl Shelf {
 
     fn try_page(&self, span: &Span) -> rusqlite::Result<Vec<PastBatch>> {
         let mut select = self.connection.prepare_cached(
-            "SELECT at, group_id, nick, body FROM batches JOIN rooms USING (room)
+            "SELECT at, group_id, nick, body, kept_ms FROM batches JOIN rooms USING (room)
              WHERE room = (SELECT room FROM rooms WHERE group_id = ?1)
              AND at >= ?2 AND at < ?3 AND kept_ms >= ?4 ORDER BY at",
         )?;
@@ -242,7 +244,7 @@ impl Shelf {
         upto: i64,
     ) -> rusqlite::Result<Vec<PastBatch>> {
         let mut select = self.connection.prepare_cached(
-            "SELECT at, group_id, nick, body FROM words JOIN batches ON at = words.rowid JOIN rooms USING (room)
+            "SELECT at, group_id, nick, body, kept_ms FROM words JOIN batches ON at = words.rowid JOIN rooms USING (room)
              WHERE words MATCH ?1 AND words.rowid >= ?2 AND words.rowid <= ?3
              AND group_id NOT NULL AND (?4 IS NULL OR group_id = ?4) ORDER BY words.rowid",
         )?;
@@ -251,7 +253,7 @@ impl Shelf {
 
     fn one_by_one(&self, group: Option<Vec<u8>>, from: i64, upto: i64) -> rusqlite::Result<Vec<PastBatch>> {
         let mut select = self.connection.prepare_cached(
-            "SELECT at, group_id, nick, body FROM batches JOIN rooms USING (room)
+            "SELECT at, group_id, nick, body, kept_ms FROM batches JOIN rooms USING (room)
              WHERE at >= ?1 AND at <= ?2 AND group_id NOT NULL AND (?3 IS NULL OR group_id = ?3) ORDER BY at",
         )?;
         gather(select.query(params![from, upto, group])?, PAGE, PAGE_BYTES)
@@ -267,7 +269,13 @@ fn gather(mut rows: rusqlite::Rows<'_>, most: usize, most_bytes: usize) -> rusql
         bytes += body.len();
         // What was written is what was checked when it came.
         let Some(shown) = Shown::read(&group, body) else { continue };
-        found.push(PastBatch { at: row.get(0)?, group, nick: row.get(2)?, shown });
+        found.push(PastBatch {
+            at: row.get(0)?,
+            group,
+            nick: row.get(2)?,
+            kept_ms: row.get::<_, i64>(4)?.unsigned_abs(),
+            shown,
+        });
         if found.len() >= most || bytes >= most_bytes {
             break;
         }

@@ -10,6 +10,7 @@
 //! The file is in WAL mode with `synchronous=FULL`: a commit that was answered survives SIGKILL and,
 //! as far as the disk is honest, the loss of power.
 
+mod causes;
 mod earlier;
 mod error;
 mod fold;

@@ -12,7 +12,7 @@ use super::read::{ReadError, bytes, natural};
 /// How a group was left; its own end is in the table of lives.
 pub(super) fn all(connection: &Connection, me: &NodeId) -> Result<Vec<Past>, ReadError> {
     let mut select =
-        connection.prepare("SELECT room, group_id, entered FROM rooms WHERE group_id IS NOT NULL")?;
+        connection.prepare("SELECT room, group_id, entered, causes FROM rooms WHERE group_id IS NOT NULL")?;
     let mut rows = select.query(())?;
     let mut pasts = Vec::new();
     while let Some(row) = rows.next()? {
@@ -21,7 +21,8 @@ pub(super) fn all(connection: &Connection, me: &NodeId) -> Result<Vec<Past>, Rea
         let sources = sources(connection, room, me)?;
         let earlier = super::earlier::place(connection, room)?;
         let removals = removals(connection, room)?;
-        pasts.push(Past { group, entered, sources, end: None, earlier, removals });
+        let causes = super::causes::read(row.get::<_, Option<Vec<u8>>>(3)?.as_deref())?;
+        pasts.push(Past { group, entered, sources, end: None, earlier, removals, causes });
     }
     Ok(pasts)
 }

@@ -6,8 +6,7 @@ use rusqlite::{Connection, TransactionBehavior};
 const APPLICATION_ID: i64 = 0x7463_7374;
 
 /// Step `n` leads from version `n` to `n + 1`. A step that was released never changes.
-const STEPS: &[&str] =
-    &[
+const STEPS: &[&str] = &[
     include_str!("schema/001.sql"),
     include_str!("schema/002.sql"),
     include_str!("schema/003.sql"),

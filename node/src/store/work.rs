@@ -4,7 +4,7 @@ use bytes::Bytes;
 use libp2p::Multiaddr;
 use rusqlite::{Connection, OptionalExtension, params};
 use treecast_overlay::io::{KeepEarlier, SourceRecord};
-use treecast_overlay::{GroupId, Life, NodeId, PastLife, Retention};
+use treecast_overlay::{BatchId, GroupId, Life, NodeId, PastLife, Retention};
 
 use super::earlier;
 use super::kept::{Contact, KeptGroup, KeptNode, MAX_PEERS};
@@ -26,7 +26,14 @@ pub(crate) enum Work {
     /// A batch of this node, before it leaves.
     Own { group: GroupId, batch: Box<KeptBatch> },
     /// What was delivered, and how far this node is.
-    History { group: GroupId, entered: bool, batches: Vec<KeptBatch>, sources: Vec<SourceRecord> },
+    History {
+        group: GroupId,
+        entered: bool,
+        batches: Vec<KeptBatch>,
+        sources: Vec<SourceRecord>,
+        /// What the next batch of this node's own is to name.
+        causes: Option<Vec<BatchId>>,
+    },
     /// Others have this node's own batches below `next`.
     Taken { group: GroupId, source: NodeId, life: Life, next: u64 },
     /// How much of a group is to be kept at least.
@@ -70,8 +77,9 @@ impl Work {
             }
             Self::Life { group, life } => begin_life(connection, *group, *life),
             Self::Own { group, batch } => own(connection, numbers, *group, batch),
-            Self::History { group, entered, batches, sources } => {
-                record::history(connection, numbers, *group, *entered, batches, sources)
+            Self::History { group, entered, batches, sources, causes } => {
+                record::history(connection, numbers, *group, *entered, batches, sources)?;
+                super::causes::keep(connection, numbers, *group, causes.as_deref())
             }
             Self::Taken { group, source, life, next } => {
                 record::taken(connection, *group, *source, *life, *next)

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::ctx::Ctx;
 use super::Group;
+use super::ctx::Ctx;
 use crate::io::Event;
 use crate::time::Time;
 use crate::wire::record::{MemberRecord, Standing};

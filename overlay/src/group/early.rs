@@ -35,6 +35,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// less often.
 const AGAIN: Duration = Duration::from_secs(30);
 const SELDOM: Duration = Duration::from_secs(600);
+/// Once all neighbours were asked so often in a row and had nothing new (three quarters of an hour), that is all
+/// there is, until another neighbour comes. Guess.
+const ENOUGH: u32 = 8;
 /// Pieces that are looked up for others at once.
 pub(super) const MAX_QUESTIONS: usize = 8;
 /// Neighbours whose places are remembered. Guess.
@@ -75,6 +78,8 @@ enum Piece {
 #[derive(Debug, Default)]
 pub(crate) struct Early {
     wanted: bool,
+    /// Nobody has more by now.
+    asleep: bool,
     piece: Option<Piece>,
     cursors: BTreeMap<NodeId, Cursor>,
     next: Time,
@@ -90,7 +95,7 @@ impl Early {
 
     pub(crate) fn deadline(&self) -> Option<Time> {
         match &self.piece {
-            _ if !self.wanted => None,
+            _ if !self.wanted || self.asleep => None,
             Some(Piece::Asked(_, until)) => Some(*until),
             Some(Piece::Written(..)) => None,
             None => Some(self.next),
@@ -123,6 +128,18 @@ impl Early {
             self.cursors.pop_first();
         }
         self.cursors.insert(node, cursor);
+    }
+
+    /// There is a neighbour: one that was not asked yet may have more.
+    pub(super) fn on_neighbour(&mut self, now: Time, node: &NodeId) {
+        if self.asleep && self.cursor(node).vain < ENOUGH {
+            (self.asleep, self.next) = (false, now + BUSY);
+        }
+    }
+
+    /// This one gets no answer any more.
+    pub(super) fn forget(&mut self, node: &NodeId) {
+        self.questions.retain(|_, it| it != node);
     }
 
     fn has_enough(&self, retention: &Retention) -> bool {
@@ -165,7 +182,13 @@ impl Group {
             return;
         }
         self.early.next = ctx.now + IDLE;
-        if let Some(node) = self.early.choose(ctx, &self.views.active()) {
+        let neighbours = self.views.active();
+        let in_vain = |node: &NodeId| self.early.cursor(node).vain >= ENOUGH;
+        self.early.asleep = !neighbours.is_empty() && neighbours.iter().all(in_vain);
+        if self.early.asleep {
+            return;
+        }
+        if let Some(node) = self.early.choose(ctx, &neighbours) {
             let before = self.early.cursor(&node).before;
             self.early.piece = Some(Piece::Asked(node, ctx.now + PATIENCE));
             ctx.send(&node, &Frame::PullEarlier(PullEarlier { before }));
@@ -239,6 +262,12 @@ impl Group {
         self.early.messages += batches.iter().map(|it| u64::from(it.batch.messages)).sum::<u64>();
         self.early.bytes += batches.iter().map(|it| it.batch.payload).sum::<u64>();
         let done = (told.end && told.whole) || self.early.has_enough(&self.descriptor.retention);
+        if batches.is_empty() && !is_news && !done {
+            // Nothing to write.
+            self.early.set(from, cursor);
+            self.early.next = ctx.now + GAP;
+            return Ok(());
+        }
         let place = cursor.before.map(|before| (from, before));
         let token = self.keep_earlier(ctx, place, batches, done);
         self.early.piece = Some(Piece::Written(token, from, cursor, done));

@@ -25,6 +25,9 @@ use crate::wire::frontier::{Frontier, MAX_ENTRIES};
 /// Answers from the history that one neighbour may wait for at a time. Guess.
 const MAX_PER_NEIGHBOUR: usize = 4;
 
+/// Causes that are kept with each record. Guess; mostly there is one.
+const MAX_CAUSES: usize = 256;
+
 /// A pull that waits for the history.
 #[derive(Debug)]
 struct Question {
@@ -48,6 +51,11 @@ impl History {
         self.questions.len()
     }
 
+    /// This one gets no answer any more.
+    pub(super) fn forget(&mut self, node: &NodeId) {
+        self.questions.retain(|_, it| it.from != *node);
+    }
+
     /// What a neighbour waits for: how many answers, and their bytes at most.
     pub(crate) fn of(&self, neighbour: &NodeId) -> (usize, usize) {
         let its = || self.questions.values().filter(|it| it.from == *neighbour);
@@ -68,13 +76,17 @@ impl Group {
             self.sources.since = 0;
         }
         // What was delivered in earlier runs, our application may have read.
-        let me = ctx.me();
-        let heads = self.sources.lives().filter(|((source, _), state)| *source != me && state.delivered > 0);
-        let heads = heads.map(|((source, life), it)| BatchId { source, life, seq: it.delivered - 1 });
-        self.causes.give_back(&heads.collect::<Vec<_>>());
+        let causes = past.causes.clone().unwrap_or_else(|| self.all_heads(&ctx.me()));
+        self.causes.give_back(&causes);
         self.history.ungreeted = true;
         self.early.resume(ctx.now, past.earlier.as_ref());
         self.resume_removals(ctx, &past.removals);
+    }
+
+    /// The last that was delivered of each life, whether others name it or not.
+    fn all_heads(&self, me: &NodeId) -> Vec<BatchId> {
+        let heads = self.sources.lives().filter(|((source, _), state)| source != me && state.delivered > 0);
+        heads.map(|((source, life), it)| BatchId { source, life, seq: it.delivered - 1 }).collect()
     }
 
     fn restore(&mut self, ctx: &Ctx<'_>, record: &SourceRecord) -> Result<(), &'static str> {
@@ -221,7 +233,8 @@ impl Group {
     ) {
         let sources = sources.filter_map(|it| self.source_record(it)).collect();
         let entered = matches!(self.phase, Phase::Member);
-        ctx.out.push(Output::Record(Box::new(Record { group: self.id, entered, batches, sources })));
+        let causes = self.causes.all(MAX_CAUSES);
+        ctx.out.push(Output::Record(Box::new(Record { group: self.id, entered, batches, sources, causes })));
     }
 
     fn source_record(&self, source: &NodeId) -> Option<SourceRecord> {

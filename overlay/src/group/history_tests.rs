@@ -33,6 +33,12 @@ struct Node {
     /// From before its time: what has come into the history, and how far that is.
     gathered: Vec<BatchId>,
     earlier: Option<EarlierPlace>,
+    /// What its next batch is to name.
+    causes: Option<Vec<BatchId>>,
+    /// How often what it gathers was written.
+    gathers: usize,
+    /// How often others asked for a piece of its history.
+    pieces: usize,
     /// Who has what, as told last.
     receipt: Option<(usize, usize)>,
 }
@@ -68,6 +74,9 @@ impl World {
             fails: false,
             gathered: Vec::new(),
             earlier: None,
+            causes: None,
+            gathers: 0,
+            pieces: 0,
             receipt: None,
         };
         let nodes = (1..=count).map(node).collect();
@@ -98,7 +107,8 @@ impl World {
                 life.end = Some(life.next).filter(|_| Some(life.life) != last);
             }
         }
-        let past = Past { group, entered: node.entered, sources, end: node.end, earlier: node.earlier, removals: Vec::new() };
+        let (entered, end, earlier, causes) = (node.entered, node.end, node.earlier, node.causes.clone());
+        let past = Past { group, entered, sources, end, earlier, removals: Vec::new(), causes };
         self.input(ix, Input::Resume(Box::new(past)));
         self.input(ix, Input::Join(Box::new(self.group.clone())));
     }
@@ -193,6 +203,7 @@ impl World {
                 node.entered |= record.entered;
                 node.disk.extend(record.batches.into_iter().map(|it| (it.id, it.bytes)));
                 node.sources.extend(record.sources.into_iter().map(|it| (it.source, it)));
+                node.causes = record.causes;
                 Vec::new()
             }
             Output::Fetch { token, fetch } => {
@@ -206,6 +217,7 @@ impl World {
                 vec![(ix, Input::Fetched { token, batches, first })]
             }
             Output::FetchEarlier { token, fetch } => {
+                node.pieces += 1;
                 // Where a batch stands among all is its place.
                 let all = (0..i64::MAX).zip(&node.disk).collect::<Vec<_>>().into_iter().rev();
                 let before: Vec<_> = all.filter(|(at, _)| fetch.before.is_none_or(|it| *at < it)).collect();
@@ -229,6 +241,7 @@ impl Node {
             Write::Batch { group, id, bytes, digest, .. } => (group, id, bytes, digest),
             Write::Earlier(keep) => {
                 self.earlier = (!keep.done).then_some(keep.place);
+                self.gathers += 1;
                 self.gathered.extend(keep.batches.iter().map(|it| it.batch.id));
                 return;
             }
@@ -526,4 +539,59 @@ fn who_still_gathers_is_asked_again_and_retention_bounds_it() {
     let gathered = world.nodes[3].gathered.len();
     assert!((100..=256).contains(&gathered), "one piece is enough: {gathered}");
     assert_eq!(world.nodes[3].earlier, None);
+}
+
+/// Where nobody founded the group, nobody can say that there is no more to gather.
+#[test]
+fn who_gathers_in_vain_writes_nothing_and_stops_asking() {
+    let mut world = World::new(3, Order::Causal);
+    world.start_linked();
+    world.say(0, "line 0");
+    world.run(900_000);
+    for node in &world.nodes[..2] {
+        assert!(
+            node.gathers <= 2,
+            "that it is wanted, one piece at the most, and nothing since: {}",
+            node.gathers
+        );
+    }
+    world.run(3_600_000);
+    let asked = world.nodes[0].pieces;
+    world.run(3_600_000);
+    assert_eq!(world.nodes[0].pieces, asked, "nobody has more");
+    world.start(2);
+    world.link(2, 0);
+    world.run(5_000);
+    assert!(world.nodes[0].pieces > asked, "the newcomer asks");
+    assert_eq!(world.nodes[2].gathered.len(), 1);
+}
+
+/// What the first batch of a run names: heads that no other names, not all that was ever heard.
+#[test]
+fn the_first_batch_of_a_run_names_undominated_heads_only() {
+    let mut world = World::new(4, Order::Causal);
+    world.start_linked();
+    for ix in [2, 3] {
+        world.start(ix);
+        world.link(ix, 0);
+        world.link(ix, 1);
+    }
+    world.run(3_000);
+    // Each answers the one before; the last is heard by the first.
+    for (ix, line) in [(1, "line 0"), (2, "line 1"), (3, "line 2")] {
+        world.say(ix, line);
+        world.run(300);
+    }
+    assert_eq!(world.nodes[0].heard, lines(0..3));
+    world.kill(0);
+    world.start(0);
+    world.link(0, 1);
+    world.run(3_000);
+    world.say(0, "line 3");
+    world.run(3_000);
+    let (me, last) = (world.node(0), world.node(3));
+    let first = world.nodes[0].disk.iter().find(|(id, _)| id.source == me && id.seq == 0).expect("said");
+    let batch = crate::wire::batch::Batch::parse(&world.id(), first.1.clone()).expect("its own");
+    let named: Vec<NodeId> = batch.header.dependencies.iter().map(|it| it.source).collect();
+    assert_eq!(named, [last]);
 }

@@ -217,7 +217,8 @@ impl Group {
 
     /// Everybody in a small group; of a large one, neighbours and some others.
     fn some_records(&self, joiner: &NodeId) -> Vec<ByteBuf> {
-        let others = self.roster.iter().filter(|(node, it)| *node != joiner && it.state() != MemberState::Removed);
+        let others =
+            self.roster.iter().filter(|(node, it)| *node != joiner && it.state() != MemberState::Removed);
         let roster = others.map(|(_, it)| &it.record);
         let passive = self.views.passive_records();
         roster.chain(passive).map(|record| record.bytes.clone()).collect()
@@ -336,6 +337,7 @@ impl Group {
         self.near.forget(&node);
         self.told.forget(&node);
         self.lazy.on_change(ctx.now);
+        self.early.on_neighbour(ctx.now, &node);
         if !new {
             // The other side began anew: what it was told before is void there.
             self.forget_neighbour(ctx, &node, true);
@@ -441,7 +443,8 @@ impl Group {
     fn candidates(&self) -> Vec<NodeId> {
         let alone = self.views.active_len() == 0;
         let few = !self.roster.is_full() || self.views.passive_len() == 0;
-        let wanted = |state: MemberState| (few && state == MemberState::Online) || (alone && state.is_member());
+        let wanted =
+            |state: MemberState| (few && state == MemberState::Online) || (alone && state.is_member());
         let roster = (few || alone).then(|| self.roster.iter()).into_iter().flatten();
         let roster = roster.filter(|(_, it)| wanted(it.state())).map(|(node, _)| *node);
         let passive = self.views.passive_records().map(|it| it.node);

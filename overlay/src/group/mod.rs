@@ -46,6 +46,8 @@ mod way;
 mod admission_tests;
 #[cfg(test)]
 mod history_tests;
+#[cfg(test)]
+mod removal_tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -250,7 +252,7 @@ impl Group {
     }
 
     pub(crate) fn is_neighbour(&self, node: &NodeId) -> bool {
-        let audience = || self.is_unicast() && self.roster.get(node).is_some();
+        let audience = || self.is_unicast() && self.is_member(node);
         self.views.is_active(node) || audience()
     }
 

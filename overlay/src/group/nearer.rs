@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use super::Group;
 use super::ctx::Ctx;
 use super::route::ADDRESSES;
 use super::route::near::Known;
 use super::route::tree::{Offer, Sight, is_great};
-use super::Group;
 use crate::coordinate::Place;
 use crate::id::{Address, NodeId};
 use crate::io::MemberState;
@@ -181,10 +181,8 @@ impl Group {
         }
         for it in told.candidates.iter().take(BEST + CLOSE + OTHERS) {
             let running = self.roster.get(&it.node).is_none_or(|it| it.state() == MemberState::Online);
-            let wanted = it.node != ctx.me()
-                && running
-                && !self.views.is_active(&it.node)
-                && self.allows(&it.node);
+            let wanted =
+                it.node != ctx.me() && running && !self.views.is_active(&it.node) && self.allows(&it.node);
             if wanted {
                 let delay = Duration::from_micros(it.delay_us).min(NOWHERE);
                 let offer = Offer { node: it.node, delay, free: it.free, place: it.place };

@@ -8,11 +8,18 @@ use crate::config::Config;
 use crate::id::{BatchId, Digest, GroupId, Life, PublishId, Seq, Token};
 use crate::identity::Identity;
 use crate::time::Time;
-use crate::wire::batch::{Batch, Header, LifeEnd, MAX_MESSAGES, Opening};
+use crate::wire::MAX_FRAME;
+use crate::wire::batch::{Batch, Header, LifeEnd, MAX_DEPENDENCIES, MAX_MESSAGES, Opening};
 
 /// How far ahead of our clock a life may be, milliseconds: a day. Clocks differ by less, and
 /// numbers that peers send must not use up all that are left.
 pub(crate) const MAX_AHEAD_MS: u64 = 24 * 60 * 60 * 1_000;
+
+/// What a frame has besides messages and causes, bytes; what a short message and what a cause takes in it,
+/// beside its payload, at most (`docs/wire.md`, §5).
+const HEADER_BYTES: usize = 512;
+const MESSAGE_HEADER: usize = 3;
+const DEPENDENCY_BYTES: usize = 54;
 
 /// A batch that waits for its disk.
 #[derive(Debug)]
@@ -123,6 +130,16 @@ impl Publisher {
         !self.queue.is_empty() && self.unwritten.is_none()
     }
 
+    /// How many causes the next batch can name: a frame has to hold them and its messages.
+    pub(crate) fn most_dependencies(&self, config: &Config) -> usize {
+        let first = self.queue.front().map_or(0, |(_, payload)| payload.len());
+        // One that is larger than a batch goes alone.
+        let is_alone = first >= config.batch_bytes;
+        let messages = if is_alone { first } else { config.batch_bytes + MAX_MESSAGES * MESSAGE_HEADER };
+        let room = MAX_FRAME.saturating_sub(messages + HEADER_BYTES);
+        (room / DEPENDENCY_BYTES).min(MAX_DEPENDENCIES)
+    }
+
     /// Makes the next batch of what waits: consecutive messages up to the batch size.
     pub(crate) fn make(
         &mut self,
@@ -183,5 +200,43 @@ impl Publisher {
         self.queued = 0;
         let unwritten = self.unwritten.take().map(|it| it.publications).unwrap_or_default();
         unwritten.into_iter().chain(self.queue.drain(..).map(|(id, _)| id)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::NodeId;
+
+    /// However many causes there are, and however large the message, it fits a frame.
+    #[test]
+    fn a_batch_with_all_its_causes_fits_a_frame() {
+        let (config, identity) = (Config::default(), Identity::new(&[1; 32]));
+        let group = GroupId::from_bytes([7; 32]);
+        let making = Making {
+            group: &group,
+            identity: &identity,
+            unix_ms: u64::MAX >> 1,
+            last_life: 0,
+            nonce: u64::MAX,
+        };
+        for (len, count) in
+            [(config.max_message, 1), (config.batch_bytes - 1, 1), (1, MAX_MESSAGES), (0, 70_000)]
+        {
+            let mut publisher = Publisher::new(None);
+            for _ in 0..count {
+                publisher.push(Time::ZERO, PublishId(0), Bytes::from(vec![7; len]));
+            }
+            let most = publisher.most_dependencies(&config);
+            assert!(most >= 1_000, "{most} beside messages of {len} bytes");
+            let cause = |n: usize| BatchId {
+                source: NodeId::from_bytes([(n % 256) as u8; 32]),
+                life: u64::MAX - 1,
+                seq: u64::MAX - 1,
+            };
+            let (batch, _) = publisher.make(Time::ZERO, (0..most).map(cause).collect(), &making, &config);
+            assert!(batch.bytes.len() + 16 <= MAX_FRAME, "{} bytes", batch.bytes.len());
+            Batch::parse(&group, batch.bytes).expect("it is read by others");
+        }
     }
 }

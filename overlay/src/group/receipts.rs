@@ -185,6 +185,8 @@ impl Receipts {
     /// Forgets members that are no longer in the group.
     pub(crate) fn forget(&mut self, node: &NodeId) {
         self.routes.remove(node);
+        self.routes.retain(|_, route| route.via != *node);
+        self.held.retain(|_, answer| answer.via != *node);
         self.asked.acked.remove(node);
     }
 }

@@ -182,6 +182,8 @@ impl Group {
         self.near.forget(&victim);
         self.detector.on_alive(&victim);
         self.receipts.forget(&victim);
+        self.history.forget(&victim);
+        self.early.forget(&victim);
         ctx.dialer.no_longer_lost(&victim);
         if self.bridge == Some(victim) {
             self.bridge = None;

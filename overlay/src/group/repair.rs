@@ -3,6 +3,7 @@
 //! A seq that a lazy link tells of is pulled after the learned lag; a second miss says that
 //! the parent is silent (Plumtree §3.4, SRM §3 for the timing).
 
+mod claims;
 mod hold;
 mod lag;
 mod lost;
@@ -19,6 +20,7 @@ use crate::id::{NodeId, Seq};
 use crate::links::Links;
 use crate::time::Time;
 
+use claims::Claims;
 use hold::Holds;
 use lag::Lag;
 use misses::Misses;
@@ -126,6 +128,7 @@ pub(crate) struct Repair {
     dropped: BTreeMap<(NodeId, LifeId), Seq>,
     /// What the tree brings, and how late.
     pub(crate) lag: Lag,
+    claims: Claims,
     holds: Holds,
     misses: Misses,
 }
@@ -157,6 +160,7 @@ impl Repair {
     pub(crate) fn forget(&mut self, node: &NodeId) {
         self.known.remove(node);
         self.lag.forget(node);
+        self.claims.forget(node);
         self.unended.retain(|(it, _), _| it != node);
         self.dropped.retain(|(it, _), _| it != node);
         for want in self.wants.values_mut() {
@@ -169,6 +173,7 @@ impl Repair {
 
     pub(crate) fn forget_life(&mut self, life: LifeId) {
         self.wants.remove(&life);
+        self.claims.on_progress(life);
         self.lag.forget_life(&life);
         self.holds.forget_life(&life);
         self.unended.retain(|(_, it), _| *it != life);
@@ -241,6 +246,7 @@ impl Repair {
         sources: &Sources,
         config: &Config,
     ) -> Option<Range> {
+        self.claims.on_progress(life);
         let want = self.wants.get_mut(&life)?;
         want.tried.clear();
         want.lacking.clear();
@@ -327,7 +333,9 @@ impl Repair {
         if latest && want.asked.as_ref().is_some_and(|(asked, _)| *asked == node) {
             want.asked = None;
             want.deadline = now;
-            if !absent.is_empty() {
+            if absent.is_empty() {
+                self.claims.on_nothing(node, life);
+            } else {
                 want.tried.insert(node);
             }
         }
@@ -371,6 +379,7 @@ impl Repair {
         }
         if let Some((silent, _)) = want.asked.take() {
             want.tried.insert(silent);
+            self.claims.on_nothing(silent, life);
             self.unended.remove(&(silent, life));
         }
         let asked_some = want.pulls > 0;
@@ -383,7 +392,7 @@ impl Repair {
         let wide = tail
             || self.is_overdue(sight, life)
             || self.is_dropped_everywhere(life, missing[0], sight.neighbours);
-        if named_in_vain || (tail && self.nobody_has_tail(life, missing[0], sight.others, state.moved)) {
+        if named_in_vain || (tail && self.nobody_has_tail(life, missing[0], sight.others, state)) {
             steps.push(Step::Lost(life, *missing.last().expect("not empty"), false));
             self.wants.remove(&life);
             return;
@@ -498,8 +507,11 @@ impl Repair {
         known.is_some_and(|held| held.intersect(missing).iter().any(|range| range.1 > dropped))
     }
 
-    fn anybody_has(&self, life: LifeId, first: Range) -> bool {
-        self.known.keys().any(|node| self.covers(node, life, &[first]))
+    /// What goes beyond the source's own word is believed as long as it may be shown.
+    fn anybody_has(&self, life: LifeId, first: Range, named_end: Option<Seq>) -> bool {
+        let is_hearsay = named_end.is_some_and(|end| first.0 >= end);
+        let believed = |node: &&NodeId| !is_hearsay || !self.claims.is_void(node, life);
+        self.known.keys().filter(believed).any(|node| self.covers(node, life, &[first]))
     }
 
     pub(crate) fn deadline(&self) -> Option<Time> {

@@ -34,6 +34,9 @@ pub(crate) struct LifeState {
     pub(crate) opening: Option<Opening>,
     /// Its end, once a later life is known.
     pub(crate) end: Option<Seq>,
+    /// Where the life after it says that it ended, by its source's own store: what anybody claims above that
+    /// is to be shown.
+    pub(crate) named_end: Option<Seq>,
     /// When a batch of it last came.
     pub(crate) moved: Time,
     /// Nobody told of it but the opening of the life after it.
@@ -60,15 +63,21 @@ pub(crate) struct Source {
     closed: Option<(Life, Seq)>,
     /// It signed two batches for one place: nothing more is taken from it.
     pub(crate) forked: bool,
+    /// Gaps that were told by hearsay since a life was closed.
+    tales: u8,
 }
 
 /// Lives that a source has forgotten, of one source. Guess.
 const MAX_DISOWNED: usize = 2;
 
+/// Gaps of one source that are told by hearsay between two lives of it. Guess: anybody can make up lives that
+/// came too late, and ever higher ends of one.
+const MAX_TALES: u8 = 4;
+
 impl Source {
     /// All of this life is delivered. It is forgotten, unless the one after it does not know of it.
     pub(crate) fn close(&mut self, life: Life, end: Seq, is_known: bool) {
-        (self.floor, self.closed) = (life + 1, Some((life, end)));
+        (self.floor, self.closed, self.tales) = (life + 1, Some((life, end)), 0);
         if is_known || end == 0 {
             self.lives.remove(&life);
             return;
@@ -272,14 +281,16 @@ impl Sources {
     /// come too late.
     pub(crate) fn misses(&mut self, (source, life): LifeId, end: Seq) -> Option<Seq> {
         let end = end.min(self.cut_of((source, life)));
-        let source = self.map.get_mut(&source).filter(|it| !it.forked)?;
+        let source = self.map.get_mut(&source).filter(|it| !it.forked && it.tales < MAX_TALES)?;
         if let Some((_, closed)) = source.closed.as_mut().filter(|it| it.0 == life && it.1 < end) {
+            source.tales += 1;
             return Some(std::mem::replace(closed, end));
         }
         let oldest = source.lives.keys().next().is_some_and(|first| *first > life);
         let misses = !self.unordered && oldest && life >= source.floor && source.has_begun_after(life);
         misses.then(|| {
             (source.floor, source.closed) = (life + 1, Some((life, end)));
+            source.tales += 1;
             0
         })
     }
@@ -425,6 +436,7 @@ fn entry<'a>(
         floor: 0,
         closed: None,
         forked: false,
+        tales: 0,
     }))
 }
 
@@ -467,6 +479,7 @@ impl LifeState {
             head: None,
             opening: None,
             end: None,
+            named_end: None,
             moved: Time::ZERO,
             only_named: false,
             owed: None,
@@ -507,6 +520,11 @@ impl LifeState {
         self.head = None;
     }
 
+    /// Whether there is nothing from `from` on but what others claim beyond the source's word.
+    pub(crate) fn ends_by_hearsay(&self, from: Seq) -> bool {
+        self.held.end() <= from && self.named_end.is_some_and(|end| end <= from)
+    }
+
     /// Whether it is over and nothing is known of its end but where that is.
     pub(crate) fn lacks_tail_only(&self) -> bool {
         self.end.is_some() && self.held.above().is_empty() && !self.missing().is_empty()
@@ -545,6 +563,19 @@ mod tests {
         assert_eq!(sources.misses((source, 3), 8), None);
         assert_eq!(sources.misses((source, 3), 14), Some(8), "somebody had more of it");
         assert_eq!(sources.misses((source, 3), 14), None);
+    }
+
+    #[test]
+    fn made_up_lives_and_ends_are_not_told_without_end() {
+        let (source, config) = (NodeId::from_bytes([1; 32]), Config::default());
+        let mut sources = Sources::default();
+        sources.open((source, 1_000), &config).expect("there is room").delivered = 8;
+        let told = (0..500).filter(|life| sources.misses((source, *life), 3).is_some()).count();
+        assert_eq!(told, usize::from(MAX_TALES));
+        sources.get_mut(&source).expect("it is there").close(1_000, 8, true);
+        assert_eq!(sources.misses((source, 1_000), 9), Some(8), "it goes on");
+        let told = (10..500).filter(|end| sources.misses((source, 1_000), *end).is_some()).count();
+        assert_eq!(told, usize::from(MAX_TALES) - 1);
     }
 
     #[test]

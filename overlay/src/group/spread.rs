@@ -14,7 +14,7 @@ use crate::descriptor::Order;
 use crate::id::{BatchId, NodeId, Seq, Token};
 use crate::identity::BadSignature;
 use crate::io::{Event, Lane, PublishError, Write};
-use crate::wire::batch::{Batch, MAX_DEPENDENCIES};
+use crate::wire::batch::Batch;
 use crate::wire::frame::{Frame, Pull, PullEnd};
 
 /// An answer of more batches than this is history: it takes the bulk lane.
@@ -220,15 +220,15 @@ impl Group {
     pub(super) fn deliver(&mut self, ctx: &mut Ctx<'_>, source: NodeId) {
         let floor = self.floor(&source);
         let advance = self.sequencer.advance(source, &mut self.sources, &mut self.store);
-        self.record(ctx, source, floor, &advance);
         let me = ctx.me();
-        for batch in advance.delivered {
-            self.store.on_delivered(ctx.now, &batch);
+        for batch in &advance.delivered {
+            self.store.on_delivered(ctx.now, batch);
             if batch.source != me {
-                let heads = self.store.get(&batch).map_or(&[][..], |it| &it.header.dependencies);
-                self.causes.delivered(&batch, heads);
+                let heads = self.store.get(batch).map_or(&[][..], |it| &it.header.dependencies);
+                self.causes.delivered(batch, heads);
             }
         }
+        self.record(ctx, source, floor, &advance);
         for delivery in advance.deliveries {
             ctx.event(Event::Deliver { group: self.id, delivery });
         }
@@ -276,7 +276,7 @@ impl Group {
             if self.publisher.life().is_none() {
                 self.look_back(&ctx.me());
             }
-            let dependencies = self.causes.take(MAX_DEPENDENCIES);
+            let dependencies = self.causes.take(self.publisher.most_dependencies(ctx.config));
             let making = Making {
                 group: &self.id,
                 identity: ctx.identity,
@@ -448,6 +448,11 @@ impl Group {
         } else if rumour {
             state.heard = state.held.end();
             self.sequencer.waive(id, from);
+        } else if state.ends_by_hearsay(from) {
+            // It ends where its source says, after all; others need not hear of the rest from us.
+            (state.end, state.heard) = (Some(from), from);
+            let (group, (source, life)) = (self.id, id);
+            ctx.event(Event::Gap { group, source, life, from, to, lost: true });
         } else {
             state.skip((from, to));
             let (group, (source, life)) = (self.id, id);

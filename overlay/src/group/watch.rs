@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use super::Group;
 use super::ctx::Ctx;
 use super::membership::detector::is_witness;
-use super::Group;
 use crate::id::NodeId;
 use crate::io::MemberState;
 use crate::time::Time;
@@ -80,9 +80,7 @@ impl Group {
 
     pub(super) fn handle_probe(&mut self, ctx: &mut Ctx<'_>, from: NodeId, probe: &Probe) {
         let Probe { target, nonce, .. } = *probe;
-        if !self.allows(&target)
-            || !self.detector.take_errand(ctx.now, from, target, nonce, ctx.config)
-        {
+        if !self.allows(&target) || !self.detector.take_errand(ctx.now, from, target, nonce, ctx.config) {
             return;
         }
         let heard = ctx.links.last_heard(&target);
@@ -123,13 +121,15 @@ impl Group {
     fn hear_suspicion(&mut self, ctx: &mut Ctx<'_>, from: &NodeId, suspicion: Suspicion) {
         let suspect = suspicion.suspect;
         let accuser = self.roster.get(&suspicion.accuser).map(|it| it.state());
-        if !self.allows(&suspicion.accuser) || suspicion.accuser == suspect || accuser.is_none() || suspicion.accuser == ctx.me() {
+        if !self.allows(&suspicion.accuser)
+            || suspicion.accuser == suspect
+            || accuser.is_none()
+            || suspicion.accuser == ctx.me()
+        {
             return;
         }
         if suspect == ctx.me() {
-            if suspicion.incarnation >= self.roster.own().incarnation
-                && !self.is_over()
-            {
+            if suspicion.incarnation >= self.roster.own().incarnation && !self.is_over() {
                 self.restate_at_least(ctx, suspicion.incarnation.saturating_add(1), Standing::Online);
             }
             return;

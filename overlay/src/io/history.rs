@@ -63,6 +63,9 @@ pub struct Record {
     pub batches: Vec<HistoryBatch>,
     /// The sources that moved.
     pub sources: Vec<SourceRecord>,
+    /// What the next batch of this node's own is to name as its causes; `None` if that is too much to be
+    /// kept each time.
+    pub causes: Option<Vec<BatchId>>,
 }
 
 /// A group as this node left it, from the driver's store: sources as they were recorded last, and
@@ -82,6 +85,8 @@ pub struct Past {
     pub earlier: Option<EarlierPlace>,
     /// Who was removed: the last [`Write::Removal`](super::Write) of each.
     pub removals: Vec<Bytes>,
+    /// As in the last [`Record`].
+    pub causes: Option<Vec<BatchId>>,
 }
 
 /// What a history lacks or holds is asked for: batches of one life, no more than so many, nor many

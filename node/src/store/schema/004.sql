@@ -5,3 +5,7 @@ CREATE TABLE removals (
     record BLOB NOT NULL,
     PRIMARY KEY (room, victim)
 ) STRICT, WITHOUT ROWID;
+
+-- What this node's next batch is to name as its causes: node, life and seq of each, 48 bytes. Null if that
+-- is not known.
+ALTER TABLE rooms ADD COLUMN causes BLOB;

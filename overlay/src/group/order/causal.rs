@@ -41,6 +41,16 @@ impl Causes {
         taken
     }
 
+    /// All of them, unless there are more.
+    pub(crate) fn all(&self, most: usize) -> Option<Vec<BatchId>> {
+        let batch = |(source, (life, seq)): (&NodeId, &(Life, Seq))| BatchId {
+            source: *source,
+            life: *life,
+            seq: *seq,
+        };
+        (self.heads.len() <= most).then(|| self.heads.iter().map(batch).collect())
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.heads.len()
     }

@@ -234,6 +234,9 @@ pub(crate) fn close_before(
         // The source's own store names a digest, and is believed; hearsay may be short. So may a store
         // be that was restored from a copy: what others hold there is.
         let is_sure = told.is_some_and(|(end, digest)| digest != Digest::ZERO || end == 0);
+        if is_sure {
+            it.named_end = told.map(|told| told.0);
+        }
         let end = told.map_or(0, |told| told.0).max(it.heard).max(it.delivered);
         if it.end.is_none() || (is_sure && it.end < Some(end)) {
             it.end = Some(end);

@@ -44,11 +44,13 @@ impl Repair {
     /// middle of a life somebody had who may come back with it, for as long as it is kept.
     pub(super) fn is_beyond_hope(&self, sight: &Sight<'_>, life: LifeId, first: Range) -> bool {
         let Some(want) = self.wants.get(&life).filter(|_| self.is_overdue(sight, life)) else { return false };
-        let tail = sight.sources.life(life).is_some_and(|it| it.held.end() <= first.0);
+        let state = sight.sources.life(life);
+        let tail = state.is_some_and(|it| it.held.end() <= first.0);
         let late = |at: Time| sight.now.since(at) <= sight.config.store_age;
         let may_come = !tail && sight.others.last_failure.is_some_and(late);
         let denied = want.pulls >= ASKED_ENOUGH && !may_come && self.all_deny(sight, life, first);
-        (denied || want.pulls >= ASKED_TOO_OFTEN) && !self.anybody_has(life, first)
+        (denied || want.pulls >= ASKED_TOO_OFTEN)
+            && !self.anybody_has(life, first, state.and_then(|it| it.named_end))
     }
 
     pub(super) fn is_overdue(&self, sight: &Sight<'_>, life: LifeId) -> bool {

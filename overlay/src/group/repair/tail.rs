@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Repair, Step};
 use crate::group::ranges::Range;
-use crate::group::sources::LifeId;
+use crate::group::sources::{LifeId, LifeState};
 use crate::id::NodeId;
 use crate::time::Time;
 
@@ -23,10 +23,19 @@ pub(crate) struct Others {
 impl Repair {
     /// Everybody that runs said to lack it, the source too: it died before that had left. Unless
     /// somebody failed since the last of this life came: that one may have got more.
-    pub(super) fn nobody_has_tail(&self, life: LifeId, first: Range, others: &Others, moved: Time) -> bool {
+    pub(super) fn nobody_has_tail(
+        &self,
+        life: LifeId,
+        first: Range,
+        others: &Others,
+        state: &LifeState,
+    ) -> bool {
         let Some(want) = self.wants.get(&life).filter(|it| it.first == first.0) else { return false };
-        let all = !others.needed.is_empty() && others.needed.is_subset(&want.lacking);
-        all && others.last_failure <= Some(moved) && !self.anybody_has(life, first)
+        // Who claims more than the source named and never shows it need not deny it either.
+        let is_hearsay = state.named_end.is_some_and(|end| first.0 >= end);
+        let denies = |it: &NodeId| want.lacking.contains(it) || (is_hearsay && self.claims.is_void(it, life));
+        let all = !others.needed.is_empty() && others.needed.iter().all(denies);
+        all && others.last_failure <= Some(state.moved) && !self.anybody_has(life, first, state.named_end)
     }
 
     /// The neighbours do not have it: whom to get links to, once.
@@ -41,6 +50,79 @@ impl Repair {
     pub(crate) fn on_linked(&mut self, now: Time) {
         for want in self.wants.values_mut().filter(|it| it.reaching && it.asked.is_none()) {
             want.deadline = now;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::Sight;
+    use super::*;
+    use crate::config::Config;
+    use crate::group::ranges::Ranges;
+    use crate::group::sources::Sources;
+    use crate::id::LinkId;
+    use crate::links::Links;
+
+    const LIAR: NodeId = NodeId::from_bytes([1; 32]);
+    const HONEST: NodeId = NodeId::from_bytes([2; 32]);
+    const LIFE: LifeId = (NodeId::from_bytes([3; 32]), 7);
+
+    /// When a member gives up what a liar claims above batch 8, where the life's end is known or not, and
+    /// how the liar answers pulls.
+    fn gives_up(named_end: Option<u64>, answers: bool) -> Option<u64> {
+        let at = |ms: u64| Time::from_micros(ms * 1_000);
+        let (config, mut repair, mut links) = (Config::default(), Repair::default(), Links::default());
+        let mut sources = Sources::default();
+        links.insert(at(0), LinkId(1), LIAR);
+        links.insert(at(0), LinkId(2), HONEST);
+        let state = sources.open(LIFE, &config).expect("there is room");
+        state.held.insert_range((0, 8));
+        (state.delivered, state.heard, state.end, state.named_end) = (8, 1_000, Some(1_000), named_end);
+        repair.on_told(LIAR, LIFE, Ranges::below(1_000));
+        repair.on_told(HONEST, LIFE, Ranges::below(8));
+        repair.want(at(0), LIFE, 1_000, false, &config);
+        let needed: BTreeSet<_> = [LIAR, HONEST].into();
+        let others = Others { needed, linked: vec![LIAR, HONEST], last_failure: None };
+        for ms in (0..180_000).step_by(100) {
+            let now = at(ms);
+            // It never ceases to say so.
+            repair.on_told(LIAR, LIFE, Ranges::below(1_000));
+            let neighbours = &[LIAR, HONEST];
+            let (sources, links, config, others) = (&sources, &links, &config, &others);
+            let sight = Sight { now, parent: None, neighbours, others, sources, links, config };
+            for step in repair.poll(&sight) {
+                match step {
+                    Step::Pull(HONEST, _, ranges) => {
+                        repair.on_pull_end(now + Duration::from_millis(1), HONEST, LIFE, &ranges, 0);
+                    }
+                    Step::Pull(LIAR, ..) if answers => {
+                        repair.on_pull_end(now + Duration::from_millis(1), LIAR, LIFE, &[], 0);
+                    }
+                    Step::Lost(life, ..) => {
+                        assert_eq!(life, LIFE);
+                        return Some(ms / 1_000);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn who_claims_more_than_the_source_named_and_shows_nothing_holds_nobody_up() {
+        for answers in [false, true] {
+            let waited = gives_up(Some(8), answers);
+            assert!(waited.is_some_and(|seconds| seconds < 60), "{waited:?}");
+            assert_eq!(
+                gives_up(None, answers),
+                None,
+                "where the source's own word is not known, it may be so"
+            );
+            assert_eq!(gives_up(Some(20), answers), None, "nor below what it named");
         }
     }
 }

@@ -31,6 +31,7 @@ struct Room {
     /// Batches in the order of their delivery.
     order: Vec<BatchId>,
     removals: BTreeMap<NodeId, Bytes>,
+    causes: Option<Vec<BatchId>>,
 }
 
 /// One life of a source.
@@ -107,6 +108,7 @@ impl Shelf {
     fn delivered(&mut self, record: &Record) {
         let room = self.rooms.entry(record.group).or_default();
         room.entered |= record.entered;
+        room.causes.clone_from(&record.causes);
         for HistoryBatch { id, bytes, .. } in &record.batches {
             room.insert(*id, bytes);
         }
@@ -125,6 +127,7 @@ impl Shelf {
             end: self.ends.get(&group).copied(),
             earlier: None,
             removals: room.removals.values().cloned().collect(),
+            causes: room.causes.clone(),
         })
     }
 

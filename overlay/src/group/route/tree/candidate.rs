@@ -43,6 +43,15 @@ const FLOOR_FOR: Duration = Duration::from_secs(60);
 const STUCK_AFTER: (f64, f64) = (1.6, 3.2);
 const WITNESSES: usize = 2;
 
+/// What parents told of the root last.
+#[derive(Debug, Default)]
+pub(super) struct Led {
+    /// Which root, of which term.
+    claim: Option<(NodeId, u64)>,
+    /// How far it had counted.
+    number: u64,
+}
+
 impl Heard {
     pub(super) fn new(now: Time, advert: Advert) -> Self {
         Self { advert, at: now, progress: now, doubted: false, floor: None }
@@ -191,8 +200,10 @@ impl Tree {
     /// The parent has told of the root.
     pub(super) fn on_led(&mut self, now: Time, parent: &NodeId) {
         let Some(heard) = self.heard.get(parent) else { return };
-        let word = (heard.advert.epoch, heard.advert.number);
-        if word > self.led_on.0 {
+        let Advert { root, epoch, number, .. } = heard.advert;
+        let word = Led { claim: Some((root, epoch)), number };
+        // Roots count for themselves: that a new one has not come as far is no standing still.
+        if word.claim != self.led_on.0.claim || number > self.led_on.0.number {
             self.led_on = (word, now);
         }
     }
@@ -293,4 +304,47 @@ pub(crate) fn is_great(
 
 pub(super) fn cost_of(sight: &Sight<'_>, node: &NodeId, heard: &Heard) -> Duration {
     heard.cost(sight.now, sight.links.distance(node))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn node(number: u8) -> NodeId {
+        NodeId::from_bytes([number; 32])
+    }
+
+    fn advert(root: NodeId, number: u64) -> Advert {
+        let path = vec![root.tag()];
+        Advert { root, epoch: 5, number, delay_us: 0, path, free: 8, heir: None, size: 4, plan: 0 }
+    }
+
+    /// Two roots of one term met, and the one that had counted less won.
+    #[test]
+    fn a_root_that_has_not_counted_as_far_leads_on_as_well() {
+        let (config, links) = (Config::default(), Links::default());
+        let second = |n: u32| Time::ZERO + config.advert_every * n;
+        let mut tree = Tree::new(Time::ZERO, node(9), true);
+        let (parent, witnesses) = (node(1), [node(2), node(3)]);
+        let hear = |tree: &mut Tree, now, from: NodeId, advert: Advert| {
+            let heard = tree.heard.entry(from).or_insert_with(|| Heard::new(now, advert.clone()));
+            heard.update(now, advert);
+            if from == parent {
+                tree.on_led(now, &from);
+            }
+        };
+        hear(&mut tree, second(0), parent, advert(node(8), 1_000));
+        for n in 1..20 {
+            hear(&mut tree, second(n), parent, advert(node(7), n.into()));
+            for witness in witnesses {
+                // The root's next word came to them first.
+                hear(&mut tree, second(n), witness, advert(node(7), u64::from(n) + 1));
+            }
+            let sight = Sight { now: second(n), links: &links, config: &config };
+            assert!(!tree.is_stuck(&sight, &parent), "after {n} of its adverts");
+        }
+        let sight = Sight { now: second(40), links: &links, config: &config };
+        assert!(tree.is_stuck(&sight, &parent), "it stands still by now");
+    }
 }

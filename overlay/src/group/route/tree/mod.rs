@@ -30,8 +30,8 @@ use crate::links::Links;
 use crate::time::{Time, soonest};
 use crate::wire::frame::{Advert, Appoint, Cluster, Crown, Graft, GraftReply};
 
-use candidate::Heard;
 pub(crate) use candidate::is_great;
+use candidate::{Heard, Led};
 use children::TellClusters;
 use cores::Cores;
 use offences::Offences;
@@ -167,7 +167,7 @@ pub(crate) struct Tree {
     reason: ParentReason,
     parent_since: Time,
     /// The root's term and running number, as parents have told them, and when those last grew.
-    led_on: ((u64, u64), Time),
+    led_on: (Led, Time),
     /// Root and parent that the application was told last.
     told: Option<(NodeId, Option<NodeId>)>,
     optimiser: Optimiser,
@@ -210,7 +210,7 @@ impl Tree {
             parent: None,
             reason: ParentReason::Joined,
             parent_since: now,
-            led_on: ((0, 0), now),
+            led_on: (Led::default(), now),
             told: None,
             optimiser: Optimiser::default(),
             offences: Offences::default(),
