@@ -1,6 +1,7 @@
 //! All that crosses the wall between the core and its driver.
 
 mod counts;
+mod error;
 mod history;
 mod view;
 
@@ -13,6 +14,7 @@ use crate::descriptor::Descriptor;
 use crate::id::{Address, BatchId, Digest, GroupId, Life, LinkId, NodeId, PublishId, Seq, Token};
 
 pub use self::counts::{FrameCount, GroupCounts};
+pub use self::error::{PublishError, RemoveError};
 pub use self::history::{
     EarlierBatch, EarlierPlace, Fetch, FetchEarlier, HistoryBatch, KeepEarlier, LifeRecord, Past, Record,
     Shown, SourceRecord,
@@ -95,8 +97,7 @@ pub enum Input {
     Resume(Box<Past>),
     /// Leave a group for good, with a signed record. Told by [`Event::LeftGroup`].
     Leave(GroupId),
-    /// Remove a member, as the group's founder. Answered by [`Event::MemberRemoved`] once that is on disk,
-    /// or by [`Event::RemoveRefused`].
+    /// Remove a member, as its founder: [`Event::MemberRemoved`] or [`Event::RemoveRefused`] answers.
     Remove {
         /// From which group.
         group: GroupId,
@@ -596,58 +597,4 @@ impl fmt::Display for ParentReason {
             Self::BecameRoot => "became root",
         })
     }
-}
-
-/// Why a publication was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PublishError {
-    /// The group is not joined.
-    #[error("this node is not in that group")]
-    UnknownGroup,
-    /// The message is larger than the cap.
-    #[error("a message may have at most {max} bytes; this one has {len}")]
-    TooLarge {
-        /// Bytes of the message.
-        len: usize,
-        /// The cap, [`Config::max_message`](crate::Config).
-        max: usize,
-    },
-    /// The publish queue is full: wait until [`Engine::publish_room`](crate::Engine::publish_room)
-    /// says there is room.
-    #[error("the publish queue is full")]
-    Full,
-    /// We are leaving or shutting down.
-    #[error("this node is leaving the group")]
-    Leaving,
-    /// The founder has removed this node from the group.
-    #[error("the founder has removed this node from the group")]
-    Removed,
-    /// The batch could not be made durable.
-    #[error("the message could not be written to disk")]
-    NotDurable,
-}
-
-/// Why a member was not removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RemoveError {
-    /// The group is not joined, or being left.
-    #[error("this node is not in that group")]
-    UnknownGroup,
-    /// The group has no founder.
-    #[error("the group has no founder, and nobody else can remove members")]
-    NoFounder,
-    /// Another node is its founder.
-    #[error("only the founder of the group can remove members")]
-    NotFounder,
-    /// The founder cannot remove itself.
-    #[error("the founder cannot be removed")]
-    Founder,
-    /// As many were removed as may be, [`Config::max_removals`](crate::Config).
-    #[error("as many members were removed as may be ({0})")]
-    Full(usize),
-    /// The record could not be made durable.
-    #[error("the removal could not be written to disk")]
-    NotDurable,
 }
