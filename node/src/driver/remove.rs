@@ -60,7 +60,7 @@ impl Driver {
     pub(super) fn on_own_removal(&mut self, group: GroupId) {
         let Some(slot) = self.groups.slots.get(&group) else { return };
         let label = slot.label.clone();
-        tracing::warn!(group = %label, "removed from the group by its founder");
+        tracing::info!(group = %label, "removed from the group by its founder");
         self.removed.send_if_modified(|all| {
             let is_new = !all.contains(&label);
             all.extend(is_new.then_some(label));

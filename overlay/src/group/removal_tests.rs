@@ -25,7 +25,6 @@ const VICTIM: LinkId = LinkId(2);
 struct Stage {
     engine: Engine,
     group: GroupId,
-    founder: Identity,
     victim: Identity,
     sent: Vec<(LinkId, Bytes)>,
     events: Vec<Event>,
@@ -45,7 +44,7 @@ impl Stage {
             Start { config, secret_key: [1; 32], seed: 7, unix_ms: LIFE, last_life: 0, ends: Vec::new() };
         let engine = Engine::new(start).expect("a good configuration");
         let (sent, events) = (Vec::new(), Vec::new());
-        let mut stage = Self { engine, group, founder, victim, sent, events, written: 0 };
+        let mut stage = Self { engine, group, victim, sent, events, written: 0 };
         stage.input(Input::Join(Box::new(descriptor)));
         for (link, key) in [(FOUNDER, [2; 32]), (VICTIM, [3; 32])] {
             stage.admit(link, &Identity::new(&key));

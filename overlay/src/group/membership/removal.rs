@@ -137,8 +137,10 @@ mod tests {
         let all = [removal(1, 8, 4), removal(2, 9, 4), removal(3, 8, 6), removal(2, 8, 9)];
         let (mut one, mut two) = (Removals::default(), Removals::default());
         assert_eq!(one.summary(), 0);
-        all.iter().for_each(|it| drop(merge(&mut one, it)));
-        all.iter().rev().for_each(|it| drop(merge(&mut two, it)));
+        for (first, last) in all.iter().zip(all.iter().rev()) {
+            merge(&mut one, first);
+            merge(&mut two, last);
+        }
         assert_eq!((one.summary(), one.records()), (two.summary(), two.records()));
         assert_eq!(one.get(&all[0].victim).map(|it| it.end), Some(6), "the highest number counts");
         assert_eq!(merge(&mut one, &all[0]), Merged::Stale, "played back");
