@@ -68,7 +68,8 @@ pub struct Config {
     /// Up to how many members everybody knows everybody (DESIGN.md §4); of more, all know the same
     /// ones, and each itself.
     pub roster: usize,
-    /// Between pings on a link. SWIM's protocol period; Lifeguard uses 1 s.
+    /// Between pings on a quiet link. SWIM's protocol period; Lifeguard uses 1 s. Three fit into
+    /// [`ping_timeout`](Self::ping_timeout).
     pub ping_every: Duration,
     /// Unanswered for so long, a link is silent and is closed.
     pub ping_timeout: Duration,
@@ -166,7 +167,7 @@ impl Config {
             shuffle_every: Duration::from_secs(10),
             shuffle_size: 8,
             roster: 200,
-            ping_every: Duration::from_secs(1),
+            ping_every: Duration::from_millis(1_500),
             ping_timeout: Duration::from_secs(5),
             indirect_probes: 3,
             probe_timeout: Duration::from_millis(1_500),
@@ -199,6 +200,7 @@ impl Config {
     /// For one LAN: faster pings and pulls, as round trips stay under a few milliseconds.
     pub fn lan() -> Self {
         Self {
+            ping_every: Duration::from_secs(1),
             ping_timeout: Duration::from_secs(3),
             probe_timeout: Duration::from_millis(500),
             lag_min: Duration::from_millis(5),

@@ -36,11 +36,12 @@ cbor_array! {
 cbor_array! {
     #[derive(Debug, Clone, PartialEq)]
     pub(crate) struct Ping {
-        pub(crate) nonce: u64,
+        pub(crate) nonce: u64;
+        or_none
         /// Where the sender is, by its network coordinate, unless it told that before.
-        pub(crate) place: Option<Place>,
+        pub(crate) place: Place,
         /// The shortest round trip that it measured on this link, while it looks for its place.
-        pub(crate) rtt_us: Option<u32>,
+        pub(crate) rtt_us: u32,
     }
 }
 
@@ -48,9 +49,10 @@ cbor_array! {
     #[derive(Debug, Clone, PartialEq)]
     pub(crate) struct Pong {
         /// The ping's.
-        pub(crate) nonce: u64,
+        pub(crate) nonce: u64;
+        or_none
         /// As in a ping.
-        pub(crate) place: Option<Place>,
+        pub(crate) place: Place,
     }
 }
 
@@ -565,6 +567,15 @@ mod tests {
         assert_eq!((channel, &read), (3, &batch));
         let range = frame.as_ptr_range();
         assert!(range.contains(&read.as_ptr()), "a slice of the frame");
+    }
+
+    #[test]
+    fn what_a_ping_does_not_say_takes_no_room() {
+        let ping = |place, rtt_us| Frame::Ping(Ping { nonce: 500, place, rtt_us });
+        assert_eq!(ping(None, None).encode(0).len(), 7);
+        assert!(matches!(decode(&ping(None, Some(9)).encode(0)), Ok((0, it)) if it == ping(None, Some(9))));
+        let with_nulls = cbor::to_vec(&(2u8, 0u8, (500u16, None::<u8>, None::<u8>)));
+        assert!(matches!(decode(&with_nulls.into()), Ok((0, it)) if it == ping(None, None)));
     }
 
     #[test]
