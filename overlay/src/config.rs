@@ -69,7 +69,7 @@ pub struct Config {
     /// Up to how many members everybody knows everybody (DESIGN.md §4); of more, all know the same
     /// ones, and each itself.
     pub roster: usize,
-    /// Between pings on a quiet link. SWIM's protocol period; Lifeguard uses 1 s. Two fit into
+    /// Between pings on a quiet link. SWIM's protocol period; Lifeguard uses 1 s. Three fit into
     /// [`ping_timeout`](Self::ping_timeout).
     pub ping_every: Duration,
     /// Unanswered for so long, a link is silent and is closed.
@@ -168,7 +168,7 @@ impl Config {
             shuffle_every: Duration::from_secs(10),
             shuffle_size: 5,
             roster: 200,
-            ping_every: Duration::from_secs(2),
+            ping_every: Duration::from_millis(1_500),
             ping_timeout: Duration::from_secs(5),
             indirect_probes: 3,
             probe_timeout: Duration::from_millis(1_500),

@@ -80,7 +80,8 @@ impl Engine {
             let overdue = now.since(state.last_heard) >= self.config.ping_every * calm * 2;
             let ping =
                 (state.next_ping <= now || overdue) && (quiet || now.since(state.next_ping) >= RTT_EVERY);
-            if superseded || now.since(state.last_heard) > self.config.ping_timeout * calm {
+            let unanswered = state.asked.is_some_and(|at| now.since(at) > self.config.ping_timeout);
+            if superseded || unanswered || now.since(state.last_heard) > self.config.ping_timeout * calm {
                 self.close(link, CloseReason::Silent, out);
                 continue;
             }
