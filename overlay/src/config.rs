@@ -66,12 +66,14 @@ pub struct Config {
     /// Between looks at others than the neighbours: a third are Cyclon shuffles, a third build a
     /// bridge. Guess; jittered by 20 %.
     pub shuffle_every: Duration,
-    /// Entries offered in a shuffle. HyParView: k_a = 3 active + k_p = 4 passive, and itself.
+    /// Entries offered in a shuffle. HyParView has 8: k_a = 3 active + k_p = 4 passive, and itself; ours
+    /// are signed and most of what an idle member sends beside pings.
     pub shuffle_size: usize,
     /// Up to how many members everybody knows everybody (DESIGN.md §4); of more, all know the same
     /// ones, and each itself.
     pub roster: usize,
-    /// Between pings on a link. SWIM's protocol period; Lifeguard uses 1 s.
+    /// Between pings on a quiet link. SWIM's protocol period; Lifeguard uses 1 s. Three fit into
+    /// [`ping_timeout`](Self::ping_timeout).
     pub ping_every: Duration,
     /// Unanswered for so long, a link is silent and is closed.
     pub ping_timeout: Duration,
@@ -168,9 +170,9 @@ impl Config {
             passive_view: 30,
             walk_length: 6,
             shuffle_every: Duration::from_secs(10),
-            shuffle_size: 8,
+            shuffle_size: 5,
             roster: 200,
-            ping_every: Duration::from_secs(1),
+            ping_every: Duration::from_millis(1_500),
             ping_timeout: Duration::from_secs(5),
             indirect_probes: 3,
             probe_timeout: Duration::from_millis(1_500),
@@ -203,6 +205,7 @@ impl Config {
     /// For one LAN: faster pings and pulls, as round trips stay under a few milliseconds.
     pub fn lan() -> Self {
         Self {
+            ping_every: Duration::from_secs(1),
             ping_timeout: Duration::from_secs(3),
             probe_timeout: Duration::from_millis(500),
             lag_min: Duration::from_millis(5),

@@ -18,7 +18,7 @@ use crate::time::Time;
 use crate::wire::frame::Channel;
 
 use channels::Channels;
-use pings::{Measured, Moments};
+use pings::{Asked, Measured, Moments};
 use traffic::Traffic;
 
 /// What a group is called on a link until both ends are found to know it: 16 bytes.
@@ -54,8 +54,8 @@ pub(crate) struct Link {
     pub(crate) questioned: bool,
     /// Since when a ping waits for any sign of life.
     pub(crate) asked: Option<Time>,
-    /// When pings went out that were not answered yet.
-    asked_at: Moments,
+    /// Pings that were not answered yet.
+    unanswered: Asked,
     /// When the pings went out whose answers somebody waits for.
     awaited: Moments,
     /// Smoothed round trip (RFC 6298 §2: 7/8 old, 1/8 new): for timeouts.
@@ -137,7 +137,7 @@ impl Links {
             next_ping: now,
             questioned: false,
             asked: None,
-            asked_at: Moments::default(),
+            unanswered: Asked::default(),
             awaited: Moments::default(),
             rtt: self.rtt(&node),
             place: self.place(&node),
@@ -233,16 +233,16 @@ impl Links {
         Some(id)
     }
 
-    /// A ping goes out.
-    pub(crate) fn on_asked(&mut self, now: Time, link: LinkId) {
+    /// A ping with this nonce goes out.
+    pub(crate) fn on_asked(&mut self, now: Time, link: LinkId, nonce: u16) {
         if let Some(link) = self.get_mut(link) {
-            link.asked_at.push(now);
+            link.unanswered.push(nonce, now);
         }
     }
 
-    /// An answer to the ping of that time came; whether there was one without an answer.
-    pub(crate) fn on_answered(&mut self, link: LinkId, sent: Time) -> bool {
-        self.get_mut(link).is_some_and(|it| it.asked_at.remove(sent))
+    /// An answer came; when the ping went out, if there was one without an answer.
+    pub(crate) fn on_answered(&mut self, link: LinkId, nonce: u64) -> Option<Time> {
+        self.get_mut(link)?.unanswered.take(nonce)
     }
 
     /// A ping came back; whether somebody waits for it.

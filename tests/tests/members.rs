@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use treecast_overlay::io::{Event, MemberState};
-use treecast_overlay::sim::{Contacts, Crash, NetworkModel, NodeIx, What, World};
-use treecast_overlay::{Config, Descriptor, GroupId, Input};
+use treecast_overlay::sim::{Contacts, Crash, Lie, NetworkModel, NodeIx, What, World};
+use treecast_overlay::{Config, Descriptor, GroupId, Input, NodeId};
 use treecast_tests::seeds::seeds;
 
 fn group() -> Descriptor {
@@ -105,5 +105,80 @@ fn whose_clock_was_set_back_comes_back_after_its_goodbye() {
         run_for(&mut world, 15);
         let seen: Vec<_> = [0, 1, 3].map(|at| state(&world, NodeIx(at), node, group().id())).to_vec();
         assert_eq!(seen, [Some(MemberState::Online); 3], "seed {seed}");
+    }
+}
+
+/// So many around the world, and told to be so from the start.
+fn around_the_world(seed: u64, nodes: usize, liar: Option<NodeIx>) -> World {
+    let mut world = World::new(seed, NetworkModel::regions());
+    world.contacts = Contacts::All;
+    for _ in 0..nodes {
+        let node = world.add_node(&[group()]);
+        if liar == Some(node) {
+            world.lie(node, Lie::Accuse);
+        }
+        world.start(node, true);
+    }
+    run_for(&mut world, 60);
+    world.take_records();
+    world
+}
+
+/// Who was taken to have failed since the last look, and by whom.
+fn failures(world: &mut World) -> Vec<(NodeIx, NodeId)> {
+    let records = world.take_records();
+    let failed = records.into_iter().filter_map(|it| match it.what {
+        What::Event(Event::MemberFailed { node, .. }) => Some((it.node, node)),
+        _ => None,
+    });
+    failed.collect()
+}
+
+/// One whose link loses a third of all that passes, either way, for ten minutes; then it dies without a word.
+#[test]
+fn who_is_hard_to_hear_has_not_failed_and_who_is_dead_has() {
+    for seed in seeds(1) {
+        let mut world = around_the_world(seed, 100, None);
+        let lossy = NodeIx(7);
+        world.set_loss_at(lossy, 0.3);
+        for minute in 0..10 {
+            run_for(&mut world, 60);
+            let failed = failures(&mut world);
+            let there = failed.iter().filter(|(at, _)| *at != lossy).count();
+            assert_eq!(there, 0, "seed {seed}, minute {minute}: {failed:?}");
+        }
+        let dead = world.id(lossy);
+        world.crash(lossy, Crash::Host);
+        run_for(&mut world, 15);
+        let failed = failures(&mut world);
+        assert!(failed.iter().all(|(_, node)| *node == dead), "seed {seed}: {failed:?}");
+        for node in world.running() {
+            let state = state(&world, node, lossy, group().id());
+            assert_eq!(state, Some(MemberState::Failed), "seed {seed}: at {node:?} after 15 s");
+        }
+    }
+}
+
+/// A member accuses all others all the time, of the incarnations that they have and of such that they never
+/// had.
+#[test]
+fn one_accuser_cannot_make_anybody_seem_failed_nor_keep_the_dead_alive() {
+    for seed in seeds(2) {
+        let liar = NodeIx(3);
+        let mut world = around_the_world(seed, 40, Some(liar));
+        run_for(&mut world, 120);
+        let failed = failures(&mut world);
+        assert!(failed.is_empty(), "seed {seed}: {failed:?}");
+        let dead = NodeIx(11);
+        world.crash(dead, Crash::Host);
+        run_for(&mut world, 15);
+        for node in world.running() {
+            let told = world.view(node, group().id()).expect("it runs").members;
+            let wrong: Vec<_> = told
+                .iter()
+                .filter(|it| (it.node == world.id(dead)) != (it.state == MemberState::Failed))
+                .collect();
+            assert!(wrong.is_empty(), "seed {seed}: {node:?} has {wrong:?}");
+        }
     }
 }

@@ -43,17 +43,17 @@ impl Engine {
         let settling = self.locator.is_settling(now);
         let distance = self.links.get(link).filter(|_| settling).and_then(Link::measured);
         let rtt_us = distance.and_then(|it| u32::try_from(it.as_micros()).ok());
-        self.links.on_asked(now, link);
-        self.send_on(now, link, &Frame::Ping(Ping { nonce: now.as_micros(), place, rtt_us }), out);
+        // No peer can answer before it was asked, to seem nearer than it is: it does not know the nonce.
+        let nonce = self.rng.below(1 << 16) as u16;
+        self.links.on_asked(now, link, nonce);
+        self.send_on(now, link, &Frame::Ping(Ping { nonce: nonce.into(), place, rtt_us }), out);
     }
 
     pub(super) fn handle_pong(&mut self, now: Time, link: LinkId, pong: &Pong, out: &mut Out) {
-        let sent = Time::from_micros(pong.nonce);
         let Some(state) = self.links.get(link) else { return };
-        let (node, rtt) = (state.node, now.since(sent));
-        if !self.links.on_answered(link, sent) {
-            return;
-        }
+        let node = state.node;
+        let Some(sent) = self.links.on_answered(link, pong.nonce) else { return };
+        let rtt = now.since(sent);
         self.links.on_place(link, pong.place);
         if self.links.on_round_trip(now, link, rtt) {
             out.event(Event::RoundTrip { node, rtt });
@@ -86,7 +86,8 @@ impl Engine {
             let overdue = now.since(state.last_heard) >= self.config.ping_every * calm * 2;
             let ping =
                 (state.next_ping <= now || overdue) && (quiet || now.since(state.next_ping) >= RTT_EVERY);
-            if superseded || now.since(state.last_heard) > self.config.ping_timeout * calm {
+            let unanswered = state.asked.is_some_and(|at| now.since(at) > self.config.ping_timeout);
+            if superseded || unanswered || now.since(state.last_heard) > self.config.ping_timeout * calm {
                 self.close(link, CloseReason::Silent, out);
                 continue;
             }

@@ -10,8 +10,9 @@ use crate::io::Lane;
 use crate::time::Time;
 use crate::wire::frame::{Advert, Frame, Pulse};
 
-/// What differs by less than this is not news: of a path latency, and of a number of nodes.
-const SMALL: Duration = Duration::from_micros(200);
+/// What differs by less than this is not news: of a path latency (nobody moves for less,
+/// [`Config::parent_gain`](crate::Config::parent_gain)), and of a number of nodes.
+const SMALL: Duration = Duration::from_micros(500);
 const SMALL_SHARE: f64 = 0.02;
 const SMALL_SIZE: f64 = 0.2;
 /// An advert is told whole this often in any case, so that small changes do not add up.

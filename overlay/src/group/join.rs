@@ -278,7 +278,8 @@ impl Group {
         let near = ask.near && self.views.has_room_near(ctx.now, &self.tree.bonds(), ctx.config);
         let room = ask.high || near || self.views.has_room(edges, ctx.config) || self.views.is_active(&from);
         let accepted = self.takes(ctx, &from, &ask.record) && room && !fresh;
-        let record = self.roster.own().bytes.clone();
+        // Who is refused has no use for who we are.
+        let record = if accepted { self.roster.own().bytes.clone() } else { Default::default() };
         ctx.send(&from, &Frame::NeighbourReply(NeighbourReply { accepted, record }));
         if accepted {
             self.neighbour_up(ctx, from, ask.near);

@@ -39,6 +39,7 @@ impl Group {
             }
             self.look_for(ctx, node);
         }
+        self.judge(ctx, &node);
     }
 
     /// Looks for a member that fell silent: dials it, and asks others to reach it.
@@ -84,7 +85,8 @@ impl Group {
             return;
         }
         let heard = ctx.links.last_heard(&target);
-        if heard.is_some_and(|at| ctx.now.since(at) < ctx.config.ping_every * 2) {
+        // One that was silent for as long as its links bear was not heard of here for half of that.
+        if heard.is_some_and(|at| ctx.now.since(at) < ctx.config.ping_timeout / 2) {
             self.answer_errands(ctx, &target, true);
         } else if !ctx.links.connected(&target) {
             ctx.dial(target, self.roster.addresses(&target));
@@ -128,17 +130,25 @@ impl Group {
         {
             return;
         }
+        // An incarnation is its node's own word, and its record was on the way before the suspicion: one
+        // that is not known here is made up, lest there be none left to refute with.
+        let own = self.roster.own().incarnation;
+        let current = self.roster.get(&suspect).map(|it| it.record.incarnation);
+        let current = if suspect == ctx.me() { Some(own) } else { current };
+        if current != Some(suspicion.incarnation)
+            || !self.detector.hears(ctx.now, suspicion.accuser, ctx.config)
+        {
+            return;
+        }
         if suspect == ctx.me() {
-            if suspicion.incarnation >= self.roster.own().incarnation && !self.is_over() {
-                self.restate_at_least(ctx, suspicion.incarnation.saturating_add(1), Standing::Online);
+            if !self.is_over() {
+                self.restate_at_least(ctx, own.saturating_add(1), Standing::Online);
             }
             return;
         }
-        let current = self.roster.get(&suspect).map(|it| it.record.incarnation);
-        if current.is_none_or(|it| it > suspicion.incarnation) {
-            return;
-        }
         self.take_suspicion(ctx, Some(from), suspicion);
+        // Who has a link, be it one that is seldom used, finds out by it.
+        ctx.links.question(ctx.now, &[suspect]);
         let online = self.roster.online();
         if !ctx.links.connected(&suspect)
             && is_witness(&ctx.me(), &suspect, &online, ctx.config.indirect_probes)
@@ -153,15 +163,23 @@ impl Group {
         }
         let suspect = suspicion.suspect;
         self.flood(ctx, Records { members: Vec::new(), suspicions: vec![suspicion.bytes] }, from);
-        let Some(member) = self.roster.get(&suspect) else { return };
+        self.judge(ctx, &suspect);
+    }
+
+    /// Whether enough members say that this one does not answer; whoever has a link to it knows better.
+    fn judge(&mut self, ctx: &mut Ctx<'_>, suspect: &NodeId) {
+        let Some(member) = self.roster.get(suspect) else { return };
+        if !self.detector.is_accused(suspect) || ctx.links.shares(suspect, &self.id) {
+            return;
+        }
         let mut witnesses = self.roster.online();
-        witnesses.remove(&suspect);
+        witnesses.remove(suspect);
         witnesses.insert(ctx.me());
-        let verdict = self.detector.verdict(&ctx.me(), &suspect, member.record.incarnation, &witnesses);
-        let Some(proofs) = verdict.filter(|_| !ctx.links.shares(&suspect, &self.id)) else { return };
-        self.views.forget(&suspect);
-        self.detector.on_settled(&suspect);
-        if let Some(event) = self.roster.fail(ctx.now, &suspect, proofs) {
+        let verdict = self.detector.verdict(&ctx.me(), suspect, member.record.incarnation, &witnesses);
+        let Some(proofs) = verdict else { return };
+        self.views.forget(suspect);
+        self.detector.on_settled(suspect);
+        if let Some(event) = self.roster.fail(ctx.now, suspect, proofs) {
             ctx.event(event);
         }
     }

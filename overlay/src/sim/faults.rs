@@ -169,6 +169,12 @@ impl World {
         self.network.loss = loss.clamp(0.0, 0.95);
     }
 
+    /// The chance that a transmission is lost on a node's own link, either way, from now on. There the wait
+    /// for the next one doubles each time (RFC 6298 §5.5).
+    pub fn set_loss_at(&mut self, node: NodeIx, loss: f64) {
+        self.nodes[node.0].site.loss = loss.clamp(0.0, 0.95);
+    }
+
     /// Loses a node's links without either end having failed: each end hears of it after one
     /// way, and the engines may dial again.
     pub fn drop_links(&mut self, node: NodeIx) {

@@ -1,11 +1,15 @@
 //! Members that misbehave: what each says instead of what its engine would have it say.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use crate::id::{BatchId, GroupId, Life, NodeId, Seq};
+use crate::identity::Identity;
 use crate::wire::batch::Batch;
-use crate::wire::frame::{self, Frame, Hold, Pull};
+use crate::wire::frame::{self, Frame, Hold, Pull, Records};
 use crate::wire::frontier::{Entry, News};
+use crate::wire::record::{MemberRecord, Suspicion};
 
 /// What a member claims to be far from the root, microseconds.
 const CLAIMED_US: u64 = 1_000;
@@ -28,19 +32,24 @@ pub enum Lie {
     Boast,
     /// Asks for each batch again and again, whether it has it or not.
     Beg,
+    /// Accuses every member that it has heard of of not answering, again and again.
+    Accuse,
 }
 
 /// One that misbehaves.
-#[derive(Debug)]
 pub(super) struct Liar {
     lie: Lie,
     /// What it asks for.
     known: Option<(NodeId, Life)>,
+    identity: Identity,
+    group: GroupId,
+    /// Whom it accuses, and of which incarnation.
+    members: BTreeMap<NodeId, u64>,
 }
 
 impl Liar {
-    pub(super) fn new(lie: Lie) -> Self {
-        Self { lie, known: None }
+    pub(super) fn new(lie: Lie, identity: Identity, group: GroupId) -> Self {
+        Self { lie, known: None, identity, group, members: BTreeMap::new() }
     }
 
     /// What goes out in a frame's place.
@@ -75,6 +84,20 @@ impl Liar {
                 let ranges = vec![(end.saturating_sub(TIMES as Seq), end)];
                 let pull = self.known.map(|(source, life)| Frame::Pull(Pull { source, life, ranges }));
                 return [bytes].into_iter().chain(pull.map(|it| it.encode(channel))).collect();
+            }
+            (Lie::Accuse, Frame::Records(records) | Frame::Shuffle(records)) => {
+                let told = records.members.iter().filter_map(|it| MemberRecord::parse(it).ok());
+                self.members.extend(told.map(|it| (it.node, it.incarnation)));
+                return vec![bytes];
+            }
+            (Lie::Accuse, Frame::Summary(_)) => {
+                let accuse = |(node, incarnation): (&NodeId, &u64)| {
+                    [*incarnation, incarnation + 1, u64::MAX]
+                        .map(|it| Suspicion::sign(&self.group, &self.identity, *node, it).bytes)
+                };
+                let suspicions = self.members.iter().flat_map(accuse).collect();
+                let accusation = Frame::Records(Records { members: Vec::new(), suspicions });
+                return vec![bytes, accusation.encode(channel)];
             }
             (Lie::Beg, Frame::Pull(_)) => return vec![bytes; TIMES],
             _ => return vec![bytes],

@@ -170,12 +170,14 @@ pub(super) struct Site {
     y: f64,
     access_ms: f64,
     pub(super) bytes_per_s: u64,
+    /// The chance that a transmission is lost there, either way.
+    pub(super) loss: f64,
 }
 
 impl Site {
     /// Somewhere without an access of its own.
     fn at(row: usize) -> Self {
-        Self { region: 0, row, x: 0.0, y: 0.0, access_ms: 0.0, bytes_per_s: 1_000 * MBIT }
+        Self { region: 0, row, x: 0.0, y: 0.0, access_ms: 0.0, bytes_per_s: 1_000 * MBIT, loss: 0.0 }
     }
 
     fn in_a_region(rng: &mut Rng) -> Self {
@@ -199,6 +201,7 @@ impl Site {
             y: y * OFFSET_MS,
             access_ms: least + (most - least) * rng.unit(),
             bytes_per_s: mbit * MBIT,
+            loss: 0.0,
         }
     }
 }

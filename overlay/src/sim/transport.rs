@@ -150,6 +150,7 @@ impl World {
         let leaves = Time::from_micros(from.uplink_free_ns.div_ceil(1_000));
 
         let (lost, mut delay) = self.misfortune(one_way, &frame);
+        delay += self.misfortune_there(conn, one_way);
         delay += late + self.network.jitter.mul_f64(self.rng.unit());
         let twice = !lost && self.comes_twice(&frame);
         self.traffic.frames += 1;
@@ -193,6 +194,20 @@ impl World {
             delay += NetworkModel::retransmission(one_way);
         }
         (false, delay)
+    }
+
+    /// By how much it is late for being lost on the links of the nodes at its ends.
+    fn misfortune_there(&mut self, conn: ConnIx, one_way: Duration) -> Duration {
+        let mut delay = Duration::ZERO;
+        for end in [0, 1] {
+            let loss = self.nodes[self.conns[conn].ends[end].node.0].site.loss;
+            let mut again = NetworkModel::retransmission(one_way);
+            while loss > 0.0 && self.rng.unit() < loss {
+                delay += again;
+                again *= 2;
+            }
+        }
+        delay
     }
 
     fn comes_twice(&mut self, frame: &[u8]) -> bool {

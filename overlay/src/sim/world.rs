@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::descriptor::Descriptor;
 use crate::engine::{Engine, Start};
 use crate::id::{GroupId, LinkId, NodeId, PublishId};
+use crate::identity::Identity;
 use crate::io::{CollectionView, Event, GroupView, Input, Output, TreeView};
 use crate::out::Out;
 use crate::rng::Rng;
@@ -327,7 +328,9 @@ impl World {
 
     /// From now on this node misbehaves.
     pub fn lie(&mut self, node: NodeIx, lie: Lie) {
-        self.liars.insert(node, Liar::new(lie));
+        let it = &self.nodes[node.0];
+        let group = it.groups.first().map_or(GroupId::from_bytes([0; 32]), Descriptor::id);
+        self.liars.insert(node, Liar::new(lie, Identity::new(&it.secret_key), group));
     }
 
     /// What was observed since the last call.

@@ -37,11 +37,12 @@ cbor_array! {
 cbor_array! {
     #[derive(Debug, Clone, PartialEq)]
     pub(crate) struct Ping {
-        pub(crate) nonce: u64,
+        pub(crate) nonce: u64;
+        or_none
         /// Where the sender is, by its network coordinate, unless it told that before.
-        pub(crate) place: Option<Place>,
+        pub(crate) place: Place,
         /// The shortest round trip that it measured on this link, while it looks for its place.
-        pub(crate) rtt_us: Option<u32>,
+        pub(crate) rtt_us: u32,
     }
 }
 
@@ -49,9 +50,10 @@ cbor_array! {
     #[derive(Debug, Clone, PartialEq)]
     pub(crate) struct Pong {
         /// The ping's.
-        pub(crate) nonce: u64,
+        pub(crate) nonce: u64;
+        or_none
         /// As in a ping.
-        pub(crate) place: Option<Place>,
+        pub(crate) place: Place,
     }
 }
 
@@ -568,6 +570,16 @@ mod tests {
         assert_eq!((channel, &read), (3, &batch));
         let range = frame.as_ptr_range();
         assert!(range.contains(&read.as_ptr()), "a slice of the frame");
+    }
+
+    #[test]
+    fn what_a_ping_does_not_say_takes_no_room() {
+        let ping = |rtt_us| Ping { nonce: 500, place: None, rtt_us };
+        assert_eq!(Frame::Ping(ping(None)).encode(0).len(), 7);
+        let is = |bytes: Bytes, told| matches!(decode(&bytes), Ok((0, Frame::Ping(it))) if it == told);
+        assert!(is(Frame::Ping(ping(Some(9))).encode(0), ping(Some(9))));
+        let with_nulls = cbor::to_vec(&(2u8, 0u8, (500u16, None::<u8>, None::<u8>)));
+        assert!(is(with_nulls.into(), ping(None)));
     }
 
     #[test]

@@ -18,6 +18,9 @@ use crate::wire::record::Suspicion;
 const MAX_ERRANDS: usize = 64;
 /// Suspicions that are kept, at most.
 const MAX_SUSPECTS: usize = 512;
+/// Suspicions that one member is heard with in [`Config::suspicion_ttl`]: who finds more to be silent is
+/// cut off itself, or lies. Guess: twice the neighbours that there usually are.
+const MAX_CHARGES: u32 = 16;
 
 #[derive(Debug)]
 struct Check {
@@ -39,6 +42,8 @@ pub(crate) struct Detector {
     checks: BTreeMap<NodeId, Check>,
     errands: Vec<Errand>,
     accusers: BTreeMap<NodeId, BTreeMap<NodeId, (Suspicion, Time)>>,
+    /// How often each has accused somebody, since when.
+    charges: BTreeMap<NodeId, (Time, u32)>,
     /// Not reached in time by us, and since then neither back nor agreed to have failed.
     doubts: BTreeSet<NodeId>,
     nonces: u64,
@@ -97,6 +102,22 @@ impl Detector {
     /// Whether we have accused it ourselves.
     pub(crate) fn accused_by(&self, suspect: &NodeId, accuser: &NodeId) -> bool {
         self.accusers.get(suspect).is_some_and(|it| it.contains_key(accuser))
+    }
+
+    /// Whether anybody has accused it of late.
+    pub(crate) fn is_accused(&self, suspect: &NodeId) -> bool {
+        self.accusers.contains_key(suspect)
+    }
+
+    /// A member accuses somebody; whether it is to be heard.
+    pub(crate) fn hears(&mut self, now: Time, accuser: NodeId, config: &Config) -> bool {
+        self.charges.retain(|_, (since, _)| now.since(*since) < config.suspicion_ttl);
+        if self.charges.len() >= MAX_SUSPECTS && !self.charges.contains_key(&accuser) {
+            return false;
+        }
+        let (_, count) = self.charges.entry(accuser).or_insert((now, 0));
+        *count += 1;
+        *count <= MAX_CHARGES
     }
 
     /// Notes a suspicion; whether it is new.
@@ -166,6 +187,7 @@ impl Detector {
     pub(crate) fn len(&self) -> usize {
         self.checks.len()
             + self.doubts.len()
+            + self.charges.len()
             + self.errands.len()
             + self.accusers.values().map(BTreeMap::len).sum::<usize>()
     }

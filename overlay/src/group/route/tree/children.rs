@@ -17,7 +17,7 @@ const WHOLE_EVERY: Duration = Duration::from_secs(60);
 /// …once those below are so much more or fewer…
 const MORE: f64 = 1.2;
 /// …or this node has moved so far, in half milliseconds…
-const MOVED: u32 = 10;
+const MOVED: u32 = 20;
 /// …but not more often than this.
 const TOLD_GAP: Duration = Duration::from_millis(250);
 
