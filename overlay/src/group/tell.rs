@@ -181,7 +181,7 @@ impl Group {
             Ok(state) => state,
             Err(cap) => {
                 self.overload(ctx, cap);
-                self.maybe_miss(ctx, id, held.end());
+                self.maybe_miss(ctx, Some(&from), id, held.end());
                 return false;
             }
         };
@@ -189,6 +189,10 @@ impl Group {
         let end = held.end().min(most);
         let news = end > state.heard;
         state.heard = state.heard.max(end);
+        if state.end.is_some_and(|known| known < end) {
+            // The store that named it was an old copy, or hearsay was short (`order::close_before`).
+            state.end = Some(end);
+        }
         state.only_named &= end == 0;
         let lacks = !state.missing().is_empty();
         let differs = is_fork(state, entry);

@@ -16,17 +16,23 @@ pub(crate) struct Others {
     pub(crate) needed: BTreeSet<NodeId>,
     /// Those of them that can be asked.
     pub(crate) linked: Vec<NodeId>,
-    /// When somebody last was found to have failed: it may be back, and hold what it got before.
+    /// When somebody last was found to have failed: it may be back, and hold what it got before. If we
+    /// came back ourselves, then at the earliest: who was off by then is not known.
     pub(crate) last_failure: Option<Time>,
+    /// Nodes have disks: who comes back has what it had, and its own words above all.
+    pub(crate) disks: bool,
+    /// We came back so lately that others who were off may not be known to be.
+    pub(crate) returned: bool,
 }
 
 impl Repair {
     /// Everybody that runs said to lack it, the source too: it died before that had left. Unless
-    /// somebody failed since the last of this life came: that one may have got more.
+    /// somebody failed since the last of this life came, or before we came: that one may have got more.
     pub(super) fn nobody_has_tail(&self, life: LifeId, first: Range, others: &Others, moved: Time) -> bool {
         let Some(want) = self.wants.get(&life).filter(|it| it.first == first.0) else { return false };
         let all = !others.needed.is_empty() && others.needed.is_subset(&want.lacking);
-        all && others.last_failure <= Some(moved) && !self.anybody_has(life, first)
+        let may_come = others.returned || others.last_failure > Some(moved);
+        all && !may_come && !self.anybody_has(life, first)
     }
 
     /// The neighbours do not have it: whom to get links to, once.
