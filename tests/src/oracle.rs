@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use treecast_overlay::io::{CloseReason, Event, PublishError};
+use treecast_overlay::io::{CloseReason, Event, PublishError, Shown};
 use treecast_overlay::sim::{NodeIx, Record, Stop, What, World};
 use treecast_overlay::{BatchId, GroupId, Life, NodeId, PublishId, Rng, Seq, Time};
 
@@ -144,6 +144,8 @@ pub struct History {
     /// What is on each node's disk at the end, in the order in which it was delivered there; nothing
     /// where nodes have none.
     pub disks: BTreeMap<NodeIx, Vec<Delivered>>,
+    /// What is there besides of what was said before the node's time.
+    pub earlier: BTreeMap<NodeIx, Vec<Delivered>>,
     /// What was on its disk when a run began that went on with it.
     pub resumed: BTreeMap<(NodeIx, u32), Vec<Key>>,
 }
@@ -264,22 +266,13 @@ impl Oracle {
     pub fn read_disks(&mut self, world: &World) {
         for node in (0..world.node_count()).map(NodeIx) {
             self.history.disks.insert(node, self.kept(world, node));
+            self.history.earlier.insert(node, read_all(world, world.earlier(node, self.group)));
         }
     }
 
     /// What is on a node's disk now.
     fn kept(&self, world: &World, node: NodeIx) -> Vec<Delivered> {
-        let batches = world.history(node, self.group).into_iter();
-        let all = batches.flat_map(|it| {
-            let BatchId { source, life, seq } = it.id;
-            let source = world.ix(&source);
-            let messages = it.messages.into_iter();
-            messages.map(move |(n, payload)| {
-                let key = Key::read(&payload).filter(|key| key.is_intact(&payload));
-                Delivered { source, life, seq, n, key }
-            })
-        });
-        all.collect()
+        read_all(world, world.history(node, self.group))
     }
 
     fn take_event(&mut self, world: &World, (time, node, run): (Time, NodeIx, u32), event: &Event) {
@@ -311,6 +304,20 @@ impl Oracle {
         };
         self.history.entries.push(Entry { time, node, run, fact });
     }
+}
+
+/// The messages of some batches.
+fn read_all(world: &World, batches: Vec<Shown>) -> Vec<Delivered> {
+    let all = batches.into_iter().flat_map(|it| {
+        let BatchId { source, life, seq } = it.id;
+        let source = world.ix(&source);
+        let messages = it.messages.into_iter();
+        messages.map(move |(n, payload)| {
+            let key = Key::read(&payload).filter(|key| key.is_intact(&payload));
+            Delivered { source, life, seq, n, key }
+        })
+    });
+    all.collect()
 }
 
 /// For who looks into a run: one line a record, without payloads.

@@ -25,3 +25,19 @@ fn what_datagrams_lose_comes_soon_and_once() {
         assert!(stretch <= 1.7, "seed {seed}: {stretch}");
     }
 }
+
+/// Everything at once: a tenth of the members replaced each second, losses, repetition, many sources.
+#[test]
+fn churn_loses_repeats_and_reorders_nothing_that_is_owed() {
+    for (seed, is_lossy) in seeds(1).into_iter().flat_map(|seed| [(seed, false), (seed, true)]) {
+        let network = NetworkModel { loss: 0.05, duplicate: 0.05, ..NetworkModel::regions() };
+        let network = if is_lossy { network.datagrams() } else { network };
+        let span = Duration::from_secs(15);
+        let churn =
+            Experiment { seed, nodes: 40, span, network, churn: 0.1, sources: 10, ..Experiment::default() };
+        let measures = churn.run().expect("the options are in range");
+        let wrong = (measures.missing, measures.duplicates, measures.order_violations);
+        eprintln!("seed {seed}, datagrams {is_lossy}: {wrong:?} of {}", measures.owed);
+        assert_eq!(wrong, (0, 0, 0), "seed {seed}, datagrams {is_lossy}");
+    }
+}

@@ -57,6 +57,9 @@ pub(crate) struct SimFlags {
     /// What is lost of batches and frontiers does not come again.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
     pub(crate) datagram: Option<bool>,
+    /// Have this fraction of batches and frontiers come twice, 0.05 say.
+    #[arg(long, value_name = "P")]
+    pub(crate) duplicate: Option<f64>,
     /// Members that fall silent at once: 30@20 is 30 % of them after 20 s; relay@20 is the one that
     /// passes on most. Sources are spared.
     #[arg(long, value_name = "PCT@SECOND|relay@SECOND")]
@@ -96,6 +99,7 @@ impl SimFlags {
             seconds: self.seconds.or(other.seconds),
             loss: self.loss.or(other.loss),
             datagram: self.datagram.or(other.datagram),
+            duplicate: self.duplicate.or(other.duplicate),
             kill: self.kill.or(other.kill),
             partition: self.partition.or(other.partition),
             churn: self.churn.or(other.churn),
@@ -169,6 +173,10 @@ impl SimFlags {
             }
         }
         model.loss = self.loss.unwrap_or(0.0);
+        model.duplicate = self.duplicate.unwrap_or(0.0);
+        if !(0.0..=1.0).contains(&model.duplicate) {
+            return Err(bad("duplicate", "It is a fraction from 0 to 1."));
+        }
         if self.datagram == Some(true) {
             model = model.datagrams();
         }
@@ -263,6 +271,7 @@ mod tests {
             (SimFlags { route: Some(Route::GossipPush), ..flags() }, "--route"),
             (SimFlags { churn: Some(90.0), ..flags() }, "--churn"),
             (SimFlags { noise: Some(-1.0), ..flags() }, "--noise"),
+            (SimFlags { duplicate: Some(1.5), ..flags() }, "--duplicate"),
             (SimFlags { seconds: Some(f64::NAN), ..flags() }, "--seconds"),
             (SimFlags { seeds: Some(0), ..flags() }, "--seeds"),
             (SimFlags { fanout: Some(0), ..flags() }, "--fanout"),

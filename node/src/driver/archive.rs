@@ -83,7 +83,11 @@ impl Archive {
             if source.source == self.me {
                 place.taken.retain(|life, _| *life >= source.floor);
             }
-            place.sources.insert(source.source, source.clone());
+            let mut now = source.clone();
+            if let Some(before) = place.sources.get(&source.source) {
+                now.add_closed(&before.closed);
+            }
+            place.sources.insert(source.source, now);
         }
         let count = batches.len();
         let weight: usize = batches.iter().map(|it| it.bytes.len()).sum();
@@ -109,8 +113,12 @@ impl Archive {
                 *causes = heads;
                 batches.extend(more);
                 self.waiting_bytes -= sources.len() * SOURCE_WEIGHT;
-                sources.retain(|it| !moved.iter().any(|new| new.source == it.source));
-                sources.extend(moved);
+                for mut new in moved {
+                    if let Some(at) = sources.iter().position(|it| it.source == new.source) {
+                        new.add_closed(&sources.swap_remove(at).closed);
+                    }
+                    sources.push(new);
+                }
                 self.waiting_bytes += sources.len() * SOURCE_WEIGHT;
             }
             (Some(Work::Taken { next, .. }), Work::Taken { next: now, .. }) => *next = (*next).max(now),
@@ -152,6 +160,7 @@ impl Archive {
             source: self.me,
             floor: 0,
             lives: Vec::new(),
+            closed: Vec::new(),
         });
         own.lives.retain(|it| it.life != id.life);
         let (next, head) = (id.seq + 1, Some(digest));
@@ -267,7 +276,7 @@ mod tests {
         };
         let life =
             LifeRecord { life: 7, next: seqs.end, head: None, end: None, above: Vec::new(), owed: None };
-        let sources = vec![SourceRecord { source, floor: 0, lives: vec![life] }];
+        let sources = vec![SourceRecord { source, floor: 0, lives: vec![life], closed: Vec::new() }];
         let batches = seqs.map(batch).collect();
         Record { group: group(), entered: true, batches, sources, causes: Some(Vec::new()) }
     }

@@ -56,7 +56,7 @@ fn record(group: GroupId, at: u64, batch: &HistoryBatch, kept_ms: u64) -> Work {
     let (head, end, above) = (Some(batch.digest), None, Vec::new());
     let life = LifeRecord { life, next: seq + 1, head, end, above, owed: None };
     let kept = KeptBatch { at, nick: "ada".into(), kept_ms, batch: batch.clone() };
-    let sources = vec![SourceRecord { source, floor: 0, lives: vec![life] }];
+    let sources = vec![SourceRecord { source, floor: 0, lives: vec![life], closed: Vec::new() }];
     Work::History { group, entered: true, batches: vec![kept], sources, causes: None }
 }
 
@@ -166,7 +166,7 @@ fn a_node_comes_back_to_where_it_was() {
     let (group, ada) = batches("lobby", 1, &["a", "b"]);
     let (mut store, id) = (told(scratch.path(), group, &ada), ada[1].id);
     let over = LifeRecord { life: 3, next: 7, head: None, end: Some(7), above: Vec::new(), owed: None };
-    let bob = SourceRecord { source: ME, floor: 3, lives: vec![over.clone()] };
+    let bob = SourceRecord { source: ME, floor: 3, lives: vec![over.clone()], closed: Vec::new() };
     let sources = vec![bob];
     store
         .write(&[Work::History { group, entered: false, batches: Vec::new(), sources, causes: None }])

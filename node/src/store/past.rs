@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use rusqlite::Connection;
 use treecast_overlay::io::{LifeRecord, Past, SourceRecord};
-use treecast_overlay::{Digest, GroupId, Life, NodeId};
+use treecast_overlay::{Digest, GroupId, Life, NodeId, Seq};
 
 use super::read::{ReadError, bytes, natural};
 
@@ -44,31 +44,37 @@ fn sources(connection: &Connection, room: i64, me: &NodeId) -> Result<Vec<Source
     while let Some(row) = rows.next()? {
         floors.insert(NodeId::from_bytes(bytes(row.get(0)?, "sources")?), natural(row.get(1)?));
     }
-    let mut lives = lives(connection, room, me, &floors)?;
+    let (mut lives, mut closed) = lives(connection, room, me, &floors)?;
     for source in lives.keys() {
         floors.entry(*source).or_insert(0);
     }
-    let record =
-        |(source, floor)| SourceRecord { source, floor, lives: lives.remove(&source).unwrap_or_default() };
+    let record = |(source, floor)| {
+        let (lives, closed) = (lives.remove(&source), closed.remove(&source));
+        SourceRecord { source, floor, lives: lives.unwrap_or_default(), closed: closed.unwrap_or_default() }
+    };
     Ok(floors.into_iter().map(record).collect())
 }
+
+/// What is open of each source, and what was closed where.
+type Lives = (BTreeMap<NodeId, Vec<LifeRecord>>, BTreeMap<NodeId, Vec<(Life, Seq)>>);
 
 fn lives(
     connection: &Connection,
     room: i64,
     me: &NodeId,
     floors: &BTreeMap<NodeId, Life>,
-) -> Result<BTreeMap<NodeId, Vec<LifeRecord>>, ReadError> {
+) -> Result<Lives, ReadError> {
     let mut select = connection.prepare_cached(
         "SELECT chain, source, life, next, head, ending, taken FROM chains WHERE room = ?1 AND (next > 0 OR ending NOT NULL)
          ORDER BY source, life",
     )?;
     let mut rows = select.query([room])?;
-    let mut lives: BTreeMap<NodeId, Vec<LifeRecord>> = BTreeMap::new();
+    let (mut lives, mut closed): Lives = Default::default();
     while let Some(row) = rows.next()? {
         let source = NodeId::from_bytes(bytes(row.get(1)?, "chains")?);
         let (chain, life, next) = (row.get(0)?, natural(row.get(2)?), natural(row.get(3)?));
         if floors.get(&source).is_some_and(|floor| life < *floor) {
+            closed.entry(source).or_default().push((life, next));
             continue;
         }
         let head = match row.get::<_, Option<Vec<u8>>>(4)? {
@@ -84,7 +90,7 @@ fn lives(
     if let Some((_, earlier)) = lives.get_mut(me).and_then(|own| own.split_last_mut()) {
         earlier.iter_mut().for_each(|life| life.end = Some(life.next));
     }
-    Ok(lives)
+    Ok((lives, closed))
 }
 
 /// What was delivered above `next`, where no order is kept.

@@ -204,6 +204,12 @@ fn write_source(
              ON CONFLICT (room, source) DO UPDATE SET floor = ?3 WHERE floor < ?3",
         )?
         .execute(params![room, &record.source.as_bytes()[..], integer(record.floor)])?;
+    for (life, end) in &record.closed {
+        let chain = numbers.chain(connection, room, record.source, *life)?;
+        connection
+            .prepare_cached("UPDATE chains SET next = ?2 WHERE chain = ?1 AND next < ?2")?
+            .execute(params![chain, integer(*end)])?;
+    }
     for life in &record.lives {
         let chain = numbers.chain(connection, room, record.source, life.life)?;
         let head = life.head.as_ref().map(|head| &head.as_bytes()[..]);

@@ -18,6 +18,7 @@ use super::{Group, Phase};
 use crate::descriptor::Order;
 use crate::id::{BatchId, Life, NodeId, Seq, Token};
 use crate::io::{Delivery, Event, Fetch, HistoryBatch, Lane, LifeRecord, Output, Past, Record, SourceRecord};
+use crate::time::Time;
 use crate::wire::batch::LifeEnd;
 use crate::wire::frame::{Frame, PullEnd};
 use crate::wire::frontier::{Frontier, MAX_ENTRIES};
@@ -44,6 +45,8 @@ pub(crate) struct History {
     questions: BTreeMap<Token, Question>,
     /// We came back, and nobody has told yet how far our own lives are known.
     ungreeted: bool,
+    /// When we came back.
+    came_back: Option<Time>,
 }
 
 impl History {
@@ -54,6 +57,11 @@ impl History {
     /// This one gets no answer any more.
     pub(super) fn forget(&mut self, node: &NodeId) {
         self.questions.retain(|_, it| it.from != *node);
+    }
+
+    /// When we came back into a group of which we were a member: who was off by then we do not know.
+    pub(crate) fn came_back(&self) -> Option<Time> {
+        self.came_back
     }
 
     /// What a neighbour waits for: how many answers, and their bytes at most.
@@ -74,6 +82,7 @@ impl Group {
         if past.entered {
             self.phase = Phase::Member;
             self.sources.since = 0;
+            self.history.came_back = Some(ctx.now);
         }
         // What was delivered in earlier runs, our application may have read.
         let causes = past.causes.clone().unwrap_or_else(|| self.all_heads(&ctx.me()));
@@ -93,8 +102,8 @@ impl Group {
         if !self.descriptor.admits(&record.source) {
             return Ok(());
         }
-        if let Some(closed) = record.floor.checked_sub(1) {
-            self.sources.begin_after((record.source, closed), ctx.config)?;
+        if record.floor > 0 {
+            self.sources.restore_closed(record.source, record.floor, &record.closed, ctx.config)?;
         }
         for life in &record.lives {
             let id = (record.source, life.life);
@@ -214,14 +223,14 @@ impl Group {
             return;
         }
         let batches = self.delivered_batches(ctx.me(), advance);
-        self.push_record(ctx, batches, sources.iter());
+        self.push_record(ctx, batches, sources.iter(), Some((source, floor)));
     }
 
     /// Has all frontiers kept: from here on we are a member.
     pub(super) fn record_all(&mut self, ctx: &mut Ctx<'_>) {
         if ctx.config.history {
             let sources: Vec<_> = self.sources.names().copied().collect();
-            self.push_record(ctx, Vec::new(), sources.iter());
+            self.push_record(ctx, Vec::new(), sources.iter(), None);
         }
     }
 
@@ -230,21 +239,25 @@ impl Group {
         ctx: &mut Ctx<'_>,
         batches: Vec<HistoryBatch>,
         sources: impl Iterator<Item = &'a NodeId>,
+        floor: Option<(NodeId, Life)>,
     ) {
-        let sources = sources.filter_map(|it| self.source_record(it)).collect();
+        let floor = |it: &NodeId| floor.filter(|(source, _)| source == it).map(|it| it.1);
+        let sources = sources.filter_map(|it| self.source_record(it, floor(it))).collect();
         let entered = matches!(self.phase, Phase::Member);
         let causes = self.causes.all(MAX_CAUSES);
         ctx.out.push(Output::Record(Box::new(Record { group: self.id, entered, batches, sources, causes })));
     }
 
-    fn source_record(&self, source: &NodeId) -> Option<SourceRecord> {
+    /// How far we are with a source; `floor` is where it was when that was told last.
+    fn source_record(&self, source: &NodeId, floor: Option<Life>) -> Option<SourceRecord> {
         let it = self.sources.get(source)?;
         let lives = it
             .lives
             .iter()
             .filter(|(_, state)| (state.delivered > 0 || state.end.is_some()) && !state.disowned);
         let lives = lives.map(|(life, state)| self.life_record((*source, *life), state)).collect();
-        Some(SourceRecord { source: *source, floor: it.floor, lives })
+        let closed = floor.map(|floor| it.closed_from(floor)).unwrap_or_default();
+        Some(SourceRecord { source: *source, floor: it.floor, lives, closed })
     }
 
     fn life_record(&self, (source, life): LifeId, state: &LifeState) -> LifeRecord {

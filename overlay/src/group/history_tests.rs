@@ -251,7 +251,12 @@ impl Node {
         let (life, next) = (id.life, id.seq + 1);
         self.end = Some(PastLife { group, life, end: next, digest });
         let source = id.source;
-        let own = self.sources.entry(source).or_insert(SourceRecord { source, floor: 0, lives: Vec::new() });
+        let own = self.sources.entry(source).or_insert(SourceRecord {
+            source,
+            floor: 0,
+            lives: Vec::new(),
+            closed: Vec::new(),
+        });
         own.lives.retain(|it| it.life != life);
         let head = Some(digest);
         own.lives.push(LifeRecord { life, next, head, end: None, above: Vec::new(), owed: None });

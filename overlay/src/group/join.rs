@@ -10,8 +10,10 @@ use super::membership::roster::Merged;
 use super::membership::views::Request;
 use super::order::close_before;
 use super::{Group, Phase};
+use crate::config::Config;
 use crate::id::{Address, Life, NodeId, Seq};
 use crate::io::MemberState;
+use crate::time::Time;
 use crate::wire::frame::{
     Empty, ForwardJoin, Frame, Join, Neighbour, NeighbourReply, Records, RosterDigest, Welcome,
 };
@@ -28,6 +30,9 @@ const EXCHANGE_EVERY: usize = 6;
 
 /// Stands in a baseline for "first": nothing of this life, or of those before it, is owed.
 const NOTHING: Seq = Seq::MAX;
+
+/// Who asked us in while nobody had let us in ourselves, at most: others are let in at once.
+pub(super) const MAX_ASKERS: usize = 32;
 
 /// Who has been in a group for so long knows its members, if they are few. Guess.
 const SETTLED: Duration = Duration::from_secs(30);
@@ -122,7 +127,36 @@ impl Group {
         }
     }
 
+    /// Somebody asks to be let in. Who is new itself first hears where to start: else it could not say, and
+    /// two that met each other before anybody else would take all that was ever said for owed to them.
     pub(super) fn handle_join(&mut self, ctx: &mut Ctx<'_>, from: NodeId, join: &Join) {
+        if join.fresh && matches!(self.phase, Phase::Fresh) && self.askers.len() < MAX_ASKERS {
+            self.askers.insert(from, (join.clone(), ctx.now));
+            self.maybe_ask_in(ctx, from);
+            self.poll_askers(ctx);
+        } else {
+            self.let_in(ctx, from, join);
+        }
+    }
+
+    /// Lets those in that asked before we were in, once we are, or nobody else is left who may tell.
+    pub(super) fn poll_askers(&mut self, ctx: &mut Ctx<'_>) {
+        let waits = matches!(self.phase, Phase::Fresh)
+            && self.askers_until(ctx.config).is_some_and(|until| until > ctx.now)
+            && (ctx.dialer.dialing() > 0
+                || self.views.awaits_welcome(ctx.now, |it| !self.askers.contains_key(it)));
+        if !waits {
+            for (node, (join, _)) in std::mem::take(&mut self.askers) {
+                self.let_in(ctx, node, &join);
+            }
+        }
+    }
+
+    pub(super) fn askers_until(&self, config: &Config) -> Option<Time> {
+        self.askers.values().map(|(_, at)| *at + config.fresh_wait).min()
+    }
+
+    fn let_in(&mut self, ctx: &mut Ctx<'_>, from: NodeId, join: &Join) {
         if !self.takes(ctx, &from, &join.record) {
             ctx.send(&from, &Frame::Disconnect(Empty::default()));
             return;
@@ -246,6 +280,7 @@ impl Group {
         }
         self.merge_records(ctx, Some(&from), &welcome.records);
         self.neighbour_up(ctx, from, false);
+        self.poll_askers(ctx);
     }
 
     fn start_from(&mut self, ctx: &mut Ctx<'_>, baseline: &[(NodeId, Life, Seq)]) {

@@ -59,7 +59,7 @@ use crate::id::{Address, BatchId, GroupId, Life, NodeId, PublishId, Seq};
 use crate::io::{Event, Past, PublishError};
 use crate::time::{Time, soonest};
 use crate::wire::batch::LifeEnd;
-use crate::wire::frame::{Channel, Frame, Mesh, Records, Summary};
+use crate::wire::frame::{Channel, Frame, Join, Mesh, Records, Summary};
 use crate::wire::record::{MemberRecord, Standing};
 
 use adverts::Told;
@@ -135,6 +135,8 @@ pub(crate) struct Group {
     history: History,
     early: Early,
     doubled: Doubled,
+    /// Who asked us in before we were in ourselves, and when.
+    askers: BTreeMap<NodeId, (Join, Time)>,
     /// A member that is to be a neighbour although the view is full.
     bridge: Option<NodeId>,
     /// A neighbour of which one link closed, while another is still open, and when.
@@ -213,6 +215,7 @@ impl Group {
             history: History::default(),
             early: Early::default(),
             doubled: Doubled::default(),
+            askers: BTreeMap::new(),
             bridge: None,
             half_gone: None,
             references: BTreeMap::new(),
@@ -387,6 +390,7 @@ impl Group {
             return;
         }
         self.poll_pace(ctx);
+        self.poll_askers(ctx);
         self.poll_views(ctx);
         self.poll_detector(ctx);
         self.poll_herald(ctx);
@@ -419,6 +423,7 @@ impl Group {
             self.tree.deadline(),
             self.repair.deadline(),
             self.silence.deadline().filter(|_| !going),
+            self.askers_until(config),
             Some(self.next_anti_entropy),
             self.flow.deadline(),
             Some(self.lazy.deadline()),

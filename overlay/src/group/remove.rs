@@ -105,7 +105,7 @@ impl Group {
     /// What our store has of it.
     pub(super) fn resume_removals(&mut self, ctx: &mut Ctx<'_>, records: &[Bytes]) {
         for removal in records.iter().filter_map(|it| Removal::parse(it).ok()) {
-            if self.judge(ctx, &removal) == Merged::New {
+            if self.judge_removal(ctx, &removal) == Merged::New {
                 self.removals.insert(removal.clone());
                 self.expel(ctx, &removal);
             }
@@ -115,7 +115,7 @@ impl Group {
     pub(super) fn handle_removals(&mut self, ctx: &mut Ctx<'_>, from: NodeId, told: &Removals) {
         for bytes in told.records.iter().take(ctx.config.max_removals) {
             let Ok(removal) = Removal::parse(bytes) else { continue };
-            match self.judge(ctx, &removal) {
+            match self.judge_removal(ctx, &removal) {
                 Merged::New => {
                     // Nothing waits for this: who loses it is told again.
                     ctx.persist(vec![self.to_write(&removal)]);
@@ -132,7 +132,7 @@ impl Group {
         }
     }
 
-    fn judge(&self, ctx: &Ctx<'_>, removal: &Removal) -> Merged {
+    fn judge_removal(&self, ctx: &Ctx<'_>, removal: &Removal) -> Merged {
         let Some(founder) = self.descriptor.founder.filter(|it| *it != removal.victim) else {
             return Merged::Stale;
         };

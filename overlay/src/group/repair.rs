@@ -54,6 +54,8 @@ struct Want {
     /// Members without a link to us are dialled, to be asked too.
     reaching: bool,
     pulls: u32,
+    /// How often all that can be asked have been.
+    rounds: u32,
     /// The gap that the application was told of.
     told: Option<Range>,
 }
@@ -61,7 +63,7 @@ struct Want {
 impl Want {
     fn begin_anew(&mut self, now: Time) {
         self.asked = None;
-        self.pulls = 0;
+        (self.pulls, self.rounds) = (0, 0);
         self.since = now;
     }
 
@@ -210,6 +212,7 @@ impl Repair {
             lacking: BTreeSet::new(),
             reaching: false,
             pulls: 0,
+            rounds: 0,
             told: None,
         });
         if want.pulls >= IN_VAIN {
@@ -456,6 +459,7 @@ impl Repair {
             // Everybody was asked: begin again, more slowly.
             want.tried.clear();
             want.pulls = want.pulls.saturating_add(1);
+            want.rounds = want.rounds.saturating_add(1);
             want.deadline = now + backoff(config.pull_timeout, want.pulls);
             return;
         };

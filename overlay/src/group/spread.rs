@@ -59,7 +59,7 @@ impl Group {
                 return self.on_duplicate(ctx, from, batch);
             }
             Place::Closed => {
-                self.maybe_miss(ctx, (id.source, id.life), id.seq + 1);
+                self.on_late(ctx, &from, &batch);
                 return Ok(());
             }
             Place::Beyond(cap) => {
@@ -220,15 +220,22 @@ impl Group {
     pub(super) fn deliver(&mut self, ctx: &mut Ctx<'_>, source: NodeId) {
         let floor = self.floor(&source);
         let advance = self.sequencer.advance(source, &mut self.sources, &mut self.store);
-        let me = ctx.me();
+        let (me, mut answered) = (ctx.me(), Vec::new());
         for batch in &advance.delivered {
             self.store.on_delivered(ctx.now, batch);
             if batch.source != me {
                 let heads = self.store.get(batch).map_or(&[][..], |it| &it.header.dependencies);
                 self.causes.delivered(batch, heads);
+                answered.extend(heads.iter().filter(|it| it.source == me));
             }
         }
         self.record(ctx, source, floor, &advance);
+        if self.floor(&source) != floor {
+            self.tell_disowned(&source, floor);
+        }
+        for cause in advance.missed {
+            self.maybe_miss(ctx, None, (cause.source, cause.life), cause.seq.saturating_add(1));
+        }
         for delivery in advance.deliveries {
             ctx.event(Event::Deliver { group: self.id, delivery });
         }
@@ -238,6 +245,17 @@ impl Group {
         for cause in advance.wanted {
             self.want_cause(ctx, &cause);
         }
+        for own in answered {
+            self.on_answered(ctx, own);
+        }
+    }
+
+    /// Somebody has named a batch of ours as a cause: it has it. (Or who comes in would still be owed it,
+    /// beside answers to it.)
+    fn on_answered(&mut self, ctx: &mut Ctx<'_>, own: BatchId) {
+        let next = own.seq.saturating_add(1);
+        self.on_taken(ctx, (own.source, own.life), next);
+        self.on_owed_taken(ctx, own.life, next);
     }
 
     /// Causes of a batch that has come are looked for at once, also while it is not its turn yet:
@@ -292,6 +310,9 @@ impl Group {
                 writes.insert(0, Write::Life { group: self.id, life: id.life });
                 // It has its place in the history now.
                 self.close_own_past(ctx, (id.source, id.life));
+                if let Err(cap) = self.sources.begin_own((id.source, id.life), ctx.config) {
+                    self.overload(ctx, cap);
+                }
             }
             let token = ctx.persist(writes);
             self.publisher.unwritten = Some(Unwritten { token, batch, publications });
@@ -429,7 +450,11 @@ impl Group {
         }
         let shares = |node: &&NodeId| ctx.links.shares(node, &self.id);
         let linked = needed.iter().filter(shares).copied().collect();
-        Others { needed, linked, last_failure: self.roster.last_failure() }
+        let came_back = self.history.came_back();
+        let long = ctx.config.store_age.max(ctx.config.lost_after);
+        let returned = came_back.is_some_and(|at| ctx.now.since(at) <= long);
+        let last_failure = self.roster.last_failure().max(came_back);
+        Others { needed, linked, last_failure, disks: ctx.config.history, returned }
     }
 
     /// Nobody holds this. In the middle of a life, or at the end of a closed one, order goes

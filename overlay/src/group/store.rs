@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -33,6 +34,8 @@ pub(crate) struct Store {
     bytes: usize,
     /// Bytes of batches that wait for order.
     pending: usize,
+    /// Something that was delivered by then has been dropped.
+    whole_after: Option<Time>,
 }
 
 impl Store {
@@ -104,6 +107,7 @@ impl Store {
                 continue;
             }
             self.bytes -= stored.bytes.len();
+            self.whole_after = self.whole_after.max(stored.delivered_at);
             self.batches.remove(&id);
             gone.push(id);
         }
@@ -128,8 +132,10 @@ impl Store {
     /// The first batch of this life that was delivered at `cutoff` or later, or waits.
     ///
     /// By delivery, not by arrival: what is delivered has its causes before it, so a newcomer
-    /// that starts here lacks no cause of what it lacks.
+    /// that starts here lacks no cause of what it lacks. So nothing counts from before what was dropped
+    /// last: an answer to it, between, may be gone.
     pub(crate) fn first_since(&self, (source, life): (NodeId, Life), cutoff: Time) -> Option<Seq> {
+        let cutoff = self.whole_after.map_or(cutoff, |at| cutoff.max(at + Duration::from_micros(1)));
         let range = BatchId { source, life, seq: 0 }..=BatchId { source, life, seq: Seq::MAX };
         self.batches
             .range(range)

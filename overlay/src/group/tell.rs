@@ -177,18 +177,23 @@ impl Group {
             return false;
         }
         let fresh = self.sources.life(id).is_none();
+        let cut = self.sources.cut_of(id);
         let state = match self.sources.open(id, ctx.config) {
             Ok(state) => state,
             Err(cap) => {
                 self.overload(ctx, cap);
-                self.maybe_miss(ctx, id, held.end());
+                self.maybe_miss(ctx, Some(&from), id, held.end());
                 return false;
             }
         };
         let most = state.held.next().saturating_add(ctx.config.max_lookahead);
-        let end = held.end().min(most);
+        let end = held.end().min(most).min(cut);
         let news = end > state.heard;
         state.heard = state.heard.max(end);
+        if state.end.is_some_and(|known| known < end) {
+            // The store that named it was an old copy, or hearsay was short (`order::close_before`).
+            state.end = Some(end);
+        }
         state.only_named &= end == 0;
         let lacks = !state.missing().is_empty();
         let differs = is_fork(state, entry);

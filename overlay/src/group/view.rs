@@ -89,6 +89,7 @@ impl Group {
                 config.publish_queue_bytes + crate::wire::MAX_FRAME,
             ),
             cap("max_fetches", self.history.len(), 0, config.max_fetches),
+            cap("askers", self.askers.len(), 0, super::join::MAX_ASKERS),
             cap("earlier_questions", self.early.len(), 0, super::early::MAX_QUESTIONS),
             cap("max_removals", self.removals.len(), 0, config.max_removals),
             cap("fork_proof_bytes", self.proofs.len(), self.proofs.bytes(), config.fork_proof_bytes),

@@ -24,6 +24,7 @@ impl Group {
         self.neighbour_down(ctx, &node);
         self.repair.forget(&node);
         self.flow.forget(&node);
+        self.askers.remove(&node);
         if self.is_over() {
             return;
         }

@@ -30,6 +30,26 @@ pub struct SourceRecord {
     pub floor: Life,
     /// Those that are not, ascending.
     pub lives: Vec<LifeRecord>,
+    /// Lives below the floor and where they ended, ascending. In a [`Record`] those that were closed since
+    /// the last one; in a [`Past`] the last of them, as far as they are known: who tells of more in them, or
+    /// of others in between, has what was missed.
+    pub closed: Vec<(Life, Seq)>,
+}
+
+impl SourceRecord {
+    /// Closed lives that a [`Past`] should name, of one source. Guess: a source starts a few times a day.
+    pub const MAX_CLOSED: usize = 16;
+
+    /// Adds what an earlier record of this source said of lives that were closed by then.
+    pub fn add_closed(&mut self, earlier: &[(Life, Seq)]) {
+        for it in earlier {
+            if let Err(at) = self.closed.binary_search_by_key(&it.0, |it| it.0) {
+                self.closed.insert(at, *it);
+            }
+        }
+        let surplus = self.closed.len().saturating_sub(Self::MAX_CLOSED);
+        self.closed.drain(..surplus);
+    }
 }
 
 /// How far this node is with one life of a source.

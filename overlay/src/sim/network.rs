@@ -65,7 +65,7 @@ pub struct NetworkModel {
     pub jitter: Duration,
     /// Frames for which this says yes are gone when they are lost, instead of late.
     pub datagram: Option<fn(&[u8]) -> bool>,
-    /// Chance that such a frame comes twice.
+    /// Chance that such a frame, or where none is a datagram a batch or frontier, comes twice.
     pub duplicate: f64,
     /// Time in each node a hop costs.
     pub processing: Duration,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use bytes::Bytes;
 
-use super::disk::Found;
+use super::disk::{Found, Piece};
 use super::link::{ConnIx, Side};
 use super::meter::BatchIx;
 use super::node::NodeIx;
@@ -46,6 +46,8 @@ pub(super) enum Happening {
     File { node: NodeIx, run: u32 },
     /// The history has answered.
     Fetched { node: NodeIx, run: u32, token: Token, found: Found },
+    /// The same, for somebody who came later.
+    FetchedEarlier { node: NodeIx, run: u32, token: Token, piece: Piece },
     /// A node hears of another.
     Discovered { node: NodeIx, run: u32, other: NodeIx },
     /// The scenario's next step.

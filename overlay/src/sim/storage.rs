@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::disk::{Found, Work};
+use super::disk::{Found, Piece, Work};
 use super::node::NodeIx;
 use super::queue::Happening;
 use super::record::What;
 use super::world::World;
 use crate::id::{GroupId, Life, Token};
-use crate::io::{Event, Fetch, Input, Past, Shown, Write};
+use crate::io::{Event, Fetch, FetchEarlier, Input, Past, Shown, Write};
 
 /// A disk that fails is tried again so often with what was delivered.
 const FILE_AGAIN: Duration = Duration::from_secs(1);
@@ -95,6 +95,19 @@ impl World {
         }
     }
 
+    pub(super) fn fetch_earlier(&mut self, ix: NodeIx, token: Token, fetch: &FetchEarlier) {
+        let piece = self.nodes[ix.0].disk.piece(fetch);
+        let (at, run) = (self.now + self.write_delay(ix), self.nodes[ix.0].run);
+        self.queue.push(at, Happening::FetchedEarlier { node: ix, run, token, piece });
+    }
+
+    pub(super) fn on_fetched_earlier(&mut self, ix: NodeIx, run: u32, token: Token, piece: Piece) {
+        if self.runs(ix, run) {
+            let (batches, last, end) = piece;
+            self.feed(ix, Input::FetchedEarlier { token, batches, last, end });
+        }
+    }
+
     /// What a driver keeps of what it is told.
     pub(super) fn note(&mut self, ix: NodeIx, event: &Event) {
         if !self.config.history {
@@ -118,6 +131,13 @@ impl World {
     /// [`Config::history`](crate::Config).
     pub fn history(&self, node: NodeIx, group: GroupId) -> Vec<Shown> {
         let batches = self.nodes[node.0].disk.history(group);
+        batches.into_iter().map(|it| Shown::read(&group, it).expect("it was read before")).collect()
+    }
+
+    /// What is on a node's disk of what was said in a group before its time, in the order in which it is
+    /// shown: before all of [`World::history`].
+    pub fn earlier(&self, node: NodeIx, group: GroupId) -> Vec<Shown> {
+        let batches = self.nodes[node.0].disk.earlier(group);
         batches.into_iter().map(|it| Shown::read(&group, it).expect("it was read before")).collect()
     }
 

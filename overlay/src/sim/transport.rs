@@ -14,6 +14,7 @@ use super::world::World;
 use crate::id::{Address, LinkId, NodeId};
 use crate::io::{CloseReason, Input, Lane};
 use crate::time::Time;
+use crate::wire::frame::is_repairable;
 
 /// How long a driver gathers before it reports what has left its queues.
 const DRAIN_QUANTUM: Duration = Duration::from_micros(200);
@@ -212,7 +213,7 @@ impl World {
 
     fn comes_twice(&mut self, frame: &[u8]) -> bool {
         self.network.duplicate > 0.0
-            && self.network.datagram.is_some_and(|is_datagram| is_datagram(frame))
+            && self.network.datagram.unwrap_or(is_repairable)(frame)
             && self.rng.unit() < self.network.duplicate
     }
 

@@ -439,6 +439,9 @@ impl World {
             Happening::Written { node, run } => self.on_written(node, run),
             Happening::File { node, run } => self.on_file(node, run),
             Happening::Fetched { node, run, token, found } => self.on_fetched(node, run, token, found),
+            Happening::FetchedEarlier { node, run, token, piece } => {
+                self.on_fetched_earlier(node, run, token, piece);
+            }
             Happening::Discovered { node, run, other } => {
                 self.on_discovered(node, run, other);
             }
@@ -516,10 +519,7 @@ impl World {
             Output::Persist { token, writes } => inputs.extend(self.persist(ix, token, &writes)),
             Output::Record(record) => self.keep(ix, Work::Delivered(record)),
             Output::Fetch { token, fetch } => self.fetch(ix, token, &fetch),
-            // What was said before a newcomer's time is not kept here.
-            Output::FetchEarlier { token, .. } => {
-                inputs.push_back(Input::FetchedEarlier { token, batches: Vec::new(), last: None, end: true });
-            }
+            Output::FetchEarlier { token, fetch } => self.fetch_earlier(ix, token, &fetch),
             Output::Event(event) => {
                 self.note(ix, &event);
                 self.trace.event(self.now, ix, &event);

@@ -22,7 +22,9 @@ pub fn check(history: &History) -> Result<(), Violation> {
     });
     let published: BTreeSet<Key> = published.collect();
     for (node, kept) in &history.disks {
-        once(kept, &published).map_err(|it| format!("on the disk of {node:?}: {it}"))?;
+        let earlier = history.earlier.get(node).into_iter().flatten();
+        let kept: Vec<Delivered> = earlier.chain(kept).copied().collect();
+        once(&kept, &published).map_err(|it| format!("on the disk of {node:?}: {it}"))?;
     }
     for (author, stored) in stored(history) {
         let kept = history.disks.get(&author).into_iter().flatten();

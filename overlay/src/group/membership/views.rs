@@ -190,6 +190,14 @@ impl Views {
         self.requests.values().filter(|(_, at)| now.since(*at) < REQUEST_TIMEOUT).count()
     }
 
+    /// Whether somebody of these may still let us in.
+    pub(crate) fn awaits_welcome(&self, now: Time, of: impl Fn(&NodeId) -> bool) -> bool {
+        let open = |(node, (request, at)): (&NodeId, &(Request, Time))| {
+            *request == Request::Join && now.since(*at) < REQUEST_TIMEOUT && of(node)
+        };
+        self.requests.iter().any(open)
+    }
+
     /// Ends a request; whether there was one of this kind.
     pub(crate) fn answered(&mut self, node: &NodeId, request: Request) -> bool {
         self.requests.get(node).is_some_and(|(it, _)| *it == request) && self.requests.remove(node).is_some()

@@ -39,6 +39,8 @@ pub(crate) struct Advance {
     pub(crate) moved: BTreeSet<LifeId>,
     /// Causes that nobody told us of: to be pulled.
     pub(crate) wanted: Vec<BatchId>,
+    /// Causes that come too late: what was delivered may come before causes of theirs.
+    pub(crate) missed: Vec<BatchId>,
 }
 
 impl Sequencer {
@@ -128,6 +130,9 @@ impl Sequencer {
             let life = (cause.source, cause.life);
             let waived = self.waived.get(&life).is_some_and(|from| cause.seq >= *from);
             if waived || sources.is_met(cause) {
+                if sources.would_miss(life, cause.seq.saturating_add(1)) {
+                    advance.missed.push(*cause);
+                }
                 continue;
             }
             waits = true;

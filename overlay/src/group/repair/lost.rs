@@ -8,8 +8,8 @@ use crate::group::sources::{LifeId, Sources};
 use crate::id::NodeId;
 use crate::time::Time;
 
-/// What is given up after long was asked for so often at the least; and so often although some
-/// never answered.
+/// What is given up after long was asked for so often at the least; and in so many rounds although some
+/// never answered, or may come back.
 const ASKED_ENOUGH: u32 = 3;
 const ASKED_TOO_OFTEN: u32 = 32;
 
@@ -46,10 +46,10 @@ impl Repair {
         let Some(want) = self.wants.get(&life).filter(|_| self.is_overdue(sight, life)) else { return false };
         let state = sight.sources.life(life);
         let tail = state.is_some_and(|it| it.held.end() <= first.0);
-        let late = |at: Time| sight.now.since(at) <= sight.config.store_age;
-        let may_come = !tail && sight.others.last_failure.is_some_and(late);
+        let late = |at: Time| sight.now.since(at) <= sight.config.store_age.max(sight.config.lost_after);
+        let may_come = (!tail || sight.others.disks) && sight.others.last_failure.is_some_and(late);
         let denied = want.pulls >= ASKED_ENOUGH && !may_come && self.all_deny(sight, life, first);
-        (denied || want.pulls >= ASKED_TOO_OFTEN)
+        (denied || want.rounds >= ASKED_TOO_OFTEN)
             && !self.anybody_has(life, first, state.and_then(|it| it.named_end))
     }
 
@@ -96,6 +96,8 @@ mod tests {
         links: Links,
         config: Config,
         life: LifeId,
+        /// It came back a moment ago.
+        returned: bool,
     }
 
     const NEWCOMER: NodeId = NodeId::from_bytes([1; 32]);
@@ -110,13 +112,15 @@ mod tests {
             links.insert(at(0), LinkId(2), HOLDER);
             sources.open(life, &config).expect("there is room").heard = 10;
             repair.want(at(0), life, 10, false, &config);
-            Self { repair, sources, links, config, life }
+            Self { repair, sources, links, config, life, returned: false }
         }
 
         /// The newcomer is the only neighbour.
         fn poll(&mut self, now: Time) -> Vec<Step> {
             let needed = [NEWCOMER, HOLDER].into();
-            let others = Others { needed, linked: vec![NEWCOMER, HOLDER], last_failure: None };
+            let (returned, disks) = (self.returned, self.returned);
+            let last_failure = Some(at(0)).filter(|_| returned);
+            let others = Others { needed, linked: vec![NEWCOMER, HOLDER], last_failure, disks, returned };
             let Self { repair, sources, links, config, .. } = self;
             let neighbours = &[NEWCOMER];
             repair.poll(&Sight { now, parent: None, neighbours, others: &others, sources, links, config })
@@ -135,6 +139,31 @@ mod tests {
         assert_eq!(it.poll(at(1)), [Step::Pull(HOLDER, it.life, vec![(0, 10)])]);
         it.denies(at(1), HOLDER);
         assert_eq!(it.poll(at(1)), [Step::Lost(it.life, (0, 10), true)], "now nobody is left");
+    }
+
+    /// The end of a life that is over, which nobody who runs has: its source may be off, and come back.
+    #[test]
+    fn who_came_back_does_not_know_who_is_off_and_waits() {
+        for returned in [false, true] {
+            let mut it = Missing::new();
+            it.returned = returned;
+            it.sources.life_mut(it.life).expect("open").end = Some(10);
+            let (mut lost, step) = (None, Duration::from_millis(500));
+            let mut now = at(1);
+            while lost.is_none() && now < at(1_200) {
+                for step in it.poll(now) {
+                    match step {
+                        Step::Pull(node, ..) => it.repair.on_pull_end(now, node, it.life, &[(0, 10)], 0),
+                        Step::Lost(..) => lost = lost.or(Some(now)),
+                        _ => {}
+                    }
+                }
+                now = now + step;
+            }
+            let lost = lost.expect("not for ever");
+            let (least, most) = if returned { (at(120), at(400)) } else { (at(0), at(5)) };
+            assert!((least..most).contains(&lost), "{returned}: {lost:?}");
+        }
     }
 
     #[test]

@@ -16,13 +16,18 @@ pub(crate) struct Others {
     pub(crate) needed: BTreeSet<NodeId>,
     /// Those of them that can be asked.
     pub(crate) linked: Vec<NodeId>,
-    /// When somebody last was found to have failed: it may be back, and hold what it got before.
+    /// When somebody last was found to have failed: it may be back, and hold what it got before. If we
+    /// came back ourselves, then at the earliest: who was off by then is not known.
     pub(crate) last_failure: Option<Time>,
+    /// Nodes have disks: who comes back has what it had, and its own words above all.
+    pub(crate) disks: bool,
+    /// We came back so lately that others who were off may not be known to be.
+    pub(crate) returned: bool,
 }
 
 impl Repair {
     /// Everybody that runs said to lack it, the source too: it died before that had left. Unless
-    /// somebody failed since the last of this life came: that one may have got more.
+    /// somebody failed since the last of this life came, or before we came: that one may have got more.
     pub(super) fn nobody_has_tail(
         &self,
         life: LifeId,
@@ -35,7 +40,8 @@ impl Repair {
         let is_hearsay = state.named_end.is_some_and(|end| first.0 >= end);
         let denies = |it: &NodeId| want.lacking.contains(it) || (is_hearsay && self.claims.is_void(it, life));
         let all = !others.needed.is_empty() && others.needed.iter().all(denies);
-        all && others.last_failure <= Some(state.moved) && !self.anybody_has(life, first, state.named_end)
+        let may_come = others.returned || others.last_failure > Some(state.moved);
+        all && !may_come && !self.anybody_has(life, first, state.named_end)
     }
 
     /// The neighbours do not have it: whom to get links to, once.
@@ -85,7 +91,8 @@ mod tests {
         repair.on_told(HONEST, LIFE, Ranges::below(8));
         repair.want(at(0), LIFE, 1_000, false, &config);
         let needed: BTreeSet<_> = [LIAR, HONEST].into();
-        let others = Others { needed, linked: vec![LIAR, HONEST], last_failure: None };
+        let (linked, disks, returned) = (vec![LIAR, HONEST], false, false);
+        let others = Others { needed, linked, last_failure: None, disks, returned };
         for ms in (0..180_000).step_by(100) {
             let now = at(ms);
             // It never ceases to say so.

@@ -12,12 +12,12 @@ use super::node::NodeIx;
 use super::record::Stop;
 use crate::engine::PastLife;
 use crate::id::{BatchId, GroupId, Life, NodeId, Token};
-use crate::io::{Fetch, Past, Record, Write};
+use crate::io::{Fetch, FetchEarlier, Past, Record, Write};
 use crate::rng::Rng;
 
 use shelf::Shelf;
 
-pub(super) use shelf::Found;
+pub(super) use shelf::{Found, Piece};
 
 /// Transactions that may be lost with the power, at most: then the log is synced in any case, as by
 /// SQLite's checkpoints. Guess.
@@ -99,6 +99,16 @@ impl Disk {
     /// What others may be served.
     pub(super) fn fetch(&self, fetch: &Fetch) -> Found {
         self.current.fetch(fetch)
+    }
+
+    /// What those who come later are told of what was said before.
+    pub(super) fn piece(&self, fetch: &FetchEarlier) -> Piece {
+        self.current.piece(fetch)
+    }
+
+    /// A group's batches from before the node's time, as they travel.
+    pub(super) fn earlier(&self, group: GroupId) -> Vec<bytes::Bytes> {
+        self.current.earlier(group)
     }
 
     /// A group's batches in the order of their delivery, as they travel.

@@ -7,10 +7,17 @@ use bytes::Bytes;
 use super::Work;
 use crate::engine::PastLife;
 use crate::id::{BatchId, Digest, GroupId, Life, NodeId, Seq};
-use crate::io::{Fetch, HistoryBatch, LifeRecord, Past, Record, SourceRecord, Write};
+use crate::io::{
+    EarlierPlace, Fetch, FetchEarlier, HistoryBatch, KeepEarlier, LifeRecord, Past, Record, SourceRecord,
+    Write,
+};
 
 /// An answer: batches in order, and the lowest of the life that is kept.
 pub(in crate::sim) type Found = (Vec<(Seq, Bytes)>, Option<Seq>);
+
+/// A piece of a history: batches, latest first, each as old as zero since that decides about nothing here;
+/// the place of the last; whether that is all.
+pub(in crate::sim) type Piece = (Vec<(u64, Bytes)>, Option<i64>, bool);
 
 /// All of it.
 #[derive(Debug, Default, Clone)]
@@ -28,10 +35,14 @@ struct Room {
     entered: bool,
     floors: BTreeMap<NodeId, Life>,
     chains: BTreeMap<(NodeId, Life), Chain>,
-    /// Batches in the order of their delivery.
+    /// Batches in the order of their delivery: places from zero on.
     order: Vec<BatchId>,
     removals: BTreeMap<NodeId, Bytes>,
     causes: Option<Vec<BatchId>>,
+    /// What was said before the node's time, latest first: places from minus one down.
+    earlier: Vec<(BatchId, Bytes)>,
+    /// How far that is, unless it is all.
+    gathered: Option<EarlierPlace>,
 }
 
 /// One life of a source.
@@ -52,8 +63,7 @@ impl Shelf {
                 Work::Own(Write::Batch { group, id, bytes, digest, .. }) => {
                     self.own(*group, *id, bytes, *digest);
                 }
-                // What was said before a newcomer's time is not kept here.
-                Work::Own(Write::Earlier(_)) => {}
+                Work::Own(Write::Earlier(keep)) => self.rooms.entry(keep.group).or_default().gather(keep),
                 Work::Own(Write::Removal { group, node, record }) => {
                     self.rooms.entry(*group).or_default().removals.insert(*node, record.clone());
                 }
@@ -125,7 +135,7 @@ impl Shelf {
             entered: room.entered,
             sources,
             end: self.ends.get(&group).copied(),
-            earlier: None,
+            earlier: room.gathered,
             removals: room.removals.values().cloned().collect(),
             causes: room.causes.clone(),
         })
@@ -147,14 +157,58 @@ impl Shelf {
         (found, first)
     }
 
+    /// What stands before a place, latest first.
+    pub(super) fn piece(&self, fetch: &FetchEarlier) -> Piece {
+        let Some(room) = self.rooms.get(&fetch.group) else { return (Vec::new(), None, true) };
+        let before = fetch.before.unwrap_or(i64::MAX);
+        let delivered = (0..room.order.len() as i64).rev().zip(room.order.iter().rev());
+        let delivered = delivered.map(|(at, id)| (at, room.bytes(id)));
+        let earlier = (1..).zip(&room.earlier).map(|(below, (_, bytes))| (-below, bytes.clone()));
+        let (mut batches, mut last, mut size) = (Vec::new(), None, 0);
+        for (at, bytes) in delivered.chain(earlier).filter(|(at, _)| *at < before) {
+            size += bytes.len();
+            let fits = size <= fetch.bytes && (batches.len() as u64) < fetch.batches;
+            if !fits && !batches.is_empty() {
+                return (batches, last, false);
+            }
+            batches.push((0, bytes));
+            last = Some(at);
+        }
+        (batches, last, true)
+    }
+
+    /// What was said before the node's time, latest last.
+    pub(super) fn earlier(&self, group: GroupId) -> Vec<Bytes> {
+        let earlier = self.rooms.get(&group).into_iter().flat_map(|it| it.earlier.iter().rev());
+        earlier.map(|(_, bytes)| bytes.clone()).collect()
+    }
+
     pub(super) fn history(&self, group: GroupId) -> Vec<Bytes> {
         let Some(room) = self.rooms.get(&group) else { return Vec::new() };
-        let bytes = |id: &BatchId| room.chains[&(id.source, id.life)].batches[&id.seq].clone();
-        room.order.iter().map(bytes).collect()
+        room.order.iter().map(|id| room.bytes(id)).collect()
     }
 }
 
 impl Room {
+    fn bytes(&self, id: &BatchId) -> Bytes {
+        self.chains[&(id.source, id.life)].batches[&id.seq].clone()
+    }
+
+    fn has(&self, id: &BatchId) -> bool {
+        let chain = self.chains.get(&(id.source, id.life));
+        chain.is_some_and(|it| it.batches.contains_key(&id.seq)) || self.earlier.iter().any(|it| it.0 == *id)
+    }
+
+    /// What is there already keeps its place.
+    fn gather(&mut self, keep: &KeepEarlier) {
+        for it in &keep.batches {
+            if !self.has(&it.batch.id) {
+                self.earlier.push((it.batch.id, it.batch.bytes.clone()));
+            }
+        }
+        self.gathered = (!keep.done).then_some(keep.place);
+    }
+
     /// A batch that came once more keeps its place.
     fn insert(&mut self, id: BatchId, bytes: &Bytes) {
         let chain = self.chains.entry((id.source, id.life)).or_default();
@@ -166,6 +220,10 @@ impl Room {
     fn on_source(&mut self, record: &SourceRecord) {
         let floor = self.floors.entry(record.source).or_default();
         *floor = (*floor).max(record.floor);
+        for (life, end) in &record.closed {
+            let chain = self.chains.entry((record.source, *life)).or_default();
+            chain.next = chain.next.max(*end);
+        }
         for life in &record.lives {
             let chain = self.chains.entry((record.source, life.life)).or_default();
             if chain.next <= life.next {
@@ -176,7 +234,7 @@ impl Room {
 
     fn sources(&self, me: &NodeId) -> Vec<SourceRecord> {
         let mut sources: BTreeMap<NodeId, SourceRecord> = BTreeMap::new();
-        let new = |source, floor| SourceRecord { source, floor, lives: Vec::new() };
+        let new = |source, floor| SourceRecord { source, floor, lives: Vec::new(), closed: Vec::new() };
         for (source, floor) in &self.floors {
             sources.insert(*source, new(*source, *floor));
         }
@@ -185,6 +243,8 @@ impl Room {
             let record = sources.entry(*source).or_insert_with(|| new(*source, floor));
             if (chain.next > 0 || chain.end.is_some()) && *life >= floor {
                 record.lives.push(chain.record(*life, source == me));
+            } else if *life < floor && chain.next > 0 {
+                record.closed.push((*life, chain.next));
             }
         }
         // What is on disk of an own life is all that there is of it.
