@@ -149,6 +149,11 @@ impl Repair {
         self.known.get(node).and_then(|it| it.get(&life)).is_some_and(|held| held.contains(seq))
     }
 
+    /// Whether the neighbour is known to hold just this.
+    pub(crate) fn holds_just(&self, node: &NodeId, life: LifeId, held: &Ranges) -> bool {
+        self.known.get(node).and_then(|it| it.get(&life)) == Some(held)
+    }
+
     /// How many neighbours hold everything of this life below `next`.
     pub(crate) fn holders(&self, life: LifeId, next: Seq) -> usize {
         self.known.values().filter(|it| it.get(&life).is_some_and(|held| held.next() >= next)).count()

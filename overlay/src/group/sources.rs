@@ -1,6 +1,8 @@
 //! Frontiers: what is held, heard of and delivered of each source. They are the truth;
 //! trees are an optimisation.
 
+mod hashes;
+
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -11,6 +13,8 @@ use crate::id::{BatchId, Digest, Life, NodeId, Seq};
 use crate::identity::{BadSignature, Verifier};
 use crate::time::Time;
 use crate::wire::batch::{LifeEnd, Opening};
+
+use hashes::Hashes;
 
 /// A (source, life).
 pub(crate) type LifeId = (NodeId, Life);
@@ -106,6 +110,8 @@ pub(crate) enum Place {
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
     map: BTreeMap<NodeId, Source>,
+    /// Forgets what it knows of each source that is lent out to be changed.
+    hashes: Hashes,
     references: u32,
     /// No order is kept: a life does not come too late because a later one has begun.
     unordered: bool,
@@ -128,6 +134,7 @@ impl Sources {
     }
 
     pub(crate) fn get_mut(&mut self, source: &NodeId) -> Option<&mut Source> {
+        self.hashes.touch(source);
         self.map.get_mut(source)
     }
 
@@ -136,6 +143,7 @@ impl Sources {
     }
 
     pub(crate) fn life_mut(&mut self, id: LifeId) -> Option<&mut LifeState> {
+        self.hashes.touch(&id.0);
         self.map.get_mut(&id.0)?.lives.get_mut(&id.1)
     }
 
@@ -162,6 +170,7 @@ impl Sources {
         (source, life): LifeId,
         config: &Config,
     ) -> Result<(), &'static str> {
+        self.hashes.touch(&source);
         let source = entry(&mut self.map, source, config)?;
         source.lives.retain(|older, _| *older > life);
         source.floor = source.floor.max(life.saturating_add(1));
@@ -177,6 +186,7 @@ impl Sources {
     /// for a closed one.
     pub(crate) fn open(&mut self, id: LifeId, config: &Config) -> Result<&mut LifeState, &'static str> {
         let (source, life) = id;
+        self.hashes.touch(&source);
         let entry = entry(&mut self.map, source, config)?;
         if entry.forked || life < entry.floor {
             return Err("");
@@ -330,25 +340,6 @@ impl Sources {
                 || source.has_begun_after(dependency.life),
                 |life| life.delivered > dependency.seq,
             )
-    }
-
-    /// A hash over all that is held, order-independent of arrival: two nodes with the same
-    /// frontiers have the same hash. What is disowned is told once, and then known or too late.
-    pub(crate) fn summary(&self) -> u64 {
-        let mut hasher = blake3::Hasher::new();
-        for ((source, life), state) in self.trusted_lives() {
-            if state.held.end() == 0 || state.disowned {
-                continue;
-            }
-            hasher.update(source.as_bytes());
-            hasher.update(&life.to_le_bytes());
-            hasher.update(&state.held.next().to_le_bytes());
-            for (from, to) in state.held.above() {
-                hasher.update(&from.to_le_bytes());
-                hasher.update(&to.to_le_bytes());
-            }
-        }
-        u64::from_le_bytes(hasher.finalize().as_bytes()[..8].try_into().expect("8 of 32 bytes"))
     }
 }
 

@@ -7,6 +7,7 @@ use serde::ser::{Serialize, Serializer};
 use serde_bytes::ByteBuf;
 
 use super::cbor::{self, Malformed, cbor_array};
+use super::compare::{Baseline, Compare};
 use super::earlier::{Earlier, PullEarlier};
 use super::frontier::{Frontier, News};
 use crate::coordinate::Place;
@@ -427,6 +428,8 @@ pub(crate) enum Frame {
     Hold(Hold),
     PullEarlier(PullEarlier),
     Earlier(Earlier),
+    Compare(Compare),
+    Baseline(Baseline),
     /// Of a later version.
     Unknown,
 }
@@ -474,6 +477,7 @@ kinds! {
     30 => Advert, 31 => Graft, 32 => GraftReply, 33 => Prune, 34 => Candidates, 35 => Crown,
     36 => Appoint, 37 => Cores, 38 => Mesh, 39 => Pulse,
     41 => Frontier, 42 => Pull, 43 => PullEnd, 44 => Flow, 45 => Summary, 46 => AckRequest, 47 => Acks, 48 => Fork, 49 => Listen, 50 => Hold, 51 => PullEarlier, 52 => Earlier,
+    53 => Compare, 54 => Baseline,
 }
 
 /// A batch goes into its frame with a few bytes before it.

@@ -2,6 +2,7 @@
 
 pub(crate) mod batch;
 pub(crate) mod cbor;
+pub(crate) mod compare;
 pub(crate) mod earlier;
 pub(crate) mod frame;
 pub(crate) mod frontier;
