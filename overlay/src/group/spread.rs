@@ -5,13 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::ctx::Ctx;
-use super::publish::MAX_AHEAD_MS;
+use super::publish::{MAX_AHEAD_MS, TOGETHER};
 use super::ranges::Range;
 use super::repair::{Others, Sight, Step};
 use super::sources::{LifeId, Place};
 use super::{Group, Making, Phase, Unwritten};
 use crate::descriptor::Order;
-use crate::id::{BatchId, NodeId, Seq, Token};
+use crate::id::{BatchId, NodeId, PublishId, Seq, Token};
 use crate::identity::BadSignature;
 use crate::io::{Event, Lane, PublishError, Write};
 use crate::wire::batch::{Batch, MAX_DEPENDENCIES};
@@ -267,35 +267,44 @@ impl Group {
         }
     }
 
-    /// Makes batches of what waits, as fast as the tree takes them.
+    /// Makes batches of what waits, as fast as the tree and the disk take them.
     pub(super) fn maybe_make_batch(&mut self, ctx: &mut Ctx<'_>) {
         while self.publisher.has_waiting() && self.may_make_batch(ctx) && !self.is_too_fresh(ctx) {
             if self.publisher.life().is_none() {
                 self.look_back(&ctx.me());
             }
-            let dependencies = self.causes.take(MAX_DEPENDENCIES);
-            let making = Making {
-                group: &self.id,
-                identity: ctx.identity,
-                unix_ms: ctx.unix_ms,
-                last_life: *ctx.last_life,
-                nonce: ctx.rng.next_u64(),
-            };
-            let (batch, publications) = self.publisher.make(ctx.now, dependencies, &making, ctx.config);
-            let id = batch.header.id;
-            let mut writes = vec![batch.to_write(self.id)];
-            if id.seq == 0 {
-                *ctx.last_life = (*ctx.last_life).max(id.life);
-                writes.insert(0, Write::Life { group: self.id, life: id.life });
-                // It has its place in the history now.
-                self.close_own_past(ctx, (id.source, id.life));
+            let most = if ctx.config.history { TOGETHER } else { 1 };
+            let (mut batches, mut writes) = (Vec::new(), Vec::new());
+            while batches.is_empty() || (batches.len() < most && self.publisher.is_full(ctx.config)) {
+                batches.push(self.make_batch(ctx, &mut writes));
             }
             let token = ctx.persist(writes);
-            self.publisher.unwritten = Some(Unwritten { token, batch, publications });
+            self.publisher.unwritten = Some(Unwritten { token, batches });
         }
         // A full link says when it is free; whether it has stalled is seen by looking again.
         let ripe = self.publisher.is_ripe(ctx.now, ctx.config);
         self.next_try = if ripe { ctx.now + TRY_AGAIN } else { self.publisher.ripe_at(ctx.config) };
+    }
+
+    fn make_batch(&mut self, ctx: &mut Ctx<'_>, writes: &mut Vec<Write>) -> (Batch, Vec<PublishId>) {
+        let dependencies = self.causes.take(MAX_DEPENDENCIES);
+        let making = Making {
+            group: &self.id,
+            identity: ctx.identity,
+            unix_ms: ctx.unix_ms,
+            last_life: *ctx.last_life,
+            nonce: ctx.rng.next_u64(),
+        };
+        let (batch, publications) = self.publisher.make(ctx.now, dependencies, &making, ctx.config);
+        let id = batch.header.id;
+        if id.seq == 0 {
+            *ctx.last_life = (*ctx.last_life).max(id.life);
+            writes.push(Write::Life { group: self.id, life: id.life });
+            // It has its place in the history now.
+            self.close_own_past(ctx, (id.source, id.life));
+        }
+        writes.push(batch.to_write(self.id));
+        (batch, publications)
     }
 
     /// Idle: at once. Busy: when a batch is full or 5 ms old. Never while most of
@@ -324,18 +333,19 @@ impl Group {
             || (waited < ctx.config.fresh_wait * PAST_WAITS && self.lacks_past(&me))
     }
 
-    /// Our batch is on disk: it may leave.
+    /// Our batches are on disk: they may leave.
     pub(crate) fn on_persisted(&mut self, ctx: &mut Ctx<'_>, token: Token) {
         let Some(unwritten) = self.publisher.unwritten.take_if(|it| it.token == token) else {
             return self.on_receipt_kept(ctx, token);
         };
-        let Unwritten { batch, publications, .. } = unwritten;
-        let id = batch.header.id;
-        for (n, publication) in publications.into_iter().enumerate() {
-            ctx.event(Event::Published { group: self.id, id: publication, batch: id, n: n as u32 });
+        for (batch, publications) in unwritten.batches {
+            let id = batch.header.id;
+            for (n, publication) in publications.into_iter().enumerate() {
+                ctx.event(Event::Published { group: self.id, id: publication, batch: id, n: n as u32 });
+            }
+            self.untaken.push((!ctx.config.history).then_some(batch.bytes.len()));
+            self.take(ctx, batch, None);
         }
-        self.untaken.push((!ctx.config.history).then_some(batch.bytes.len()));
-        self.take(ctx, batch, None);
         self.maybe_make_batch(ctx);
         self.poll_farewell(ctx);
     }
@@ -345,8 +355,8 @@ impl Group {
         self.on_earlier_kept(ctx, token, false);
         if self.publisher.unwritten.as_ref().is_some_and(|it| it.token == token) {
             let life = self.publisher.life().map(|life| (ctx.me(), life));
-            if let Some(unwritten) = &self.publisher.unwritten {
-                self.causes.give_back(&unwritten.batch.header.dependencies);
+            for (batch, _) in self.publisher.unwritten.iter().flat_map(|it| &it.batches) {
+                self.causes.give_back(&batch.header.dependencies);
             }
             for id in self.publisher.on_write_failed() {
                 ctx.event(Event::Rejected { group: self.id, id, error: PublishError::NotDurable });
