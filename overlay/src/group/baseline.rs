@@ -15,13 +15,16 @@ use crate::wire::compare::Baseline;
 /// Stands in a baseline for "first": nothing of this life, or of those before it, is owed.
 const NOTHING: Seq = Seq::MAX;
 
+/// (source, life, first that is owed).
+type First = (NodeId, Life, Seq);
+
 /// Pieces of a baseline that have come before the welcome.
 #[derive(Debug, Default)]
-pub(super) struct Pieces(Option<(NodeId, Vec<(NodeId, Life, Seq)>)>);
+pub(super) struct Pieces(Option<(NodeId, Vec<First>)>);
 
 impl Pieces {
     /// Keeps a piece, in place of those of another node; `false` if that is too much.
-    fn add(&mut self, from: NodeId, piece: Vec<(NodeId, Life, Seq)>, most: usize) -> bool {
+    fn add(&mut self, from: NodeId, piece: Vec<First>, most: usize) -> bool {
         let (_, pieces) = match self.0.take().filter(|it| it.0 == from) {
             Some(same) => self.0.insert(same),
             None => self.0.insert((from, Vec::new())),
@@ -31,7 +34,7 @@ impl Pieces {
         fits
     }
 
-    pub(super) fn take(&mut self, from: &NodeId) -> Vec<(NodeId, Life, Seq)> {
+    pub(super) fn take(&mut self, from: &NodeId) -> Vec<First> {
         self.0.take().filter(|it| it.0 == *from).map(|it| it.1).unwrap_or_default()
     }
 }
@@ -39,7 +42,7 @@ impl Pieces {
 impl Group {
     /// Where a newcomer starts: it is owed what was published since it entered (`cutoff`),
     /// and what we could not hand to anybody yet.
-    pub(super) fn baseline(&self, ctx: &Ctx<'_>, cutoff: Time) -> Vec<(NodeId, Life, Seq)> {
+    pub(super) fn baseline(&self, ctx: &Ctx<'_>, cutoff: Time) -> Vec<First> {
         let untaken = self.untaken.first();
         let first = |(id, state): (LifeId, &LifeState)| {
             let mut first = self.store.first_since(id, cutoff).unwrap_or(Seq::MAX).min(state.delivered);
@@ -75,7 +78,7 @@ impl Group {
         }
     }
 
-    pub(super) fn start_from(&mut self, ctx: &mut Ctx<'_>, baseline: &[(NodeId, Life, Seq)]) {
+    pub(super) fn start_from(&mut self, ctx: &mut Ctx<'_>, baseline: &[First]) {
         for &(source, life, first) in baseline {
             let own = source == ctx.me() && self.publisher.life().is_some_and(|current| current <= life);
             if own || !self.descriptor.admits(&source) {

@@ -201,13 +201,6 @@ impl World {
     }
 }
 
-/// Where the system tells.
-fn resident_kib() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:"));
-    line.and_then(|it| it.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
-}
-
 fn identity(number: u64) -> Identity {
     let mut key = [9; 32];
     key[..8].copy_from_slice(&number.to_le_bytes());
@@ -235,9 +228,7 @@ fn ten_differences_among_a_hundred_thousand_sources_are_found_in_twenty_kibibyte
             vec![LifeRecord { life: LIFE, next: 7, head: None, end: None, above: Vec::new(), owed: None }];
         sources.push(SourceRecord { source: identity(number).node(), floor: 0, lives });
     }
-    let before = resident_kib();
     let mut world = World::new(2, &Config::default(), &sources, Order::Causal);
-    println!("{} bytes a source", resident_kib().saturating_sub(before) * 1_024 / 200_000);
     let stranger = identity(1 << 40);
     for number in 0..DIFFERENT {
         let ix = (number % 2) as usize;
@@ -251,11 +242,9 @@ fn ten_differences_among_a_hundred_thousand_sources_are_found_in_twenty_kibibyte
     world.run(400);
     assert_eq!(world.delivered(0), world.delivered(1));
     world.run(9_600);
-    println!("{} bytes in 10 s from the link on: {:?}", world.total(), world.bytes);
     assert!(world.total() < 20 << 10, "{} bytes: {:?}", world.total(), world.bytes);
     world.bytes.clear();
     world.run(30_000);
-    println!("{} bytes in 30 s more: {:?}", world.total(), world.bytes);
     assert!(!world.bytes.contains_key("Compare"), "there is nothing to find");
 }
 
