@@ -300,6 +300,9 @@ pub(crate) struct BenchArgs {
     /// The group's order: unordered, fifo or causal.
     #[arg(long, default_value = "causal")]
     pub(crate) order: treecast_overlay::Order,
+    /// Whole nodes that keep all of it on disk, each in a temporary directory of its own.
+    #[arg(long)]
+    pub(crate) storage: bool,
 }
 
 /// `sim`

@@ -232,6 +232,53 @@ fn a_group_keeps_what_its_descriptor_says_and_little_more() {
     }
 }
 
+/// Off for longer than the group keeps what is said: told how much that was, and then what is left.
+#[test]
+fn who_was_off_for_too_long_is_told_how_much_it_missed() {
+    let scratch = Scratch::new("lagged");
+    let ada = scratch.up("ada", &[]);
+    let ticket = scratch.json("ada", &["group", "create", "board", "--retain", "50"]);
+    let ticket = ticket[0]["ticket"].as_str().expect("a ticket").to_owned();
+    let bob = scratch.up("bob", &["--group", &ticket, "--peer", &ada.address]);
+    let eve = scratch.up("eve", &["--group", &ticket, "--peer", &ada.address]);
+    scratch.json("ada", &["pub", "board", "line 0", "--wait", "2"]);
+    eve.kill();
+    for part in lines(1_000)[1..].chunks(20) {
+        let said = scratch.feed("ada", &["pub", "board", "--wait", "1"], part.join("\n"));
+        assert_eq!(code(&said), 0, "{}", text(&said.stderr));
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let kept = |node| scratch.texts(node, &["history", "board"]).len();
+    while kept("ada") > 400 || kept("bob") > 400 {
+        assert!(Instant::now() < deadline, "{} and {} are left", kept("ada"), kept("bob"));
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    // What is still in memory goes with them.
+    ada.kill();
+    bob.kill();
+    let bob = scratch.up("bob", &[]);
+    let _ada = scratch.up("ada", &["--peer", &bob.address]);
+    let sub = ["sub", "board", "--peer", &bob.address, "--timeout", "60s", "--count", "1000", "--json", "-q"];
+    let mut eve = Running::start(scratch.command("eve", &sub));
+    let (mut missed, mut first, mut texts) = (0, None, Vec::new());
+    while texts.last().is_none_or(|it| it != "line 999") {
+        let line = eve.next_json();
+        match line["type"].as_str() {
+            Some("lagged") => missed += line["missed"].as_u64().expect("a number"),
+            Some("message") => {
+                first = first.or(line["seq"].as_u64());
+                texts.push(line["text"].as_str().expect("it is text").to_owned());
+            }
+            _ => {}
+        }
+    }
+    eve.kill();
+    // Batches: line 0 was the first.
+    assert_eq!(Some(missed), first.map(|seq| seq - 1), "{missed} missed, then {:?}", texts.first());
+    assert!(missed > 0 && texts.len() >= 50, "{missed} missed, {} left", texts.len());
+    assert_eq!(texts, lines(1_000)[1_000 - texts.len()..], "what is left comes in order");
+}
+
 #[test]
 fn who_comes_late_sees_what_was_said_before_and_is_told_only_what_comes() {
     let scratch = Scratch::new("late");

@@ -23,6 +23,12 @@ pub struct Config {
     pub max_links: usize,
     /// Sources one group may have. Beyond, new ones are refused (`Overloaded`).
     pub max_sources: usize,
+    /// Up to so many sources, whoever holds something else than a neighbour tells it all frontiers; of more
+    /// they compare hashes first. 1,000 (DESIGN.md §4).
+    pub exact_sources: usize,
+    /// Bytes that one neighbour's comparisons may cost between two rounds of anti-entropy; what is
+    /// left is found in the next. Guess: the frontiers of 20,000 sources.
+    pub compare_bytes: usize,
     /// Lives of one source that are tracked at once; older ones are closed.
     pub max_lives: usize,
     /// Separate ranges held above the first missing batch of one source.
@@ -152,6 +158,8 @@ impl Config {
             max_groups: 1_024,
             max_links: 512,
             max_sources: 100_000,
+            exact_sources: 1_000,
+            compare_bytes: 2 << 20,
             max_lives: 4,
             max_ranges: 256,
             max_lookahead: 1 << 20,

@@ -37,6 +37,30 @@ pub(super) enum Plan {
     Paced { size: usize, time: Duration, per_s: f64 },
 }
 
+impl Plan {
+    pub(super) fn size(self) -> usize {
+        let (Self::Flood { size, .. } | Self::Paced { size, .. }) = self;
+        size
+    }
+
+    pub(super) fn time(self) -> Duration {
+        let (Self::Flood { time, .. } | Self::Paced { time, .. }) = self;
+        time
+    }
+
+    /// How many are to be published by then.
+    pub(super) fn due(self, elapsed: Duration) -> u64 {
+        match self {
+            Self::Flood { .. } => u64::MAX,
+            Self::Paced { per_s, .. } => (elapsed.as_secs_f64() * per_s) as u64,
+        }
+    }
+
+    pub(super) fn tag(self) -> u64 {
+        if matches!(self, Self::Paced { .. }) { PACED_TAG } else { 0 }
+    }
+}
+
 /// What a node sees of the group.
 #[derive(Debug)]
 pub(super) struct Look {
@@ -157,11 +181,7 @@ fn sockets(
 }
 
 async fn listen(swarm: &mut Swarm<Behaviour>, transport: Transport) -> Result<Multiaddr, BenchError> {
-    let any = match transport {
-        Transport::Tcp => "/ip4/127.0.0.1/tcp/0",
-        Transport::Quic => "/ip4/127.0.0.1/udp/0/quic-v1",
-        Transport::Memory => "/memory/0",
-    };
+    let any = transport.any();
     let failed = |error: &dyn std::fmt::Display| BenchError::Listen(format!("{any}: {error}"));
     swarm.listen_on(any.parse().expect("a multiaddr")).map_err(|error| failed(&error))?;
     loop {
@@ -249,17 +269,11 @@ impl Task {
     fn work(&mut self) {
         let Some(mut work) = self.work.take() else { return };
         let elapsed = work.began.elapsed();
-        let (size, time) = match work.plan {
-            Plan::Flood { size, time } | Plan::Paced { size, time, .. } => (size, time),
-        };
-        if elapsed >= time {
+        if elapsed >= work.plan.time() {
             let _ = work.done.send(work.count);
             return;
         }
-        let (due, tag) = match work.plan {
-            Plan::Flood { .. } => (u64::MAX, 0),
-            Plan::Paced { per_s, .. } => ((elapsed.as_secs_f64() * per_s) as u64, PACED_TAG),
-        };
+        let (due, tag, size) = (work.plan.due(elapsed), work.plan.tag(), work.plan.size());
         let full = Config::lan().publish_queue_bytes - QUEUE;
         while work.count < due && self.swarm.behaviour().publish_room(self.group) > full {
             let payload = payload(self.published, tag, size);
@@ -275,7 +289,7 @@ impl Task {
         match event {
             treecast_overlay::Event::Deliver { delivery, .. } if delivery.source != self.me => {
                 for payload in delivery.payloads {
-                    self.on_message(&payload);
+                    note(&mut self.tally, &payload);
                 }
                 self.received.store(self.tally.received, Ordering::Relaxed);
             }
@@ -283,21 +297,22 @@ impl Task {
             other => tracing::trace!(me = %self.me.short(), ?other),
         }
     }
+}
 
-    fn on_message(&mut self, payload: &[u8]) {
-        let number = |at: usize| payload[at..at + 8].try_into().map_or(0, u64::from_le_bytes);
-        let (number, sent) = (number(0), number(8));
-        if self.tally.note(number) && sent & PACED_TAG != 0 {
-            let now = EPOCH.elapsed().as_micros() as u64;
-            self.tally.latencies_us.push(now.saturating_sub(sent & !PACED_TAG));
-        }
+/// Counts a message.
+pub(super) fn note(tally: &mut Tally, payload: &[u8]) {
+    let number = |at: usize| payload[at..at + 8].try_into().map_or(0, u64::from_le_bytes);
+    let (number, sent) = (number(0), number(8));
+    if tally.note(number) && sent & PACED_TAG != 0 {
+        let now = EPOCH.elapsed().as_micros() as u64;
+        tally.latencies_us.push(now.saturating_sub(sent & !PACED_TAG));
     }
 }
 
 /// Set in the time of a message whose latency counts.
 const PACED_TAG: u64 = 1 << 63;
 
-fn payload(number: u64, tag: u64, size: usize) -> Bytes {
+pub(super) fn payload(number: u64, tag: u64, size: usize) -> Bytes {
     let mut payload = vec![0; size];
     payload[..8].copy_from_slice(&number.to_le_bytes());
     let now = EPOCH.elapsed().as_micros() as u64 | tag;

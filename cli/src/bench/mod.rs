@@ -12,11 +12,13 @@ use treecast_overlay::behaviour::NewError;
 use treecast_overlay::{Descriptor, DescriptorError, Order};
 
 use self::counted::Meter;
-use self::member::{Member, Plan};
-use self::tally::{Latency, cpu_time, percentiles};
+use self::member::{Look, Member, Plan};
+use self::stored::Stored;
+use self::tally::{Latency, Tally, cpu_time, percentiles};
 
 mod counted;
 mod member;
+mod stored;
 mod tally;
 
 /// How long the nodes may take to become one tree.
@@ -45,6 +47,15 @@ pub(crate) enum Transport {
 impl Transport {
     const ALL: [(Self, &'static str); 3] =
         [(Self::Tcp, "tcp"), (Self::Quic, "quic"), (Self::Memory, "memory")];
+
+    /// Any address of this process.
+    fn any(self) -> &'static str {
+        match self {
+            Self::Tcp => "/ip4/127.0.0.1/tcp/0",
+            Self::Quic => "/ip4/127.0.0.1/udp/0/quic-v1",
+            Self::Memory => "/memory/0",
+        }
+    }
 }
 
 impl fmt::Display for Transport {
@@ -76,6 +87,8 @@ pub(crate) struct BenchOptions {
     pub(crate) seconds: f64,
     /// The group's order.
     pub(crate) order: Order,
+    /// Whole nodes that keep all of it, each in a directory of its own.
+    pub(crate) storage: bool,
 }
 
 impl BenchOptions {
@@ -94,8 +107,9 @@ pub(crate) struct BenchReport {
     /// system does not tell.
     pub(crate) cpu_us_per_delivery: Option<f64>,
     /// Bytes written to sockets by all nodes for each payload byte delivered to a receiver, while busy. For
-    /// QUIC, bytes written to its streams: what its packets add is not seen from here.
-    pub(crate) wire_per_payload: f64,
+    /// QUIC, bytes written to its streams: what its packets add is not seen from here. `None` for whole
+    /// nodes, whose sockets are their own.
+    pub(crate) wire_per_payload: Option<f64>,
     /// From publication to delivery, at a tenth of that rate.
     pub(crate) latency_us: Latency,
     /// Messages times receivers that did not arrive.
@@ -111,6 +125,8 @@ pub(crate) enum BenchError {
     TooFewNodes,
     #[error("a message has {least} to {most} bytes", least = BenchOptions::LEAST_SIZE, most = 1 << 20)]
     BadSize,
+    #[error("nodes with storage talk over tcp or quic")]
+    NoMemory,
     #[error(transparent)]
     Group(#[from] DescriptorError),
     #[error(transparent)]
@@ -128,24 +144,80 @@ pub(crate) async fn run(options: BenchOptions) -> Result<BenchReport, BenchError
     if options.nodes < 2 {
         return Err(BenchError::TooFewNodes);
     }
+    if options.storage && options.transport == Transport::Memory {
+        return Err(BenchError::NoMemory);
+    }
     if options.size < BenchOptions::LEAST_SIZE || options.size > 1 << 20 {
         return Err(BenchError::BadSize);
     }
     let mut group = Descriptor::open("bench")?;
     group.order = options.order;
     let meter = Meter::default();
-    let mut members = Vec::with_capacity(options.nodes);
-    for _ in 0..options.nodes {
-        members.push(Member::start(options.transport, &group, &meter).await?);
-    }
-    for member in &members[1..] {
-        member.introduce(&members[0]).await?;
-    }
+    let members = start(&options, &group, &meter).await?;
     settle(&members).await?;
     measure(&options, &members, &meter).await
 }
 
-async fn settle(members: &[Member]) -> Result<(), BenchError> {
+/// One of the nodes, with a store or without.
+enum Runner {
+    Bare(Member),
+    Stored(Box<Stored>),
+}
+
+impl Runner {
+    async fn look(&self) -> Result<Look, BenchError> {
+        match self {
+            Self::Bare(member) => member.look().await,
+            Self::Stored(node) => node.look().await,
+        }
+    }
+
+    fn received(&self) -> u64 {
+        match self {
+            Self::Bare(member) => member.received(),
+            Self::Stored(node) => node.received(),
+        }
+    }
+
+    async fn publish(&self, plan: Plan) -> Result<u64, BenchError> {
+        match self {
+            Self::Bare(member) => member.publish(plan).await,
+            Self::Stored(node) => node.publish(plan).await,
+        }
+    }
+
+    async fn stop(&self) -> Result<Tally, BenchError> {
+        match self {
+            Self::Bare(member) => member.stop().await,
+            Self::Stored(node) => node.stop().await,
+        }
+    }
+}
+
+/// All nodes; all but the first know where that is.
+async fn start(options: &BenchOptions, group: &Descriptor, meter: &Meter) -> Result<Vec<Runner>, BenchError> {
+    let mut runners: Vec<Runner> = Vec::with_capacity(options.nodes);
+    for _ in 0..options.nodes {
+        let runner = match runners.first() {
+            first if options.storage => {
+                let first =
+                    first.and_then(|it| if let Runner::Stored(node) = it { Some(&**node) } else { None });
+                Runner::Stored(Box::new(Stored::start(options.transport, group, first).await?))
+            }
+            first => {
+                let member = Member::start(options.transport, group, meter).await?;
+                if let Some(Runner::Bare(first)) = first {
+                    member.introduce(first).await?;
+                }
+                Runner::Bare(member)
+            }
+        };
+        runners.push(runner);
+    }
+    Ok(runners)
+}
+
+async fn settle(members: &[Runner]) -> Result<(), BenchError> {
     let began = Instant::now();
     let mut calm = 0;
     while calm < 4 {
@@ -174,7 +246,7 @@ async fn settle(members: &[Member]) -> Result<(), BenchError> {
 
 async fn measure(
     options: &BenchOptions,
-    members: &[Member],
+    members: &[Runner],
     meter: &Meter,
 ) -> Result<BenchReport, BenchError> {
     let receivers = (members.len() - 1) as f64;
@@ -203,7 +275,8 @@ async fn measure(
         messages_per_s: rate,
         mb_per_s: rate * options.size as f64 / 1e6,
         cpu_us_per_delivery: cpu.map(|us| us / deliveries),
-        wire_per_payload: (wire_after - wire_before) as f64 / (deliveries * options.size as f64),
+        wire_per_payload: (!options.storage)
+            .then(|| (wire_after - wire_before) as f64 / (deliveries * options.size as f64)),
         latency_us: percentiles(latencies),
         lost,
         duplicates,
@@ -211,10 +284,10 @@ async fn measure(
 }
 
 /// When the last receiver had all, or when anything came last.
-async fn all_received(members: &[Member], published: u64) -> Instant {
+async fn all_received(members: &[Runner], published: u64) -> Instant {
     let (mut had, mut since) = (0, Instant::now());
     loop {
-        let now: u64 = members[1..].iter().map(Member::received).sum();
+        let now: u64 = members[1..].iter().map(Runner::received).sum();
         if now != had {
             (had, since) = (now, Instant::now());
         }

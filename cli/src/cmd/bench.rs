@@ -10,12 +10,12 @@ use crate::output::Screen;
 use crate::settings::capital;
 
 pub(super) async fn run(args: BenchArgs, screen: &Screen) -> Result<u8, Stop> {
-    let BenchArgs { nodes, transport, size, seconds, order } = args;
+    let BenchArgs { nodes, transport, size, seconds, order, storage } = args;
     if order == Order::Total {
         let fix = "Choose `unordered`, `fifo` or `causal`.";
         return Err(usage("Nothing was measured.", "This version has no total order yet.", fix).into());
     }
-    let options = BenchOptions { nodes, transport, size, seconds, order };
+    let options = BenchOptions { nodes, transport, size, seconds, order, storage };
     let report = bench::run(options).await.map_err(failed)?;
     if screen.json {
         screen.say_json(&as_json(&options, &report))?;
@@ -27,7 +27,7 @@ pub(super) async fn run(args: BenchArgs, screen: &Screen) -> Result<u8, Stop> {
 
 fn failed(error: BenchError) -> Stop {
     match error {
-        BenchError::TooFewNodes | BenchError::BadSize => usage(
+        BenchError::TooFewNodes | BenchError::BadSize | BenchError::NoMemory => usage(
             "Nothing was measured.",
             format!("{}.", capital(&error.to_string())),
             "See `treecast bench --help`.",
@@ -44,14 +44,18 @@ fn as_json(options: &BenchOptions, report: &BenchReport) -> serde_json::Value {
     line["transport"] = json!(options.transport.to_string());
     line["size"] = json!(options.size);
     line["order"] = json!(options.order.name());
+    line["storage"] = json!(options.storage);
     line
 }
 
 fn as_text(options: &BenchOptions, report: &BenchReport) -> Vec<String> {
-    let BenchOptions { nodes, transport, size, order, .. } = options;
+    let BenchOptions { nodes, transport, size, order, storage, .. } = options;
+    let kept = if *storage { ", each with its store" } else { "" };
+    let wire =
+        report.wire_per_payload.map_or("not seen".into(), |it| format!("{it:.3} bytes a payload byte"));
     let cpu = report.cpu_us_per_delivery.map_or("unknown".into(), |us| format!("{us:.2} µs"));
     vec![
-        format!("{nodes} nodes over {transport}, {order}, messages of {size} bytes, one source"),
+        format!("{nodes} nodes over {transport}{kept}, {order}, messages of {size} bytes, one source"),
         format!(
             "  to each of {}  {:.0} messages/s, {:.1} MB/s",
             nodes - 1,
@@ -59,7 +63,7 @@ fn as_text(options: &BenchOptions, report: &BenchReport) -> Vec<String> {
             report.mb_per_s
         ),
         format!("  processor     {cpu} a delivery"),
-        format!("  on the wire   {:.3} bytes a payload byte", report.wire_per_payload),
+        format!("  on the wire   {wire}"),
         format!(
             "  latency       p50 {} µs, p99 {} µs at a tenth of that rate",
             report.latency_us.p50, report.latency_us.p99

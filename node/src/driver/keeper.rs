@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::future::pending;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use libp2p::Multiaddr;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -14,6 +15,10 @@ use super::Driver;
 use super::archive::Archive;
 use crate::clock::unix_ms;
 use crate::store::{Contact, Done, JobId, Kept, KeptGroup, KeptNode, MAX_MEMBERS, SaveError, Work, Writer};
+
+/// While much is delivered, the history is written so often: each commit writes pages again that all share.
+/// Who is told that something is there has it written at once. Guess: what a kill may take comes again.
+const FILE_EVERY: Duration = Duration::from_millis(50);
 
 /// What is done once it is known whether something was saved.
 pub(crate) type Then = Box<dyn FnOnce(&mut Driver, Result<(), SaveError>) + Send>;
@@ -42,6 +47,8 @@ pub(super) struct Keeper {
     pub(super) archive: Archive,
     /// Some of it is being written.
     is_filing: bool,
+    /// When some of it was given to the store last.
+    filed: Option<Instant>,
     /// Peers and groups' members that the next save writes.
     changed_peers: BTreeSet<NodeId>,
     changed_members: BTreeSet<GroupId>,
@@ -74,6 +81,7 @@ impl Keeper {
             waiting: HashMap::new(),
             archive,
             is_filing: false,
+            filed: None,
             changed_peers: BTreeSet::new(),
             changed_members: BTreeSet::new(),
             unsaved_members: BTreeSet::new(),
@@ -238,9 +246,19 @@ impl Keeper {
         if self.is_filing || self.archive.is_empty() || (self.failure.is_some() && !anew) {
             return;
         }
-        self.is_filing = true;
+        let now = Instant::now();
+        if !anew && self.filing_due().is_some_and(|due| due > now) {
+            return;
+        }
+        (self.is_filing, self.filed) = (true, Some(now));
         let works = self.archive.take();
         self.submit(works.clone(), After::History(works));
+    }
+
+    /// When what waits is to be given to the store, if it could be.
+    fn filing_due(&self) -> Option<Instant> {
+        let may_file = !self.is_filing && !self.archive.is_empty() && self.failure.is_none();
+        self.filed.filter(|_| may_file).map(|at| at + FILE_EVERY)
     }
 
     /// It was written, or was not.
@@ -279,12 +297,18 @@ impl Keeper {
         }
     }
 
-    /// Waits for the store's next answers (forever, if none will come). May be dropped.
+    /// Waits for the store's next answers (forever, if none will come); or, without any, until history is to
+    /// be [filed](Self::file). May be dropped.
     pub(super) async fn saved(&mut self) -> Vec<Done> {
-        match self.done.recv().await {
-            Some(done) => done,
-            None if !self.waiting.is_empty() => self.fail_all(),
-            None => pending().await,
+        let due = self.filing_due();
+        let due_in = due.map_or(FILE_EVERY, |due| due.saturating_duration_since(Instant::now()));
+        tokio::select! {
+            done = self.done.recv() => match done {
+                Some(done) => done,
+                None if !self.waiting.is_empty() => self.fail_all(),
+                None => pending().await,
+            },
+            () = tokio::time::sleep(due_in), if due.is_some() => Vec::new(),
         }
     }
 

@@ -8,6 +8,9 @@ const GRAM: usize = 3;
 
 /// What two texts have in common that a person would call the same.
 pub(super) fn fold(text: &str) -> String {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
     let plain = text.nfkd().filter(|c| !is_accent(*c)).flat_map(char::to_lowercase);
     // One letter of two shapes, of which the lower case of a capital is but one.
     plain.map(|c| if c == 'ς' { 'σ' } else { c }).nfc().collect()

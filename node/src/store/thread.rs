@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -139,8 +139,9 @@ impl Scribe {
 
     /// One transaction around all.
     fn commit(&mut self, jobs: &[Job]) -> Vec<Result<(), SaveError>> {
-        self.upkeep.on_written();
+        let began = Instant::now();
         let results = self.try_commit(jobs);
+        self.upkeep.on_written(began.elapsed());
         let told = |error: &rusqlite::Error| SaveError::of(&self.path, error);
         let results: Vec<Result<(), SaveError>> = match results {
             Ok(results) => results.into_iter().map(|result| result.map_err(|error| told(&error))).collect(),

@@ -19,9 +19,10 @@ const AT_ONCE: i64 = 128;
 const INDEXED_AT_ONCE: usize = 256 << 10;
 
 /// While batches come the index waits, since it costs more than they do; but not for ever: then it takes no
-/// more than so much of the time.
+/// more than so much of the time that writing takes. Where that is little, no more than so much of all time.
 const QUIET_FOR: Duration = Duration::from_millis(500);
 const SHARE_WHILE_BUSY: u32 = 10;
+const SHARE_OF_ALL: u32 = 50;
 
 /// Pages given back in one go.
 const PAGES: u32 = 512;
@@ -38,8 +39,10 @@ pub(super) struct Upkeep {
     looked_ms: u64,
     /// There may be something to index.
     unindexed: bool,
-    /// The index is not behind by more than a while, however busy the store is.
+    /// The index is not behind by more than a while, however busy the store is: until then, or until so
+    /// much more time went into writing.
     next_index: Instant,
+    writes_first: Duration,
     /// When something was written last.
     wrote: Instant,
     /// Something was deleted since space was given back.
@@ -59,15 +62,17 @@ impl Upkeep {
             looked_ms: 0,
             unindexed: true,
             next_index: Instant::now(),
+            writes_first: Duration::ZERO,
             wrote: Instant::now(),
             spare: true,
             written: true,
         }
     }
 
-    /// Something was written.
-    pub(super) fn on_written(&mut self) {
+    /// Something was written, in so much time.
+    pub(super) fn on_written(&mut self, took: Duration) {
         (self.unindexed, self.written) = (true, true);
+        self.writes_first = self.writes_first.saturating_sub(took);
         self.wrote = Instant::now();
     }
 
@@ -81,6 +86,9 @@ impl Upkeep {
 
     /// How long the index is to wait.
     fn index_in(&self) -> Duration {
+        if self.writes_first.is_zero() {
+            return Duration::ZERO;
+        }
         let quiet = self.wrote + QUIET_FOR;
         quiet.min(self.next_index).saturating_duration_since(Instant::now())
     }
@@ -112,7 +120,10 @@ impl Upkeep {
         } else if self.unindexed && self.index_in().is_zero() {
             let began = Instant::now();
             self.unindexed = index(connection)?;
-            self.next_index = Instant::now() + began.elapsed() * SHARE_WHILE_BUSY;
+            let took = began.elapsed();
+            self.next_index = Instant::now() + took * SHARE_OF_ALL;
+            // One write at least, also at the first.
+            self.writes_first = (took * SHARE_WHILE_BUSY).max(QUIET_FOR / SHARE_WHILE_BUSY);
         } else if self.spare {
             self.spare = give_back(connection)?;
         }
@@ -323,15 +334,19 @@ mod tests {
     fn the_index_waits_while_batches_come_but_not_for_ever() {
         let mut upkeep = Upkeep::new(NodeId::from_bytes([1; 32]));
         (upkeep.spare, upkeep.written, upkeep.looked_ms) = (false, false, 5);
-        upkeep.on_written();
-        upkeep.next_index = Instant::now() + IDLE;
+        (upkeep.next_index, upkeep.writes_first) = (Instant::now() + IDLE, Duration::from_millis(3));
+        upkeep.on_written(Duration::from_millis(1));
         let wait = upkeep.due_in(5, IDLE);
         assert!(!wait.is_zero() && wait <= QUIET_FOR, "{wait:?}");
         upkeep.wrote = Instant::now().checked_sub(QUIET_FOR).expect("the machine runs for longer");
         assert_eq!(upkeep.due_in(5, IDLE), Duration::ZERO, "nothing comes any more");
-        upkeep.on_written();
+        upkeep.on_written(Duration::from_millis(1));
         upkeep.next_index = Instant::now();
-        assert_eq!(upkeep.due_in(5, IDLE), Duration::ZERO, "its share of the time");
+        assert_eq!(upkeep.due_in(5, IDLE), Duration::ZERO, "its share of all time");
+        upkeep.next_index = Instant::now() + IDLE;
+        assert_ne!(upkeep.due_in(5, IDLE), Duration::ZERO);
+        upkeep.on_written(Duration::from_millis(1));
+        assert_eq!(upkeep.due_in(5, IDLE), Duration::ZERO, "its share of the time that writing takes");
         upkeep.unindexed = false;
         assert_eq!(upkeep.due_in(5, IDLE), IDLE);
     }

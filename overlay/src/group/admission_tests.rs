@@ -14,6 +14,7 @@ use crate::links::tag;
 use crate::out::Out;
 use crate::time::Time;
 use crate::wire::batch::{Batch, Header, Opening};
+use crate::wire::compare::{Baseline, Compare, Prefix};
 use crate::wire::frame::{
     self, AckRequest, Appoint, Channels, Cores, Empty, ForwardJoin, Frame, Graft, Join, Mesh, Neighbour,
     NeighbourReply,
@@ -213,6 +214,8 @@ fn whatever_a_stranger_sends_is_not_heard() {
         Frame::Shuffle(records(vec![record.clone()])),
         Frame::RosterDigest(RosterDigest { entries: Vec::new(), exchange: true }),
         Frame::Summary(Summary { frontiers: 1, roster: 1 }),
+        Frame::Compare(Compare { purpose: 1, branches: Vec::new(), asked: vec![Prefix::ROOT] }),
+        Frame::Baseline(Baseline { first: vec![(eve, LIFE, 0)] }),
         Frame::Frontier(frontier),
         Frame::Batch(batch),
         Frame::Batch(stolen),

@@ -600,3 +600,34 @@ fn the_first_batch_of_a_run_names_undominated_heads_only() {
     let named: Vec<NodeId> = batch.header.dependencies.iter().map(|it| it.source).collect();
     assert_eq!(named, [last]);
 }
+
+/// While the disk is slow, much of a source goes into its next write; all of it, or nothing.
+#[test]
+fn a_slow_disk_is_given_several_batches_at_once() {
+    let mut world = World::new(2, Order::Fifo);
+    world.start_linked();
+    let long = |line: &str| format!("{line} {}", "x".repeat(20_000));
+    let said: Vec<_> = lines(0..60).iter().map(|line| long(line)).collect();
+    world.nodes[0].waiting = Some(Vec::new());
+    for line in &said {
+        world.say(0, line);
+    }
+    let mut writes = Vec::new();
+    while let Some(tokens) = world.nodes[0].waiting.replace(Vec::new()).filter(|it| !it.is_empty()) {
+        let before = world.nodes[0].disk.len();
+        tokens.into_iter().for_each(|token| world.input(0, Input::Persisted(token)));
+        writes.push(world.nodes[0].disk.len() - before);
+        world.run(50);
+    }
+    assert_eq!(world.nodes[1].heard, said);
+    assert!(writes.len() < 6 && writes.iter().all(|count| *count <= 8), "{writes:?} after the first");
+    world.nodes[0].waiting = None;
+    // None of what a write that failed had is ever seen; what comes after it is.
+    world.nodes[0].fails = true;
+    said.iter().for_each(|line| world.say(0, line));
+    world.nodes[0].fails = false;
+    world.say(0, "over");
+    world.run(3_000);
+    assert_eq!(world.nodes[1].heard[60..], ["over"]);
+    assert_eq!(world.nodes[1].told, []);
+}

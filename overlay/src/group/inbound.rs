@@ -44,6 +44,7 @@ impl Group {
             }
             Frame::Listen(listen) => self.handle_listen(ctx, from, &listen),
             Frame::Hold(hold) => self.handle_hold(ctx, from, &hold),
+            Frame::Compare(compare) => self.handle_compare(ctx, from, &compare),
             Frame::Summary(summary) => self.handle_summary(ctx, from, &summary),
             Frame::AckRequest(request) => self.handle_ack_request(ctx, from, &request),
             Frame::Acks(acks) => self.handle_acks(ctx, from, &acks),
@@ -55,6 +56,7 @@ impl Group {
     fn handle_membership(&mut self, ctx: &mut Ctx<'_>, from: NodeId, frame: Frame) {
         match frame {
             Frame::Join(join) => self.handle_join(ctx, from, &join),
+            Frame::Baseline(piece) => self.handle_baseline(ctx, from, piece),
             Frame::Welcome(welcome) => self.handle_welcome(ctx, from, &welcome),
             Frame::Neighbour(ask) => self.handle_neighbour(ctx, from, &ask),
             Frame::NeighbourReply(reply) => self.handle_neighbour_reply(ctx, from, &reply),
@@ -134,6 +136,7 @@ fn is_for_neighbours(frame: &Frame) -> bool {
             | Frame::Hold(_)
             | Frame::PullEarlier(_)
             | Frame::Summary(_)
+            | Frame::Compare(_)
             | Frame::AckRequest(_)
             | Frame::Shuffle(_)
             | Frame::ForwardJoin(_)

@@ -1,6 +1,5 @@
 //! Coming in, and finding neighbours.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_bytes::ByteBuf;
@@ -8,12 +7,12 @@ use serde_bytes::ByteBuf;
 use super::ctx::Ctx;
 use super::membership::roster::Merged;
 use super::membership::views::Request;
-use super::order::close_before;
 use super::{Group, Phase};
 use crate::config::Config;
 use crate::id::{Address, Life, NodeId, Seq};
 use crate::io::MemberState;
 use crate::time::Time;
+use crate::wire::compare::{Baseline, MAX_BASELINE};
 use crate::wire::frame::{
     Empty, ForwardJoin, Frame, Join, Neighbour, NeighbourReply, Records, RosterDigest, Welcome,
 };
@@ -27,9 +26,6 @@ const BRIDGE_EVERY: usize = 3;
 /// One in so many is Cyclon's exchange: the passive view is a reserve, and need not change faster.
 /// Guess.
 const EXCHANGE_EVERY: usize = 6;
-
-/// Stands in a baseline for "first": nothing of this life, or of those before it, is owed.
-const NOTHING: Seq = Seq::MAX;
 
 /// Who asked us in while nobody had let us in ourselves, at most: others are let in at once.
 pub(super) const MAX_ASKERS: usize = 32;
@@ -162,15 +158,17 @@ impl Group {
             return;
         }
         let cutoff = ctx.now - Duration::from_millis(join.age_ms);
-        let welcome = Welcome {
-            records: self.some_records(&from),
-            baseline: if join.fresh { self.baseline(ctx, cutoff) } else { Vec::new() },
-            last_life: self.last_life(&from),
-        };
         if !self.removals.is_empty() {
             // Before it hears of what they published.
             self.tell_removals(ctx, &from, false);
         }
+        let mut baseline = if join.fresh { self.baseline(ctx, cutoff) } else { Vec::new() };
+        while baseline.len() > MAX_BASELINE {
+            let first = baseline.split_off(baseline.len() - MAX_BASELINE);
+            ctx.send(&from, &Frame::Baseline(Baseline { first }));
+        }
+        let welcome =
+            Welcome { records: self.some_records(&from), baseline, last_life: self.last_life(&from) };
         ctx.send(&from, &Frame::Welcome(welcome));
         if self.roster.is_full() {
             let walk = ForwardJoin { record: join.record.clone(), ttl: ctx.config.walk_length };
@@ -214,36 +212,6 @@ impl Group {
         false
     }
 
-    /// Where a newcomer starts: it is owed what was published since it entered (`cutoff`),
-    /// and what we could not hand to anybody yet.
-    fn baseline(&self, ctx: &Ctx<'_>, cutoff: crate::time::Time) -> Vec<(NodeId, Life, Seq)> {
-        let untaken = self.untaken.first();
-        let first = |(id, state): (super::LifeId, &super::sources::LifeState)| {
-            let mut first = self.store.first_since(id, cutoff).unwrap_or(Seq::MAX).min(state.delivered);
-            if id.0 == ctx.me() && self.publisher.life() == Some(id.1) {
-                first = first.min(untaken.unwrap_or(first));
-            }
-            let first = first.min(state.owed.unwrap_or(first));
-            (id.0, id.1, first)
-        };
-        let closed = self.sources.closed(self.store.lives()).filter_map(|id| {
-            let first = self.store.first_since(id, cutoff)?;
-            Some((id.0, id.1, first))
-        });
-        let mut owed: Vec<_> = self.sources.lives().map(first).chain(closed).collect();
-        let mut oldest = BTreeMap::new();
-        for (source, life, _) in &owed {
-            let known = oldest.entry(*source).or_insert(*life);
-            *known = (*known).min(*life);
-        }
-        // Older lives, which others may still have open, are before the joiner's time.
-        owed.extend(self.sources.last_closed().map(|(source, life)| {
-            let oldest = oldest.get(&source).map_or(life, |oldest| life.min(oldest.saturating_sub(1)));
-            (source, oldest, NOTHING)
-        }));
-        owed
-    }
-
     fn last_life(&self, joiner: &NodeId) -> Option<(Life, Seq)> {
         let (life, state) = self.sources.get(joiner)?.lives.last_key_value()?;
         Some((*life, state.held.end()))
@@ -274,37 +242,14 @@ impl Group {
         self.on_greeted();
         if matches!(self.phase, Phase::Fresh) {
             self.phase = Phase::Member;
-            self.start_from(ctx, &welcome.baseline);
+            let pieces = self.pieces.take(&from);
+            self.start_from(ctx, &[&welcome.baseline[..], &pieces].concat());
             self.record_all(ctx);
             self.want_earlier(ctx);
         }
         self.merge_records(ctx, Some(&from), &welcome.records);
         self.neighbour_up(ctx, from, false);
         self.poll_askers(ctx);
-    }
-
-    fn start_from(&mut self, ctx: &mut Ctx<'_>, baseline: &[(NodeId, Life, Seq)]) {
-        for &(source, life, first) in baseline {
-            let own = source == ctx.me() && self.publisher.life().is_some_and(|current| current <= life);
-            if own || !self.descriptor.admits(&source) {
-                continue;
-            }
-            let begun = if first == NOTHING {
-                self.sources.begin_after((source, life), ctx.config)
-            } else {
-                let first = first.min(self.sources.cut_of((source, life)));
-                self.sources.open((source, life), ctx.config).map(|state| state.start_at(first))
-            };
-            if let Err(cap) = begun {
-                self.overload(ctx, cap);
-            }
-        }
-        for &(source, life, first) in baseline {
-            if first > 0 && first != NOTHING {
-                // Its opening will not come here, and with it where the life before it ended.
-                close_before(source, life, None, &mut self.sources);
-            }
-        }
     }
 
     pub(super) fn handle_neighbour(&mut self, ctx: &mut Ctx<'_>, from: NodeId, ask: &Neighbour) {
@@ -421,6 +366,8 @@ impl Group {
         self.lazy.on_change(ctx.now);
         self.proofs.forget(node);
         self.references.remove(node);
+        self.defined.forget(node);
+        self.walks.forget(node);
         self.with_tree(ctx, |tree, sight, acts| tree.on_neighbour_lost(sight, node, gone, acts));
     }
 

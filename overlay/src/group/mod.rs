@@ -6,10 +6,13 @@
 //! ([`spread`]), or time ([`Group::poll`]).
 
 mod adverts;
+mod baseline;
 mod beaten;
+mod compare;
 mod cores;
 mod counts;
 pub(crate) mod ctx;
+mod defined;
 mod doubled;
 mod early;
 mod farewell;
@@ -23,6 +26,7 @@ mod join;
 mod lazy;
 mod lives;
 mod load;
+mod make;
 mod membership;
 mod nearer;
 mod order;
@@ -45,6 +49,8 @@ mod way;
 #[cfg(test)]
 mod admission_tests;
 #[cfg(test)]
+mod compare_tests;
+#[cfg(test)]
 mod history_tests;
 #[cfg(test)]
 mod removal_tests;
@@ -63,9 +69,12 @@ use crate::wire::frame::{Channel, Frame, Join, Mesh, Records, Summary};
 use crate::wire::record::{MemberRecord, Standing};
 
 use adverts::Told;
+use baseline::Pieces;
 use beaten::Beaten;
+use compare::Walks;
 use cores::Pace;
 use ctx::Ctx;
+use defined::Defined;
 use doubled::Doubled;
 use early::Early;
 use farewell::Farewell;
@@ -143,6 +152,10 @@ pub(crate) struct Group {
     half_gone: Option<(NodeId, Time)>,
     /// What each neighbour's short numbers mean.
     references: BTreeMap<NodeId, BTreeMap<u32, LifeId>>,
+    defined: Defined,
+    walks: Walks,
+    /// Pieces of a baseline, and who sends them.
+    pieces: Pieces,
     /// Lives with news for lazy links, and those whose short number is not told yet.
     news: BTreeSet<LifeId>,
     undefined: BTreeSet<LifeId>,
@@ -219,6 +232,9 @@ impl Group {
             bridge: None,
             half_gone: None,
             references: BTreeMap::new(),
+            defined: Defined::default(),
+            walks: Walks::default(),
+            pieces: Pieces::default(),
             news: BTreeSet::new(),
             undefined: BTreeSet::new(),
             next_news: now,
@@ -401,6 +417,7 @@ impl Group {
         self.poll_lazy(ctx);
         self.poll_repair(ctx);
         self.poll_anti_entropy(ctx);
+        self.poll_compare(ctx);
         self.poll_flow(ctx);
         self.maybe_make_batch(ctx);
         self.poll_receipts(ctx);
@@ -425,6 +442,7 @@ impl Group {
             self.silence.deadline().filter(|_| !going),
             self.askers_until(config),
             Some(self.next_anti_entropy),
+            self.walks.deadline(),
             self.flow.deadline(),
             Some(self.lazy.deadline()),
             self.publisher.has_waiting().then_some(self.next_try),
@@ -448,7 +466,7 @@ impl Group {
         }
     }
 
-    fn summary(&self) -> Summary {
+    fn summary(&mut self) -> Summary {
         Summary { frontiers: self.sources.summary(), roster: self.roster.summary() }
     }
 
@@ -459,6 +477,7 @@ impl Group {
         self.next_eviction = ctx.now + EVICT_EVERY;
         let own = (ctx.me(), self.publisher.life().unwrap_or_default());
         self.repair.retain(|life| life == own || self.sources.life(life).is_some());
+        self.defined.tidy(self.sources.len());
         self.evict(ctx);
     }
 

@@ -21,12 +21,21 @@ const HEADER_BYTES: usize = 512;
 const MESSAGE_HEADER: usize = 3;
 const DEPENDENCY_BYTES: usize = 54;
 
-/// A batch that waits for its disk.
+/// Full batches that one write takes at most, where there is a history: a disk that is slow to say that it has
+/// something takes much at once. Together they are half of what a link may hold. Guess.
+pub(crate) const TOGETHER: usize = 8;
+
+/// Batches that wait for their disk: all of them are on it, or none.
 #[derive(Debug)]
 pub(crate) struct Unwritten {
     pub(crate) token: Token,
-    pub(crate) batch: Batch,
-    pub(crate) publications: Vec<PublishId>,
+    pub(crate) batches: Vec<(Batch, Vec<PublishId>)>,
+}
+
+impl Unwritten {
+    fn publications(self) -> impl Iterator<Item = PublishId> {
+        self.batches.into_iter().flat_map(|(_, publications)| publications)
+    }
 }
 
 /// This node as a source.
@@ -118,7 +127,12 @@ impl Publisher {
 
     /// Whether a batch is full, or has gathered for long enough.
     pub(crate) fn is_ripe(&self, now: Time, config: &Config) -> bool {
-        self.queued >= config.batch_bytes || now.since(self.since) >= config.batch_age
+        self.is_full(config) || now.since(self.since) >= config.batch_age
+    }
+
+    /// Whether what waits is a full batch.
+    pub(crate) fn is_full(&self, config: &Config) -> bool {
+        self.queued >= config.batch_bytes
     }
 
     /// When what gathers is ripe.
@@ -183,23 +197,22 @@ impl Publisher {
         }
     }
 
-    /// The write failed: its batch was never sent, and the life ends before it.
+    /// The write failed: its batches were never sent, and the life ends before them.
     pub(crate) fn on_write_failed(&mut self) -> Vec<PublishId> {
         let Some(unwritten) = self.unwritten.take() else { return Vec::new() };
-        let id = unwritten.batch.header.id;
-        if id.seq > 0 {
-            let digest = unwritten.batch.header.previous;
-            self.last_life = Some(LifeEnd { life: id.life, end: id.seq, digest });
+        let first = unwritten.batches.first().map(|(batch, _)| &batch.header);
+        if let Some(first) = first.filter(|it| it.id.seq > 0) {
+            self.last_life = Some(LifeEnd { life: first.id.life, end: first.id.seq, digest: first.previous });
         }
         (self.life, self.next, self.previous) = (None, 0, Digest::ZERO);
-        unwritten.publications
+        unwritten.publications().collect()
     }
 
     /// Everything that waits is refused.
     pub(crate) fn drain(&mut self) -> Vec<PublishId> {
         self.queued = 0;
-        let unwritten = self.unwritten.take().map(|it| it.publications).unwrap_or_default();
-        unwritten.into_iter().chain(self.queue.drain(..).map(|(id, _)| id)).collect()
+        let unwritten = self.unwritten.take().into_iter().flat_map(Unwritten::publications);
+        unwritten.chain(self.queue.drain(..).map(|(id, _)| id)).collect()
     }
 }
 

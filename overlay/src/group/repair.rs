@@ -154,6 +154,11 @@ impl Repair {
         self.known.get(node).and_then(|it| it.get(&life)).is_some_and(|held| held.contains(seq))
     }
 
+    /// Whether the neighbour is known to hold just this.
+    pub(crate) fn holds_just(&self, node: &NodeId, life: LifeId, held: &Ranges) -> bool {
+        self.known.get(node).and_then(|it| it.get(&life)) == Some(held)
+    }
+
     /// How many neighbours hold everything of this life below `next`.
     pub(crate) fn holders(&self, life: LifeId, next: Seq) -> usize {
         self.known.values().filter(|it| it.get(&life).is_some_and(|held| held.next() >= next)).count()
@@ -338,7 +343,9 @@ impl Repair {
             want.deadline = now;
             if absent.is_empty() {
                 self.claims.on_nothing(node, life);
-            } else {
+            }
+            // Others have their turn, too, beside one that always answers and brings nothing.
+            if !absent.is_empty() || self.claims.is_void(&node, life) {
                 want.tried.insert(node);
             }
         }

@@ -101,7 +101,8 @@ impl Group {
         self.silence.since.get_or_insert(ctx.now);
         let above: Vec<_> = neighbours.iter().filter(|it| !self.tree.is_child(it)).copied().collect();
         ctx.links.question(ctx.now, &neighbours);
-        ctx.send_all(&above, &Frame::Summary(self.summary()));
+        let summary = self.summary();
+        ctx.send_all(&above, &Frame::Summary(summary));
         self.lazy.look_in(ctx.now, ANSWERED_BY);
     }
 }

@@ -1,36 +1,27 @@
 //! A batch's way through a member: taken in once, passed on, kept, ordered, delivered.
-
-use std::time::Duration;
-
 use bytes::Bytes;
 
+use super::Group;
 use super::ctx::Ctx;
 use super::publish::MAX_AHEAD_MS;
 use super::ranges::Range;
 use super::repair::{Others, Sight, Step};
 use super::sources::{LifeId, Place};
-use super::{Group, Making, Phase, Unwritten};
 use crate::descriptor::Order;
-use crate::id::{BatchId, NodeId, Seq, Token};
+use crate::id::{BatchId, NodeId, Seq};
 use crate::identity::BadSignature;
-use crate::io::{Event, Lane, PublishError, Write};
+use crate::io::{Event, Lane};
 use crate::wire::batch::Batch;
 use crate::wire::frame::{Frame, Pull, PullEnd};
 
 /// An answer of more batches than this is history: it takes the bulk lane.
 const LIVE_ANSWER: u64 = 16;
-/// When links are full, whether they have stalled is looked at this often.
-const TRY_AGAIN: Duration = Duration::from_millis(50);
 /// Up to so many members are all asked whether they hold the end of a life that is over…
 const ASK_ALL: usize = 32;
 /// …and so many besides the neighbours in a larger group. Guesses.
 const ASK_SOME: usize = 8;
 /// Ranges that one pull may name.
 const MAX_PULL_RANGES: usize = 256;
-
-/// So many times as long as for a welcome, a first batch waits for what others have of our past and
-/// we do not. Guess: anybody can claim such.
-const PAST_WAITS: u32 = 5;
 
 /// The sender broke the protocol.
 pub(crate) struct Violation(pub(crate) &'static str);
@@ -142,7 +133,7 @@ impl Group {
     }
 
     /// Keeps a batch that is new here, passes it on, delivers what it makes deliverable.
-    fn take(&mut self, ctx: &mut Ctx<'_>, batch: Batch, from: Option<NodeId>) {
+    pub(super) fn take(&mut self, ctx: &mut Ctx<'_>, batch: Batch, from: Option<NodeId>) {
         let id = batch.header.id;
         let life = (id.source, id.life);
         let fresh = self.sources.life(life).is_none();
@@ -285,106 +276,6 @@ impl Group {
                 self.want_missing(ctx, life, true);
             }
             Err(cap) => self.overload(ctx, cap),
-        }
-    }
-
-    /// Makes batches of what waits, as fast as the tree takes them.
-    pub(super) fn maybe_make_batch(&mut self, ctx: &mut Ctx<'_>) {
-        while self.publisher.has_waiting() && self.may_make_batch(ctx) && !self.is_too_fresh(ctx) {
-            if self.publisher.life().is_none() {
-                self.look_back(&ctx.me());
-            }
-            let dependencies = self.causes.take(self.publisher.most_dependencies(ctx.config));
-            let making = Making {
-                group: &self.id,
-                identity: ctx.identity,
-                unix_ms: ctx.unix_ms,
-                last_life: *ctx.last_life,
-                nonce: ctx.rng.next_u64(),
-            };
-            let (batch, publications) = self.publisher.make(ctx.now, dependencies, &making, ctx.config);
-            let id = batch.header.id;
-            let mut writes = vec![batch.to_write(self.id)];
-            if id.seq == 0 {
-                *ctx.last_life = (*ctx.last_life).max(id.life);
-                writes.insert(0, Write::Life { group: self.id, life: id.life });
-                // It has its place in the history now.
-                self.close_own_past(ctx, (id.source, id.life));
-                if let Err(cap) = self.sources.begin_own((id.source, id.life), ctx.config) {
-                    self.overload(ctx, cap);
-                }
-            }
-            let token = ctx.persist(writes);
-            self.publisher.unwritten = Some(Unwritten { token, batch, publications });
-        }
-        // A full link says when it is free; whether it has stalled is seen by looking again.
-        let ripe = self.publisher.is_ripe(ctx.now, ctx.config);
-        self.next_try = if ripe { ctx.now + TRY_AGAIN } else { self.publisher.ripe_at(ctx.config) };
-    }
-
-    /// Idle: at once. Busy: when a batch is full or 5 ms old. Never while most of
-    /// the tree lags: the queue fills, and its room tells the application.
-    fn may_make_batch(&self, ctx: &Ctx<'_>) -> bool {
-        let edges = self.outlets(ctx);
-        let queued = |(node, _): &(NodeId, u32)| {
-            if ctx.links.stalled(ctx.now, node, ctx.config) { 0 } else { ctx.links.queued(node, Lane::Live) }
-        };
-        let idle = edges.iter().map(queued).max() == Some(0);
-        let going = matches!(self.phase, Phase::Going(_));
-        if self.flow.crowded(ctx.now, &edges, ctx.links, ctx.config) {
-            return false;
-        }
-        idle || going || self.publisher.is_ripe(ctx.now, ctx.config)
-    }
-
-    /// Who has a past here says where it ended: neighbours know, unless the store does. So the
-    /// first batch waits for a welcome, but not for long; longer for what of that past others have.
-    fn is_too_fresh(&self, ctx: &Ctx<'_>) -> bool {
-        if self.publisher.life().is_some() {
-            return false;
-        }
-        let (me, waited) = (ctx.me(), ctx.now.since(self.entered));
-        (waited < ctx.config.fresh_wait && self.has_loose_ends(&me))
-            || (waited < ctx.config.fresh_wait * PAST_WAITS && self.lacks_past(&me))
-    }
-
-    /// Our batch is on disk: it may leave.
-    pub(crate) fn on_persisted(&mut self, ctx: &mut Ctx<'_>, token: Token) {
-        if self.on_removal_kept(ctx, token, true) {
-            return;
-        }
-        let Some(unwritten) = self.publisher.unwritten.take_if(|it| it.token == token) else {
-            return self.on_receipt_kept(ctx, token);
-        };
-        let Unwritten { batch, publications, .. } = unwritten;
-        let id = batch.header.id;
-        for (n, publication) in publications.into_iter().enumerate() {
-            ctx.event(Event::Published { group: self.id, id: publication, batch: id, n: n as u32 });
-        }
-        self.untaken.push((!ctx.config.history).then_some(batch.bytes.len()));
-        self.take(ctx, batch, None);
-        self.maybe_make_batch(ctx);
-        self.poll_farewell(ctx);
-    }
-
-    pub(crate) fn on_persist_failed(&mut self, ctx: &mut Ctx<'_>, token: Token) {
-        self.receipts.drop_held(token);
-        self.on_removal_kept(ctx, token, false);
-        self.on_earlier_kept(ctx, token, false);
-        if self.publisher.unwritten.as_ref().is_some_and(|it| it.token == token) {
-            let life = self.publisher.life().map(|life| (ctx.me(), life));
-            if let Some(unwritten) = &self.publisher.unwritten {
-                self.causes.give_back(&unwritten.batch.header.dependencies);
-            }
-            for id in self.publisher.on_write_failed() {
-                ctx.event(Event::Rejected { group: self.id, id, error: PublishError::NotDurable });
-            }
-            // What was written before is still to reach others.
-            let owed = self.untaken.end();
-            if let Some(state) = life.and_then(|life| self.sources.life_mut(life)) {
-                state.owed = owed;
-            }
-            self.maybe_make_batch(ctx);
         }
     }
 

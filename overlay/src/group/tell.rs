@@ -18,24 +18,81 @@ use crate::wire::record::Ack;
 
 /// Bytes of the head's digest in news; anti-entropy sends it whole.
 const NEWS_DIGEST: usize = 8;
+/// What an entry with its definition may take, a range above it, and all of them in one frame.
+const ENTRY_BYTES: usize = 100;
+const RANGE_BYTES: usize = 19;
+const PIECE_BYTES: usize = 512 << 10;
+/// Lives that one source has at once, most often.
+const MAX_LIVES: usize = 64;
 
 impl Group {
-    /// Tells a neighbour all our frontiers.
+    /// Tells a neighbour all our frontiers; of very many, what it lacks.
     pub(super) fn tell_all(&mut self, ctx: &mut Ctx<'_>, node: &NodeId, purpose: Purpose) {
+        if self.has_many_sources(ctx.config) {
+            return self.compare(ctx, node, purpose);
+        }
         let lives: Vec<_> = self.sources.trusted_lives().map(|(id, _)| id).collect();
-        let mut chunks = lives.chunks(MAX_ENTRIES);
-        let first = chunks.next().unwrap_or_default();
-        let frame = self.frontier(first, first, purpose, true);
+        let mut pieces = self.pieces(&lives);
+        let first = pieces.next().unwrap_or_default();
+        let frame = self.frontier(&[*node], first, first, purpose, true);
         ctx.send(node, &frame);
         let purpose = if purpose == Purpose::Tell { Purpose::Tell } else { Purpose::News };
-        for chunk in chunks {
-            let frame = self.frontier(chunk, chunk, purpose, true);
+        for piece in pieces {
+            let frame = self.frontier(&[*node], piece, piece, purpose, true);
             ctx.send(node, &frame);
         }
     }
 
+    /// Tells a neighbour some frontiers.
+    pub(super) fn tell_lives(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        node: &NodeId,
+        lives: Vec<LifeId>,
+        purpose: Purpose,
+    ) {
+        for piece in self.pieces(&lives) {
+            let undefined = self.undefined_at(&[*node], piece);
+            let frame = self.frontier(&[*node], piece, &undefined, purpose, true);
+            ctx.send(node, &frame);
+        }
+    }
+
+    /// Cuts what is to be told, ascending, into what fits into a frame. A source's lives stay together.
+    fn pieces<'a>(&self, lives: &'a [LifeId]) -> std::vec::IntoIter<&'a [LifeId]> {
+        let (mut pieces, mut first, mut bytes) = (Vec::new(), 0, 0);
+        for (at, id) in lives.iter().enumerate() {
+            let ranges = self.sources.life(*id).map_or(0, |it| it.held.above().len().min(MAX_RANGES));
+            bytes += ENTRY_BYTES + ranges * RANGE_BYTES;
+            let is_new = at > first && lives[at - 1].0 != id.0;
+            let is_full = bytes > PIECE_BYTES || at - first >= MAX_ENTRIES - MAX_LIVES;
+            if (is_new && is_full) || at - first >= MAX_ENTRIES {
+                pieces.push(&lives[first..at]);
+                (first, bytes) = (at, ENTRY_BYTES + ranges * RANGE_BYTES);
+            }
+        }
+        if first < lives.len() {
+            pieces.push(&lives[first..]);
+        }
+        pieces.into_iter()
+    }
+
+    /// Those of which one of these neighbours does not know our short number.
+    fn undefined_at(&self, to: &[NodeId], lives: &[LifeId]) -> Vec<LifeId> {
+        let reference = |id: &LifeId| self.sources.life(*id).map(|it| it.reference);
+        let lacks = |it: u32| to.iter().any(|node| !self.defined.is_told(node, it));
+        lives.iter().filter(|id| reference(id).is_some_and(lacks)).copied().collect()
+    }
+
     /// A frontier frame; `whole` if it stands for itself.
-    fn frontier(&mut self, lives: &[LifeId], defined: &[LifeId], purpose: Purpose, whole: bool) -> Frame {
+    fn frontier(
+        &mut self,
+        to: &[NodeId],
+        lives: &[LifeId],
+        defined: &[LifeId],
+        purpose: Purpose,
+        whole: bool,
+    ) -> Frame {
         self.frontier_number += 1;
         let digest = if whole { crate::id::Digest::LEN } else { NEWS_DIGEST };
         let entries = lives.iter().filter_map(|id| self.sources.life(*id)).map(|state| entry(state, digest));
@@ -44,11 +101,13 @@ impl Group {
             let reference = self.sources.life(*id)?.reference;
             Some(Definition { reference, source: id.0, life: id.1 })
         };
+        let definitions: Vec<_> = defined.iter().filter_map(define).collect();
+        self.defined.on_told(to, definitions.iter().map(|it| it.reference));
         Frame::Frontier(Frontier {
             number: self.frontier_number,
             base: if whole { 0 } else { self.frontier_number - 1 },
             purpose: purpose.code(),
-            definitions: defined.iter().filter_map(define).collect(),
+            definitions,
             entries,
         })
     }
@@ -60,15 +119,23 @@ impl Group {
         }
         self.next_news = ctx.now + ctx.config.frontier_every;
         let news: Vec<_> = std::mem::take(&mut self.news).into_iter().collect();
-        let undefined: Vec<_> = std::mem::take(&mut self.undefined).into_iter().collect();
+        let mut undefined: Vec<_> = std::mem::take(&mut self.undefined).into_iter().collect();
+        let many = self.has_many_sources(ctx.config);
+        if many {
+            // Too much for who does not ask.
+            undefined.clear();
+        }
         let sources: BTreeSet<_> = news.iter().map(|id| id.0).collect();
         let mut to = self.views.active();
         let tells_parent = self.tells_parent.take();
         let wants = |node: &NodeId| self.lazy.has_listener(node) || tells_parent == Some(*node);
         to.retain(|node| !undefined.is_empty() || wants(node) || sources.contains(node));
-        for chunk in news.chunks(MAX_ENTRIES) {
-            let short = if undefined.is_empty() { self.short_news(chunk) } else { None };
-            let frame = short.unwrap_or_else(|| self.frontier(chunk, &undefined, Purpose::News, false));
+        for piece in self.pieces(&news) {
+            if many {
+                undefined = self.undefined_at(&to, piece);
+            }
+            let short = if undefined.is_empty() { self.short_news(piece) } else { None };
+            let frame = short.unwrap_or_else(|| self.frontier(&to, piece, &undefined, Purpose::News, false));
             ctx.send_all(&to, &frame);
         }
     }
@@ -86,8 +153,10 @@ impl Group {
         let lives = self.flow.take_skipped(node, ctx.links, ctx.config);
         if !lives.is_empty() {
             let lives: Vec<_> = lives.into_iter().collect();
-            let frame = self.frontier(&lives, &lives, Purpose::Tell, true);
-            ctx.send(node, &frame);
+            for piece in self.pieces(&lives) {
+                let frame = self.frontier(&[*node], piece, piece, Purpose::Tell, true);
+                ctx.send(node, &frame);
+            }
         }
     }
 
@@ -100,8 +169,15 @@ impl Group {
         let mut overloaded = false;
         for it in &frontier.definitions {
             if known.len() >= ctx.config.max_sources && !known.contains_key(&it.reference) {
-                overloaded = true;
-                continue;
+                if overloaded {
+                    continue;
+                }
+                // Of lives that are over, or were made up.
+                known.retain(|_, id| self.sources.life(*id).is_some());
+                if known.len() >= ctx.config.max_sources {
+                    overloaded = true;
+                    continue;
+                }
             }
             known.insert(it.reference, (it.source, it.life));
         }
@@ -112,7 +188,9 @@ impl Group {
         if !matches!(self.phase, Phase::Fresh) {
             self.hear(ctx, from, frontier, purpose);
         }
-        if purpose == Purpose::Exchange {
+        if purpose == Purpose::Exchange && self.has_many_sources(ctx.config) {
+            self.tell_differing(ctx, &from);
+        } else if purpose == Purpose::Exchange {
             self.tell_all(ctx, &from, Purpose::News);
         }
     }
@@ -221,7 +299,9 @@ impl Group {
 
     pub(super) fn handle_summary(&mut self, ctx: &mut Ctx<'_>, from: NodeId, theirs: &Summary) {
         let ours = self.summary();
-        if theirs.frontiers != ours.frontiers {
+        if theirs.frontiers != ours.frontiers && self.has_many_sources(ctx.config) {
+            self.maybe_compare(ctx, &from);
+        } else if theirs.frontiers != ours.frontiers {
             self.tell_all(ctx, &from, Purpose::Exchange);
         }
         if theirs.roster != ours.roster {

@@ -3,7 +3,7 @@
 use crate::io::FrameCount;
 use crate::wire::frame;
 
-/// Kinds are below this; what is not is counted as one. (`docs/wire.md` ends at 49.)
+/// Kinds are below this; what is not is counted as one. (`docs/wire.md` ends at 55.)
 const KINDS: usize = 64;
 /// Where the unknown are counted.
 const UNKNOWN: usize = KINDS - 1;

@@ -7,8 +7,10 @@ use serde::ser::{Serialize, Serializer};
 use serde_bytes::ByteBuf;
 
 use super::cbor::{self, Malformed, cbor_array};
+use super::compare::{Baseline, Compare};
 use super::earlier::{Earlier, PullEarlier};
 use super::frontier::{Frontier, News};
+pub(crate) use super::pull::{Hold, Pull, PullEnd};
 use super::removal::Removals;
 use crate::coordinate::Place;
 use crate::id::{Address, Life, NodeId, Seq};
@@ -291,40 +293,6 @@ cbor_array! {
 }
 
 cbor_array! {
-    /// Names batches of one (source, life): ranges of (first, first after).
-    #[derive(Debug, Clone, PartialEq)]
-    pub(crate) struct Pull {
-        pub(crate) source: NodeId,
-        pub(crate) life: Life,
-        pub(crate) ranges: Vec<(Seq, Seq)>,
-    }
-}
-
-cbor_array! {
-    /// Ends the answer to a pull: what was asked for and not sent.
-    #[derive(Debug, Clone, PartialEq)]
-    pub(crate) struct PullEnd {
-        pub(crate) source: NodeId,
-        pub(crate) life: Life,
-        /// Not held here.
-        pub(crate) absent: Vec<(Seq, Seq)>,
-        /// All below this was held and has been dropped.
-        pub(crate) dropped_below: Seq,
-    }
-}
-
-cbor_array! {
-    /// From a parent: it lacks batches of this life below `end`, and has asked for them; its children are not to
-    /// ask, too.
-    #[derive(Debug, Clone, PartialEq)]
-    pub(crate) struct Hold {
-        pub(crate) source: NodeId,
-        pub(crate) life: Life,
-        pub(crate) end: Seq,
-    }
-}
-
-cbor_array! {
     /// Asks for a pause in pushed batches, or ends it.
     #[derive(Debug, Clone, PartialEq)]
     pub(crate) struct Flow {
@@ -430,6 +398,8 @@ pub(crate) enum Frame {
     Hold(Hold),
     PullEarlier(PullEarlier),
     Earlier(Earlier),
+    Compare(Compare),
+    Baseline(Baseline),
     Removals(Removals),
     /// Of a later version.
     Unknown,
@@ -478,7 +448,7 @@ kinds! {
     30 => Advert, 31 => Graft, 32 => GraftReply, 33 => Prune, 34 => Candidates, 35 => Crown,
     36 => Appoint, 37 => Cores, 38 => Mesh, 39 => Pulse,
     41 => Frontier, 42 => Pull, 43 => PullEnd, 44 => Flow, 45 => Summary, 46 => AckRequest, 47 => Acks, 48 => Fork, 49 => Listen, 50 => Hold, 51 => PullEarlier, 52 => Earlier,
-    53 => Removals,
+    53 => Compare, 54 => Baseline, 55 => Removals,
 }
 
 /// A batch goes into its frame with a few bytes before it.

@@ -2,9 +2,11 @@
 
 pub(crate) mod batch;
 pub(crate) mod cbor;
+pub(crate) mod compare;
 pub(crate) mod earlier;
 pub(crate) mod frame;
 pub(crate) mod frontier;
+pub(crate) mod pull;
 pub(crate) mod record;
 pub(crate) mod removal;
 pub mod ticket;

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde_bytes::ByteBuf;
 
 use super::batch::{Batch, Header, LifeEnd, Opening};
+use super::compare::{Baseline, Branch, Compare, Prefix};
 use super::earlier::{Earlier, PullEarlier};
 use super::frame::{self, *};
 use super::frontier::{Definition, Entry, Frontier, News, Purpose};
@@ -250,6 +251,12 @@ impl World {
         let batches = vec![(60_000, ByteBuf::from(&b"a batch"[..]))];
         add("Earlier", 1, Frame::Earlier(Earlier { batches, last: Some(-9), end: true, whole: false }));
         add("Hold", 1, Frame::Hold(Hold { source, life: LIFE, end: 20 }));
+        let at = Prefix::of(&source, 4);
+        let branches = vec![Branch::new(at, 1..=16)];
+        let compare =
+            Compare { purpose: Purpose::Tell.code(), branches, asked: vec![Prefix::of(&source, 2)] };
+        add("Compare", 1, Frame::Compare(compare));
+        add("Baseline", 1, Frame::Baseline(Baseline { first: vec![(source, LIFE, 12)] }));
     }
 
     /// Every vector by name, as it is printed.
@@ -364,7 +371,7 @@ fn what_the_page_prints_reads_back() {
 fn every_frame_of_the_page_is_known() {
     let page = printed();
     let frames: Vec<_> = page.iter().filter(|(name, _)| name.starts_with("frame ")).collect();
-    assert_eq!(frames.len(), 42, "one of each kind");
+    assert_eq!(frames.len(), 44, "one of each kind");
     for (name, text) in frames {
         let (channel, frame) = frame::decode(&Bytes::from(unhex(text))).expect("decodes");
         let kind = format!("{frame:?}");

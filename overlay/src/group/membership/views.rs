@@ -203,6 +203,11 @@ impl Views {
         self.requests.get(node).is_some_and(|(it, _)| *it == request) && self.requests.remove(node).is_some()
     }
 
+    /// Whether this node was asked for that, and has not answered.
+    pub(crate) fn has_asked(&self, node: &NodeId, request: Request) -> bool {
+        self.requests.get(node).is_some_and(|(it, _)| *it == request)
+    }
+
     /// Whether it is time to look for neighbours.
     pub(crate) fn fill_due(&mut self, now: Time) -> bool {
         let due = self.next_fill <= now;
