@@ -48,3 +48,29 @@ impl Sources {
         id.seq >= self.cut_of((id.source, id.life))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    /// Somebody who has not heard of the removal tells of more, in lives that were closed, that come too late,
+    /// or that would be new.
+    #[test]
+    fn of_who_was_removed_nothing_above_its_end_is_missed_or_opened() {
+        let (source, config) = (NodeId::from_bytes([1; 32]), Config::default());
+        let mut sources = Sources::default();
+        for (life, end) in [(3, 8), (7, 2)] {
+            sources.open((source, life), &config).expect("there is room").delivered = end;
+        }
+        sources.get_mut(&source).expect("it is there").close(3, 8, true);
+        sources.cut((source, 7), 4, Digest::ZERO);
+        assert_eq!(sources.misses((source, 9), 1), None, "a later life");
+        assert_eq!(sources.open((source, 9), &config).map(drop), Err(""));
+        assert_eq!(sources.life((source, 7)).and_then(|it| it.end), Some(4));
+        sources.get_mut(&source).expect("it is there").close(7, 2, true);
+        assert_eq!(sources.misses((source, 7), 9), Some(2), "what counts of the last is missed");
+        assert_eq!(sources.misses((source, 7), 9), None, "and no more than that");
+        assert_eq!(sources.misses((source, 3), 9), Some(8), "before it all counts");
+    }
+}
