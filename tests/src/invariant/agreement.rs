@@ -25,8 +25,9 @@ struct Member {
     is_up: bool,
     /// Since when messages are owed to it.
     ready: Time,
-    /// The same, by the copy of its disk.
+    /// The same, by the copy of its disk; and what it had been told by then.
     copied: Time,
+    told_by_copy: BTreeSet<Key>,
     /// It came back with a copy of its disk, and was told that it had published more.
     is_copy: bool,
     lost_own: bool,
@@ -39,7 +40,8 @@ impl Default for Member {
     fn default() -> Self {
         let (ready, copied) = (Time::NEVER, Time::NEVER);
         let (is_up, is_copy, lost_own) = (false, false, false);
-        Self { is_up, ready, copied, is_copy, lost_own, lost: Vec::new(), delivered: BTreeSet::new() }
+        let (told_by_copy, delivered) = (BTreeSet::new(), BTreeSet::new());
+        Self { is_up, ready, copied, told_by_copy, is_copy, lost_own, lost: Vec::new(), delivered }
     }
 }
 
@@ -143,8 +145,12 @@ impl Member {
             Fact::LeaveAsked | Fact::LeftGroup => {
                 (self.is_up, self.ready, self.copied) = (false, Time::NEVER, Time::NEVER);
             }
-            Fact::BackedUp => self.copied = self.ready,
-            Fact::Restored => (self.ready, self.is_copy) = (self.copied, true),
+            Fact::BackedUp => (self.copied, self.told_by_copy) = (self.ready, self.delivered.clone()),
+            Fact::Restored => {
+                (self.ready, self.is_copy) = (self.copied, true);
+                // A run with an empty disk may have been in between, and known nothing of it.
+                self.delivered.extend(&self.told_by_copy);
+            }
             Fact::Lost { source: Some(source), life, from, to } => {
                 self.lost_own |= self.is_copy && source == node;
                 self.lost.push((*source, *life, *from, *to));
@@ -209,6 +215,20 @@ mod tests {
         assert!(check(&back(in_by_then)).is_err());
         let only_later = Tale::default().fact(1, 1, Fact::BackedUp).ready(2).publishes(0, 0);
         assert_eq!(check(&back(only_later)), Ok(()));
+    }
+
+    #[test]
+    fn who_was_told_before_its_copy_was_made_need_not_be_told_again() {
+        let tale = Tale::default().ready(2).publishes(0, 0).delivers(0, 0, 0);
+        let back = |tale: Tale| {
+            let tale = tale.dies(1).fact(1, 2, Fact::Started { resumed: false }).fact(1, 2, Fact::Ready);
+            let tale = tale.fact(1, 2, Fact::Restored).fact(1, 3, Fact::Started { resumed: true });
+            let tale = tale.fact(1, 3, Fact::Ready).keeps(0, vec![delivered(0, 0)]);
+            check(&tale.keeps(1, vec![delivered(0, 0)]).told())
+        };
+        assert_eq!(back(tale.delivers(1, 0, 0).fact(1, 1, Fact::BackedUp)), Ok(()));
+        let never = Tale::default().ready(2).fact(1, 1, Fact::BackedUp).publishes(0, 0).delivers(0, 0, 0);
+        assert!(back(never).is_err(), "nobody was told");
     }
 
     #[test]
