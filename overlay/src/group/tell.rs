@@ -256,6 +256,8 @@ impl Group {
         }
         let fresh = self.sources.life(id).is_none();
         let cut = self.sources.cut_of(id);
+        // What our application was told of our own past stands once our next life has begun.
+        let is_own_past = id.0 == ctx.me() && self.publisher.life().is_some();
         let state = match self.sources.open(id, ctx.config) {
             Ok(state) => state,
             Err(cap) => {
@@ -268,7 +270,7 @@ impl Group {
         let end = held.end().min(most).min(cut);
         let news = end > state.heard;
         state.heard = state.heard.max(end);
-        if state.end.is_some_and(|known| known < end) {
+        if !is_own_past && state.end.is_some_and(|known| known < end) {
             // The store that named it was an old copy, or hearsay was short (`order::close_before`).
             state.end = Some(end);
         }
