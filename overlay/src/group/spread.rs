@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::ctx::Ctx;
+use super::flow::Edge;
 use super::publish::MAX_AHEAD_MS;
 use super::ranges::Range;
 use super::repair::{Others, Sight, Step};
@@ -302,7 +303,7 @@ impl Group {
     /// the tree lags: the queue fills, and its room tells the application.
     fn may_make_batch(&self, ctx: &Ctx<'_>) -> bool {
         let edges = self.outlets(ctx);
-        let queued = |(node, _): &(NodeId, u32)| {
+        let queued = |Edge { node, .. }: &Edge| {
             if ctx.links.stalled(ctx.now, node, ctx.config) { 0 } else { ctx.links.queued(node, Lane::Live) }
         };
         let idle = edges.iter().map(queued).max() == Some(0);
