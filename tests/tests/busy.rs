@@ -90,3 +90,29 @@ fn a_flood_goes_over_every_edge_once() {
         assert!(wire <= 1.05, "seed {seed}: {wire:.3}");
     }
 }
+
+/// More than one publishes as fast as that: pauses must end, or all wait for all.
+#[test]
+fn a_flood_from_four_goes_on() {
+    const NODES: usize = 20;
+    for seed in seeds(4) {
+        let mut busy = Busy::settled(seed, Duration::from_millis(2), NODES);
+        for node in 0..NODES {
+            // What two processors make of a gigabit for twenty.
+            busy.world.set_uplink(NodeIx(node), UPLINK / 20);
+        }
+        let sources = [0, 1, 2, 3].map(NodeIx);
+        for second in 0..20 {
+            busy.world.take_records();
+            for _ in 0..20 {
+                for source in sources {
+                    busy.flood(source, Duration::from_millis(12));
+                }
+            }
+            let records = busy.world.take_records();
+            let made = records.iter().filter(|it| matches!(it.what, What::Event(Event::Published { .. })));
+            let made = made.count();
+            assert!(made > 0, "seed {seed}: nothing is published any more after {second} s");
+        }
+    }
+}

@@ -46,6 +46,25 @@ struct Peer {
     repeats: (Time, u32),
 }
 
+/// A tree neighbour.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Edge {
+    pub(crate) node: NodeId,
+    /// How many nodes it leads to.
+    pub(crate) weight: u32,
+    /// What comes from there goes on to those below only: it is a core, and feeds the other cores itself.
+    pub(crate) feeds_cores: bool,
+    /// What a core passes on goes to it as well.
+    pub(crate) below: bool,
+}
+
+impl Edge {
+    /// Whether what comes from `from` goes on here.
+    fn is_fed_from(&self, from: &Edge) -> bool {
+        self.node != from.node && (self.below || !from.feeds_cores)
+    }
+}
+
 /// Of one tree neighbour, or summed over several.
 #[derive(Debug, Default, Clone, Copy)]
 struct Votes {
@@ -132,18 +151,19 @@ impl Flow {
 
     /// Whether most lag of what lies behind tree neighbours that move: each counts for as many
     /// nodes as it leads to.
-    pub(crate) fn crowded(&self, now: Time, edges: &[(NodeId, u32)], links: &Links, config: &Config) -> bool {
+    pub(crate) fn crowded(&self, now: Time, edges: &[Edge], links: &Links, config: &Config) -> bool {
         let votes = edges.iter().map(|edge| self.votes(now, edge, links, config).start);
         votes.sum::<i64>() > 0
     }
 
     /// How a tree neighbour counts for a pause, and for going on with one: its weight, against
     /// both if it moves freely. Nobody waits for one that stands still.
-    fn votes(&self, now: Time, (node, weight): &(NodeId, u32), links: &Links, config: &Config) -> Votes {
+    fn votes(&self, now: Time, edge: &Edge, links: &Links, config: &Config) -> Votes {
+        let node = &edge.node;
         if links.stalled(now, node, config) {
             return Votes::default();
         }
-        let weight = i64::from(*weight);
+        let weight = i64::from(edge.weight);
         let waits = links.queued(node, Lane::Live) + links.queued(node, Lane::Bulk);
         let lags = self.peers.contains_key(node) && (self.is_paused(now, node) || self.is_behind(now, node));
         let vote = |full: usize| if lags || waits >= full { weight } else { -weight };
@@ -162,10 +182,13 @@ impl Flow {
     }
 
     /// Whom of the tree neighbours to ask for a pause (`true`) or to go on (`false`).
+    ///
+    /// Asked is who brings what most of those lag with to whom it goes on. So pauses go back the way that batches
+    /// come, which has no circle: cores that paused each other for being paused would wait for ever.
     pub(crate) fn poll(
         &mut self,
         now: Time,
-        edges: &[(NodeId, u32)],
+        edges: &[Edge],
         links: &Links,
         config: &Config,
     ) -> Vec<(NodeId, bool)> {
@@ -173,26 +196,26 @@ impl Flow {
         for peer in self.peers.values_mut() {
             peer.paused_until.take_if(|until| *until <= now);
         }
-        let is_edge = |node: &NodeId| edges.iter().any(|edge| edge.0 == *node);
+        let is_edge = |node: &NodeId| edges.iter().any(|edge| edge.node == *node);
         for (_, peer) in self.peers.iter_mut().filter(|(node, _)| !is_edge(node)) {
             peer.told_pause = None;
         }
         let votes: Vec<Votes> = edges.iter().map(|edge| self.votes(now, edge, links, config)).collect();
-        let all = votes.iter().fold(Votes::default(), |sum, it| Votes {
-            start: sum.start + it.start,
-            go_on: sum.go_on + it.go_on,
-        });
-        for ((node, _), own) in edges.iter().zip(votes) {
-            let told = self.peers.get(node).and_then(|it| it.told_pause);
-            // Who would be asked does not count.
-            let crowded = if told.is_some() { all.go_on > own.go_on } else { all.start > own.start };
+        for from in edges {
+            let onward = edges.iter().zip(&votes).filter(|(to, _)| to.is_fed_from(from));
+            let all = onward.fold(Votes::default(), |sum, (_, it)| Votes {
+                start: sum.start + it.start,
+                go_on: sum.go_on + it.go_on,
+            });
+            let told = self.peers.get(&from.node).and_then(|it| it.told_pause);
+            let crowded = if told.is_some() { all.go_on > 0 } else { all.start > 0 };
             let due = told.is_none_or(|at| now.since(at) >= PAUSE_RENEWAL);
             if crowded && due {
-                asks.push((*node, true));
-                self.peers.entry(*node).or_default().told_pause = Some(now);
+                asks.push((from.node, true));
+                self.peers.entry(from.node).or_default().told_pause = Some(now);
             } else if !crowded && told.is_some() {
-                asks.push((*node, false));
-                self.peers.entry(*node).or_default().told_pause = None;
+                asks.push((from.node, false));
+                self.peers.entry(from.node).or_default().told_pause = None;
             }
         }
         asks
@@ -211,5 +234,42 @@ impl Flow {
 
     pub(crate) fn len(&self) -> usize {
         self.peers.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edge(node: u8, feeds_cores: bool, below: bool) -> Edge {
+        Edge { node: NodeId::from_bytes([node; 32]), weight: 1, feeds_cores, below }
+    }
+
+    fn asked(flow: &mut Flow, edges: &[Edge]) -> Vec<u8> {
+        let mut links = Links::default();
+        for (number, edge) in edges.iter().enumerate() {
+            links.insert(Time::ZERO, crate::id::LinkId(number as u64), edge.node);
+        }
+        let asks = flow.poll(Time::ZERO, edges, &links, &Config::default());
+        asks.into_iter().filter(|it| it.1).map(|it| it.0.as_bytes()[0]).collect()
+    }
+
+    #[test]
+    fn a_pause_goes_back_the_way_that_batches_come() {
+        // Two other cores, and two children; nothing waits, but who pauses.
+        let edges = [edge(1, true, false), edge(2, true, false), edge(3, false, true), edge(4, false, true)];
+        let mut flow = Flow::default();
+        flow.on_flow(Time::ZERO, edges[0].node, true);
+        assert!(asked(&mut flow, &edges).is_empty(), "one of four");
+        flow.on_flow(Time::ZERO, edges[1].node, true);
+        assert_eq!(
+            asked(&mut flow, &edges),
+            [3, 4],
+            "what children say goes to both cores, and cores feed each other"
+        );
+        let mut flow = Flow::default();
+        flow.on_flow(Time::ZERO, edges[2].node, true);
+        flow.on_flow(Time::ZERO, edges[3].node, true);
+        assert_eq!(asked(&mut flow, &edges), [1, 2], "to them goes what comes from the cores");
     }
 }

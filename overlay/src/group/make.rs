@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::ctx::Ctx;
+use super::flow::Edge;
 use super::publish::TOGETHER;
 use super::{Group, Making, Phase, Unwritten};
-use crate::id::{NodeId, PublishId, Token};
+use crate::id::{PublishId, Token};
 use crate::io::{Event, Lane, PublishError, Write};
 use crate::wire::batch::Batch;
 
@@ -64,7 +65,7 @@ impl Group {
     /// the tree lags: the queue fills, and its room tells the application.
     fn may_make_batch(&self, ctx: &Ctx<'_>) -> bool {
         let edges = self.outlets(ctx);
-        let queued = |(node, _): &(NodeId, u32)| {
+        let queued = |Edge { node, .. }: &Edge| {
             if ctx.links.stalled(ctx.now, node, ctx.config) { 0 } else { ctx.links.queued(node, Lane::Live) }
         };
         let idle = edges.iter().map(queued).max() == Some(0);

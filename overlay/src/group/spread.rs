@@ -1,4 +1,5 @@
 //! A batch's way through a member: taken in once, passed on, kept, ordered, delivered.
+
 use bytes::Bytes;
 
 use super::Group;

@@ -7,6 +7,7 @@
 
 use super::Group;
 use super::ctx::Ctx;
+use super::flow::Edge;
 use crate::descriptor::Route;
 use crate::id::NodeId;
 
@@ -33,9 +34,10 @@ impl Group {
     }
 
     /// Whom this node pushes to, and how many members lie behind each, as they say.
-    pub(super) fn outlets(&self, ctx: &Ctx<'_>) -> Vec<(NodeId, u32)> {
+    pub(super) fn outlets(&self, ctx: &Ctx<'_>) -> Vec<Edge> {
         if self.is_unicast() {
-            self.linked(ctx).into_iter().map(|node| (node, 1)).collect()
+            let edge = |node| Edge { node, weight: 1, feeds_cores: false, below: true };
+            self.linked(ctx).into_iter().map(edge).collect()
         } else {
             self.tree.weights()
         }

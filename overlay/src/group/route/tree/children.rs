@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Act, CHILD_TTL, Child, LEAVING_AT_ONCE, MAX_SIZE, REFUSED_FOR, Sight, Tree, sketch};
 use crate::config::Config;
 use crate::coordinate::{Place, middle};
+use crate::group::flow::Edge;
 use crate::id::NodeId;
 use crate::io::ParentReason;
 use crate::time::Time;
@@ -158,14 +159,16 @@ impl Tree {
     }
 
     /// Tree neighbours, and how many nodes lie behind each, as they say.
-    pub(crate) fn weights(&self) -> Vec<(NodeId, u32)> {
+    pub(crate) fn weights(&self) -> Vec<Edge> {
         let around: Vec<_> = self.parent.into_iter().chain(self.mesh()).collect();
         let all = self.parent.and_then(|it| self.heard.get(&it)).map_or(0, |heard| heard.advert.size);
         let elsewhere = all.min(MAX_SIZE).saturating_sub(self.size());
         // Other cores have about the same share of the group.
         let each = (elsewhere / around.len().max(1) as u32).max(1);
-        let around = around.into_iter().map(|node| (node, each));
-        around.chain(self.children.iter().map(|(node, child)| (*node, child.size))).collect()
+        let around = around.into_iter().map(|node| (node, each, false));
+        let below = self.children.iter().map(|(node, child)| (*node, child.size, !child.meshed));
+        let edge = |(node, weight, below)| Edge { node, weight, feeds_cores: self.is_peer(&node), below };
+        around.chain(below).map(edge).collect()
     }
 
     pub(crate) fn children_len(&self) -> usize {

@@ -113,7 +113,7 @@ impl Tree {
     }
 
     /// Whether that is a core that feeds the others itself: what it sends is for our own tree.
-    fn is_peer(&self, node: &NodeId) -> bool {
+    pub(super) fn is_peer(&self, node: &NodeId) -> bool {
         let above = self.cores.is_core && self.parent.as_ref() == Some(node);
         // A child that has become a core stays below until it feeds all others.
         above || self.children.get(node).map_or(self.is_in_mesh(node), |child| child.meshed)
