@@ -286,7 +286,7 @@ impl Oracle {
             Event::LeftGroup { .. } => Fact::LeftGroup,
             Event::Published { id, .. } => Fact::Placed(key(id)),
             Event::Rejected { id, error, .. } => Fact::Refused(key(id), *error),
-            Event::Gap { source, life, from, to, .. } => {
+            Event::Gap { source, life, from, to, lost: true, .. } => {
                 Fact::Lost { source: ix(source), life: *life, from: *from, to: *to }
             }
             Event::Lagged { .. } | Event::Overloaded { .. } => Fact::Excused,

@@ -128,15 +128,17 @@ impl Group {
     /// Whether our next life had better wait: nobody has told of our last one yet, or nobody has what
     /// we published in it. (Who hears of a life first, and has nobody near who holds the one before,
     /// takes that for lost.)
-    pub(super) fn has_loose_ends(&self, me: &NodeId) -> bool {
-        let owes = || self.sources.get(me).is_some_and(|it| it.lives.values().any(|it| it.owed.is_some()));
-        matches!(self.phase, Phase::Fresh) || self.history.ungreeted || owes() || self.lacks_past(me)
+    pub(super) fn has_loose_ends(&self, ctx: &Ctx<'_>) -> bool {
+        let me = ctx.me();
+        let owes = || self.sources.get(&me).is_some_and(|it| it.lives.values().any(|it| it.owed.is_some()));
+        matches!(self.phase, Phase::Fresh) || self.history.ungreeted || owes() || self.lacks_past(ctx)
     }
 
-    /// Whether others have more of our own earlier lives than we: our store was restored from a copy.
-    pub(super) fn lacks_past(&self, me: &NodeId) -> bool {
-        let lacks = |life: &LifeState| !life.missing().is_empty();
-        self.sources.get(me).is_some_and(|it| it.lives.values().any(lacks))
+    /// Whether others have more of our own earlier lives than we: our store was restored from a copy. What
+    /// came back and waits for its causes is not delivered yet, and never would be once the next life began.
+    pub(super) fn lacks_past(&self, ctx: &Ctx<'_>) -> bool {
+        let lacks = |life: &LifeState| !life.missing().is_empty() || (ctx.config.history && life.is_behind());
+        self.sources.get(&ctx.me()).is_some_and(|it| it.lives.values().any(lacks))
     }
 
     /// A neighbour knows of an earlier life of ours, up to there: what is not here of it we get back

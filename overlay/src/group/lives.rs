@@ -13,11 +13,11 @@ impl Group {
     /// Our application does not wait for what it published in runs before this one; what a store
     /// that was restored from a copy lacks of that, and others have, is lost to it.
     pub(super) fn close_own_past(&mut self, ctx: &mut Ctx<'_>, (source, life): LifeId) {
-        for (older, delivered, heard) in self.sources.close_at_delivered((source, life)) {
-            self.store.abandon(BatchId { source, life: older, seq: delivered }, Seq::MAX);
+        for (older, from, to) in self.sources.close_at_delivered((source, life)) {
+            self.store.abandon(BatchId { source, life: older, seq: from }, Seq::MAX);
             self.repair.forget_life((source, older));
-            if ctx.config.history && delivered < heard {
-                let (group, from, to) = (self.id, delivered, heard);
+            if ctx.config.history && from < to {
+                let group = self.id;
                 ctx.event(Event::Gap { group, source, life: older, from, to, lost: true });
             }
         }

@@ -82,9 +82,9 @@ impl Group {
         if self.publisher.life().is_some() {
             return false;
         }
-        let (me, waited) = (ctx.me(), ctx.now.since(self.entered));
-        (waited < ctx.config.fresh_wait && self.has_loose_ends(&me))
-            || (waited < ctx.config.fresh_wait * PAST_WAITS && self.lacks_past(&me))
+        let waited = ctx.now.since(self.entered);
+        (waited < ctx.config.fresh_wait && self.has_loose_ends(ctx))
+            || (waited < ctx.config.fresh_wait * PAST_WAITS && self.lacks_past(ctx))
     }
 
     /// Our batches are on disk: they may leave.

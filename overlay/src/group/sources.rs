@@ -18,6 +18,9 @@ use crate::wire::batch::{LifeEnd, Opening};
 
 use hashes::Hashes;
 
+/// So often the last batches of a life that is over are waited for in vain; then more is not believed. Guess.
+const MAX_IN_VAIN: u8 = 4;
+
 /// A (source, life).
 pub(crate) type LifeId = (NodeId, Life);
 
@@ -43,6 +46,8 @@ pub(crate) struct LifeState {
     /// Where the life after it says that it ended, by its source's own store: what anybody claims above that
     /// is to be shown.
     pub(crate) named_end: Option<Seq>,
+    /// How often its last batches were waited for in vain since one of it came.
+    in_vain: u8,
     /// When a batch of it last came.
     pub(crate) moved: Time,
     /// Nobody told of it but the opening of the life after it.
@@ -256,14 +261,17 @@ impl Sources {
         Ok(true)
     }
 
-    /// Ends the lives before this one where their delivery stands: (life, its end, up to where there was
-    /// more).
+    /// Ends the lives before this one: what of them others were heard to have and is not delivered here, is
+    /// lost here (life, from, to). It is told once: whoever tells of it again tells nothing new.
     pub(crate) fn close_at_delivered(&mut self, (source, life): LifeId) -> Vec<(Life, Seq, Seq)> {
         let older = self.map.get_mut(&source).into_iter().flat_map(|it| it.lives.range_mut(..life));
         let end = |(life, state): (&Life, &mut LifeState)| {
-            state.end = Some(state.delivered);
-            let heard = std::mem::replace(&mut state.heard, state.delivered);
-            (*life, state.delivered, heard)
+            let (from, to) = (state.delivered, state.heard.max(state.delivered));
+            if from < to {
+                state.skip((from, to));
+            }
+            (state.heard, state.delivered, state.end) = (to, to, Some(to));
+            (*life, from, to)
         };
         older.map(end).collect()
     }
@@ -401,6 +409,7 @@ impl LifeState {
             opening: None,
             end: None,
             named_end: None,
+            in_vain: 0,
             moved: Time::ZERO,
             only_named: false,
             owed: None,
@@ -412,6 +421,7 @@ impl LifeState {
     /// Its batch `seq` has come. `digest_at` knows those that came before: what fills a gap brings the head
     /// to the last of what was above it.
     pub(crate) fn hold(&mut self, seq: Seq, digest: Digest, digest_at: impl FnOnce(Seq) -> Option<Digest>) {
+        self.in_vain = 0;
         self.held.insert(seq);
         let next = self.held.next();
         if next > seq {
@@ -433,12 +443,30 @@ impl LifeState {
 
     /// Marks what nobody holds, so that order can go on.
     pub(crate) fn skip(&mut self, range: Range) {
+        let tail = self.end.is_some_and(|end| end <= range.1);
+        self.in_vain = self.in_vain.saturating_add(u8::from(tail));
         self.held.insert_range(range);
         self.skipped.push(range);
         if range.0 <= self.dropped_below {
             self.dropped_below = self.dropped_below.max(range.1);
         }
         self.head = None;
+    }
+
+    /// Somebody holds batches below `end`: up to where that counts. The store that named the end of a life
+    /// that is over may be an old copy, or hearsay was short (`order::close_before`); but who claims ever
+    /// more of it, and brings nothing, is not waited for without end.
+    pub(crate) fn hear(&mut self, end: Seq) -> Seq {
+        match self.end.filter(|known| *known < end) {
+            Some(known) if self.in_vain >= MAX_IN_VAIN => known,
+            Some(_) => *self.end.insert(end),
+            None => end,
+        }
+    }
+
+    /// Whether it goes on here: there is more of it, by what was heard, than was delivered.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.delivered < self.end.map_or(self.heard, |end| self.heard.min(end))
     }
 
     /// Whether there is nothing from `from` on but what others claim beyond the source's word.
@@ -460,6 +488,23 @@ impl LifeState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_of_a_life_is_not_put_off_for_ever_by_who_brings_nothing() {
+        let mut life = LifeState::new(1);
+        assert_eq!(life.hear(900), 900, "it goes on");
+        life.held.insert_range((0, 3));
+        life.end = Some(3);
+        let mut believed = 0;
+        for end in 4..500 {
+            believed += u8::from(life.hear(end) == end && life.hear(end) == end);
+            life.heard = life.end.unwrap_or(0);
+            life.missing().into_iter().for_each(|range| life.skip(range));
+        }
+        assert_eq!((believed, life.end), (MAX_IN_VAIN, Some(3 + Seq::from(MAX_IN_VAIN))));
+        life.hold(7, Digest::from_bytes([1; Digest::LEN]), |_| None);
+        assert_eq!(life.hear(500), 500, "there was more of it indeed");
+    }
 
     #[test]
     fn the_head_is_the_last_before_the_first_gap() {

@@ -268,12 +268,9 @@ impl Group {
         };
         let most = state.held.next().saturating_add(ctx.config.max_lookahead);
         let end = held.end().min(most).min(cut);
+        let end = if is_own_past { end } else { state.hear(end) };
         let news = end > state.heard;
         state.heard = state.heard.max(end);
-        if !is_own_past && state.end.is_some_and(|known| known < end) {
-            // The store that named it was an old copy, or hearsay was short (`order::close_before`).
-            state.end = Some(end);
-        }
         state.only_named &= end == 0;
         let lacks = !state.missing().is_empty();
         let differs = is_fork(state, entry);

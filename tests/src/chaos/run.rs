@@ -7,8 +7,8 @@ use treecast_overlay::{Order, Rng, Time};
 
 use super::plan::{Act, Plan};
 use crate::invariant::{
-    Violation, agreement, bounds, causality, fifo, goodbye, honesty, integrity, membership, stored, tree,
-    validity,
+    Violation, agreement, bounds, causality, fifo, goodbye, honesty, integrity, losses, membership, stored,
+    tree, validity,
 };
 use crate::oracle::{Fact, Oracle};
 
@@ -136,6 +136,7 @@ impl<'a> Runner<'a> {
         let goodbye_bound = scenario.config.goodbye_wait + Duration::from_secs(1);
         let history = std::mem::take(&mut self.oracle.history);
         self.demand("integrity", integrity::check(&history));
+        self.demand("losses", losses::check(&history));
         self.demand("validity", validity::check(&history));
         self.demand("agreement", agreement::check(&history));
         if scenario.config.history {

@@ -8,6 +8,7 @@ pub mod fifo;
 pub mod goodbye;
 pub mod honesty;
 pub mod integrity;
+pub mod losses;
 pub mod membership;
 pub mod stored;
 pub mod tree;

@@ -195,6 +195,23 @@ mod tests {
     }
 
     #[test]
+    fn what_a_restored_copy_lacks_of_its_own_past_is_told_once() {
+        let (me, config) = (NodeId::from_bytes([1; 32]), Config::default());
+        let mut sources = Sources::default();
+        let state = sources.open((me, 3), &config).expect("there is room");
+        (state.heard, state.delivered) = (8, 2);
+        state.held.insert_range((0, 5));
+        assert_eq!(sources.close_at_delivered((me, 9)), [(3, 2, 8)]);
+        sources.begin_own((me, 9), &config).expect("there is room");
+        let state = sources.open((me, 3), &config).expect("it is there");
+        assert_eq!((state.end, state.missing()), (Some(8), vec![]));
+        state.heard = 10;
+        assert_eq!(sources.close_at_delivered((me, 9)), [(3, 8, 10)], "more was heard of since");
+        sources.get_mut(&me).expect("it is there").close(3, 10, true);
+        assert_eq!((sources.misses((me, 3), 10), sources.misses((me, 3), 11)), (None, Some(10)));
+    }
+
+    #[test]
     fn what_others_tell_of_our_past_comes_too_late_once_our_life_is_on_its_way_to_disk() {
         let (me, config) = (NodeId::from_bytes([1; 32]), Config::default());
         let mut sources = Sources::default();
