@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::Group;
 use super::ctx::Ctx;
-use super::membership::detector::is_witness;
 use crate::id::NodeId;
 use crate::io::MemberState;
 use crate::time::Time;
@@ -123,6 +122,7 @@ impl Group {
 
     fn hear_suspicion(&mut self, ctx: &mut Ctx<'_>, from: &NodeId, suspicion: Suspicion) {
         let suspect = suspicion.suspect;
+        self.herald.is_suspicion_held(&suspicion, from);
         let accuser = self.roster.get(&suspicion.accuser).map(|it| it.state());
         if !self.allows(&suspicion.accuser)
             || suspicion.accuser == suspect
@@ -131,10 +131,15 @@ impl Group {
         {
             return;
         }
+        let suspected = self.roster.get(&suspect);
+        // Enough have said so, and what they said was passed on: all others that miss it say the same.
+        if suspected.is_some_and(|it| it.state() == MemberState::Failed) {
+            return;
+        }
         // An incarnation is its node's own word, and its record was on the way before the suspicion: one
         // that is not known here is made up, lest there be none left to refute with.
         let own = self.roster.own().incarnation;
-        let current = self.roster.get(&suspect).map(|it| it.record.incarnation);
+        let current = suspected.map(|it| it.record.incarnation);
         let current = if suspect == ctx.me() { Some(own) } else { current };
         if current != Some(suspicion.incarnation)
             || !self.detector.hears(ctx.now, suspicion.accuser, ctx.config)
@@ -150,10 +155,7 @@ impl Group {
         self.take_suspicion(ctx, Some(from), suspicion);
         // Who has a link, be it one that is seldom used, finds out by it.
         ctx.links.question(ctx.now, &[suspect]);
-        let online = self.roster.online();
-        if !ctx.links.connected(&suspect)
-            && is_witness(&ctx.me(), &suspect, &online, ctx.config.indirect_probes)
-        {
+        if !ctx.links.connected(&suspect) && self.roster.is_witness(&suspect, ctx.config.indirect_probes) {
             self.look_for(ctx, suspect);
         }
     }
@@ -163,7 +165,7 @@ impl Group {
             return;
         }
         let suspect = suspicion.suspect;
-        self.flood(ctx, Records { members: Vec::new(), suspicions: vec![suspicion.bytes] }, from);
+        self.herald_suspicion(ctx, suspicion, from);
         self.judge(ctx, &suspect);
     }
 

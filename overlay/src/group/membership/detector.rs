@@ -192,11 +192,3 @@ impl Detector {
             + self.accusers.values().map(BTreeMap::len).sum::<usize>()
     }
 }
-
-/// Whether we are one of the few that look for a suspect on somebody's word: those whose
-/// tags are nearest to its own, so that all choose the same few.
-pub(crate) fn is_witness(me: &NodeId, suspect: &NodeId, online: &BTreeSet<NodeId>, few: usize) -> bool {
-    let distance = |node: &NodeId| node.tag() ^ suspect.tag();
-    let ours = distance(me);
-    online.iter().filter(|it| *it != suspect && distance(it) < ours).count() < few
-}

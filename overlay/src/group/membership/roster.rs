@@ -131,6 +131,15 @@ impl Roster {
         self.members.values().filter(online).map(|it| it.record.node).filter(|it| *it != self.me).collect()
     }
 
+    /// Whether we are one of the few that look for a suspect on somebody's word: those whose tags are nearest
+    /// to its own, so that all choose the same few.
+    pub(crate) fn is_witness(&self, suspect: &NodeId, few: usize) -> bool {
+        let theirs = self.members.get(suspect).map_or_else(|| suspect.tag(), |it| it.tag);
+        let ours = self.members[&self.me].tag ^ theirs;
+        let online = self.members.values().filter(|it| it.state() == MemberState::Online);
+        online.filter(|it| it.tag != theirs && it.tag ^ theirs < ours).take(few).count() < few
+    }
+
     /// When the last of those that count as failed was found to be.
     pub(crate) fn last_failure(&self) -> Option<Time> {
         let failed = |member: &&Member| member.state() == MemberState::Failed;
