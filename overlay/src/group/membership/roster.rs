@@ -328,8 +328,8 @@ impl Roster {
                     compared.contested.push(*node);
                 }
                 Some((incarnation, _)) if *incarnation > ours.0 => {}
-                Some((incarnation, _)) if *incarnation == ours.0 => {
-                    if ours.1 == FAILED {
+                Some((incarnation, theirs)) if *incarnation == ours.0 => {
+                    if ours.1 == FAILED && *theirs != FAILED {
                         compared.suspicions.extend(member.proofs.iter().cloned());
                     }
                 }
@@ -397,6 +397,21 @@ mod tests {
             assert_eq!(roster.digest(false).entries.len(), CAP);
             assert!(rosters[0].compare(&roster.digest(false)).records.is_empty());
         }
+    }
+
+    #[test]
+    fn who_counts_one_as_failed_is_not_told_why_again() {
+        let (mut one, mut two) = (roster(1), roster(2));
+        let third = record(3, 1, Standing::Online);
+        for roster in [&mut one, &mut two] {
+            merge(roster, &third);
+        }
+        let fail = |roster: &mut Roster| roster.fail(Time::ZERO, &third.node, vec![ByteBuf::from([1])]);
+        assert!(fail(&mut one).is_some());
+        assert_eq!(one.compare(&two.digest(false)).suspicions.len(), 1);
+        assert_eq!(two.compare(&one.digest(false)).contested, [third.node]);
+        assert!(fail(&mut two).is_some());
+        assert_eq!(one.compare(&two.digest(false)).suspicions.len(), 0);
     }
 
     #[test]
