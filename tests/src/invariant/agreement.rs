@@ -94,6 +94,9 @@ impl Forgotten {
                 _ => {}
             }
         }
+        // Nobody was ever told of what its author had just written when it went down.
+        let kept = history.disks.values().flatten();
+        it.places.extend(kept.filter_map(|kept| Some((kept.key?, (kept.life, kept.seq)))));
         it
     }
 }
@@ -165,7 +168,7 @@ impl Member {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bad_history::{Tale, delivered};
+    use super::super::bad_history::{Tale, delivered, key};
     use super::*;
 
     #[test]
@@ -256,6 +259,19 @@ mod tests {
         assert_eq!(check(&kept(wiped().fact(2, 1, lost))), Ok(()));
         assert!(check(&kept(wiped())).is_err(), "in silence");
         assert!(check(&kept(tale().dies(0).fact(2, 1, lost))).is_err(), "nothing was forgotten");
+    }
+
+    /// It was on its author's disk only, which was lost, and came back with an older copy.
+    #[test]
+    fn what_nobody_was_told_of_before_its_author_forgot_it_may_come_too_late_as_well() {
+        let tale = Tale::default().ready(2).fact(0, 1, Fact::Published(key(0, 0))).dies(0);
+        let tale = tale.fact(0, 1, Fact::BackedUp).fact(0, 2, Fact::Wiped).fact(0, 2, Fact::Restored);
+        let tale = tale.fact(0, 3, Fact::Started { resumed: true }).fact(0, 3, Fact::Ready);
+        let tale = || tale.clone().keeps(0, vec![delivered(0, 0)]).keeps(1, Vec::new());
+        let lost = |seq| Fact::Lost { source: Some(NodeIx(0)), life: 1, from: seq, to: seq + 1 };
+        assert_eq!(check(&tale().fact(1, 1, lost(0)).told()), Ok(()));
+        assert!(check(&tale().told()).is_err(), "in silence");
+        assert!(check(&tale().fact(1, 1, lost(1)).told()).is_err(), "another was lost");
     }
 
     #[test]

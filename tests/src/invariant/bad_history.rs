@@ -6,7 +6,7 @@ use treecast_overlay::sim::{NodeIx, Stop};
 use crate::oracle::{Delivered, Entry, Fact, History, Key};
 
 /// Builds a history; every fact is one second after the one before.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(super) struct Tale {
     history: History,
 }
