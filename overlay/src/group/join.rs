@@ -47,7 +47,10 @@ impl Group {
         }
         self.on_reached(ctx, &node);
         self.repair.on_linked(ctx.now);
-        let sought = self.bridge == Some(node) || self.near.is_tried(&node) || self.tree.wants(&node);
+        let sought = self.bridge == Some(node)
+            || self.near.is_tried(&node)
+            || self.tree.wants(&node)
+            || self.is_deserted(ctx);
         let wanted = sought || self.wants_more(ctx.config);
         if !self.views.is_active(&node) && wanted {
             self.approach(ctx, node);
@@ -78,7 +81,8 @@ impl Group {
                 Frame::Join(Join { record, fresh, age_ms })
             }
             Request::Neighbour => {
-                let high = alone || self.bridge.take_if(|it| *it == node).is_some() || self.tree.wants(&node);
+                let bridges = self.bridge.take_if(|it| *it == node).is_some();
+                let high = alone || bridges || self.tree.wants(&node) || self.is_deserted(ctx);
                 let near = !high && self.near.is_tried(&node);
                 Frame::Neighbour(Neighbour { record, high, near })
             }
@@ -423,7 +427,7 @@ impl Group {
 
     /// Whom to turn to; while quite alone, also those that seemed to be gone. In a large group the
     /// roster names the same few to everybody: there, rather those that the shuffles brought.
-    fn candidates(&self) -> Vec<NodeId> {
+    pub(super) fn candidates(&self) -> Vec<NodeId> {
         let alone = self.views.active_len() == 0;
         let few = !self.roster.is_full() || self.views.passive_len() == 0;
         let wanted =

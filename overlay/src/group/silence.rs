@@ -26,6 +26,9 @@ const ANSWERED_BY: Duration = Duration::from_millis(300);
 /// So often somebody asks, each time after twice as long, as long as some do not answer.
 const ATTEMPTS: u32 = 4;
 
+/// Members that are looked for at a time when neighbours do not answer: many of them may be gone as well. Guess.
+const STRANGERS: usize = 4;
+
 /// How often batches come, of all sources together.
 #[derive(Debug, Default)]
 pub(super) struct Silence {
@@ -97,6 +100,9 @@ impl Group {
             self.silence.asked = ATTEMPTS;
             return;
         }
+        if again && self.is_deserted(ctx) {
+            self.reach_strangers(ctx);
+        }
         self.silence.asked += 1;
         self.silence.since.get_or_insert(ctx.now);
         let above: Vec<_> = neighbours.iter().filter(|it| !self.tree.is_child(it)).copied().collect();
@@ -104,6 +110,23 @@ impl Group {
         let summary = self.summary();
         ctx.send_all(&above, &Frame::Summary(summary));
         self.lazy.look_in(ctx.now, ANSWERED_BY);
+    }
+
+    /// Nothing comes although it should, and half of those who might tell why do not answer: the others may be
+    /// as cut off as we are.
+    pub(super) fn is_deserted(&self, ctx: &Ctx<'_>) -> bool {
+        let neighbours = self.views.active();
+        let quiet = neighbours.iter().filter(|it| ctx.links.is_quiet(ctx.now, it)).count();
+        self.silence.is_suspected() && quiet * 2 >= neighbours.len()
+    }
+
+    /// Looks for neighbours among members that are none, before those that are silent count as gone.
+    fn reach_strangers(&mut self, ctx: &mut Ctx<'_>) {
+        let mut strangers = self.candidates();
+        ctx.rng.shuffle(&mut strangers);
+        for node in strangers.into_iter().take(STRANGERS) {
+            self.meet(ctx, node, &[]);
+        }
     }
 }
 
