@@ -9,8 +9,9 @@ mod lag;
 mod lost;
 mod misses;
 mod tail;
+mod want;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::ranges::{Range, Ranges, take};
@@ -25,6 +26,7 @@ use hold::Holds;
 use lag::Lag;
 use misses::Misses;
 pub(crate) use tail::Others;
+use want::{Asked, Want};
 
 /// Heads of one life that ripen one after the other, at most.
 const MAX_HEADS: usize = 64;
@@ -33,60 +35,6 @@ const MAX_HEADS: usize = 64;
 const IN_VAIN: u32 = 3;
 /// Children are told of what is missing of a life that the tree brought within this span.
 const HOLD_WITHIN: Duration = Duration::from_secs(2);
-
-/// Something known to exist that is not here.
-#[derive(Debug)]
-struct Want {
-    since: Time,
-    deadline: Time,
-    /// What is missing below this is due; what is above it becomes due head by head.
-    ripe: Seq,
-    /// Nobody will push what is below this.
-    unpushed: Seq,
-    heads: VecDeque<(Seq, Time)>,
-    /// Whom we asked last, for what, and when it counts as unanswered.
-    asked: Option<(NodeId, Vec<Range>)>,
-    /// Who did not have it, or did not answer, since the last progress.
-    tried: BTreeSet<NodeId>,
-    /// The first that was missing when somebody was asked last, and who said to lack it.
-    first: Seq,
-    lacking: BTreeSet<NodeId>,
-    /// Members without a link to us are dialled, to be asked too.
-    reaching: bool,
-    pulls: u32,
-    /// How often all that can be asked have been.
-    rounds: u32,
-    /// The gap that the application was told of.
-    told: Option<Range>,
-}
-
-impl Want {
-    fn begin_anew(&mut self, now: Time) {
-        self.asked = None;
-        (self.pulls, self.rounds) = (0, 0);
-        self.since = now;
-    }
-
-    /// What of the missing is due by now.
-    fn due(&mut self, now: Time, missing: &[Range]) -> Vec<Range> {
-        while let Some((end, _)) = self.heads.pop_front_if_due(now) {
-            self.ripe = self.ripe.max(end);
-        }
-        let below = missing.iter().map(|(from, to)| (*from, (*to).min(self.ripe)));
-        below.filter(|(from, to)| from < to).collect()
-    }
-}
-
-/// Takes the oldest head if its time has come.
-trait PopDue {
-    fn pop_front_if_due(&mut self, now: Time) -> Option<(Seq, Time)>;
-}
-
-impl PopDue for VecDeque<(Seq, Time)> {
-    fn pop_front_if_due(&mut self, now: Time) -> Option<(Seq, Time)> {
-        if self.front().is_some_and(|head| head.1 <= now) { self.pop_front() } else { None }
-    }
-}
 
 /// What of the group's world repair may look at.
 #[derive(Clone, Copy)]
@@ -171,7 +119,7 @@ impl Repair {
         self.unended.retain(|(it, _), _| it != node);
         self.dropped.retain(|(it, _), _| it != node);
         for want in self.wants.values_mut() {
-            if want.asked.as_ref().is_some_and(|(asked, _)| asked == node) {
+            if want.is_asked(node) {
                 want.asked = None;
                 want.deadline = Time::ZERO;
             }
@@ -205,21 +153,7 @@ impl Repair {
     /// Something of this life below `end` is missing; `patient` when the tree should bring it.
     pub(crate) fn want(&mut self, now: Time, life: LifeId, end: Seq, patient: bool, config: &Config) {
         let ripe_at = if patient { now + self.lag.learned(config) } else { now };
-        let want = self.wants.entry(life).or_insert_with(|| Want {
-            since: now,
-            deadline: ripe_at,
-            ripe: 0,
-            unpushed: 0,
-            heads: VecDeque::new(),
-            asked: None,
-            tried: BTreeSet::new(),
-            first: 0,
-            lacking: BTreeSet::new(),
-            reaching: false,
-            pulls: 0,
-            rounds: 0,
-            told: None,
-        });
+        let want = self.wants.entry(life).or_insert_with(|| Want::new(now, ripe_at));
         if want.pulls >= IN_VAIN {
             // Asked in vain so far; who tells of more may be the one that has it.
             want.deadline = want.deadline.min(ripe_at.max(now + config.pull_timeout));
@@ -241,7 +175,7 @@ impl Repair {
     /// Whether this neighbour sends it because we asked for it.
     pub(crate) fn is_asked(&self, node: &NodeId, life: LifeId, seq: Seq) -> bool {
         let asked = self.wants.get(&life).and_then(|it| it.asked.as_ref());
-        asked.is_some_and(|(asked, ranges)| asked == node && names(ranges, seq))
+        asked.is_some_and(|it| it.node == *node && names(&it.ranges, seq))
     }
 
     /// A batch came in: see whether its gap is filled. Returns the gap
@@ -256,9 +190,12 @@ impl Repair {
     ) -> Option<Range> {
         self.claims.on_progress(life);
         let want = self.wants.get_mut(&life)?;
-        want.tried.clear();
         want.lacking.clear();
         let state = sources.life(life)?;
+        if state.held.contains(want.first) {
+            // Or who has not answered would be asked again whenever something else of this life comes.
+            want.tried.clear();
+        }
         let told = want.told.filter(|(_, to)| state.held.next() >= *to);
         if told.is_some() {
             want.told = None;
@@ -270,11 +207,11 @@ impl Repair {
             // What was due is here; the next is not due yet.
             want.begin_anew(now);
             want.deadline = want.heads.front().map_or(now, |head| head.1);
-        } else if want.asked.as_ref().is_some_and(|(_, ranges)| all_held(&state.held, ranges)) {
+        } else if want.asked.as_ref().is_some_and(|it| all_held(&state.held, &it.ranges)) {
             // The answer is complete: ask for the next piece at once.
             want.begin_anew(now);
             want.deadline = now;
-        } else if want.asked.as_ref().is_some_and(|(_, ranges)| names(ranges, seq)) {
+        } else if want.asked.as_ref().is_some_and(|it| names(&it.ranges, seq)) {
             // The answer is coming: no reason to ask anybody else.
             want.deadline = want.deadline.max(now + config.pull_timeout);
         }
@@ -338,7 +275,7 @@ impl Repair {
         if names(absent, want.first) {
             want.lacking.insert(node);
         }
-        if latest && want.asked.as_ref().is_some_and(|(asked, _)| *asked == node) {
+        if latest && want.is_asked(&node) {
             want.asked = None;
             want.deadline = now;
             if absent.is_empty() {
@@ -387,7 +324,14 @@ impl Repair {
             want.deadline = until;
             return;
         }
-        if let Some((silent, _)) = want.asked.take() {
+        if let Some(asked) = want.asked.take() {
+            let silent = asked.node;
+            if sight.links.last_heard(&silent).is_none_or(|at| at <= asked.at) {
+                // Dead, maybe: others who are to be asked are not.
+                steps.push(Step::Question(silent));
+            } else {
+                want.slow = want.slow.saturating_add(1);
+            }
             want.tried.insert(silent);
             self.claims.on_nothing(silent, life);
             self.unended.remove(&(silent, life));
@@ -465,9 +409,9 @@ impl Repair {
         let Some(target) = target else {
             // Everybody was asked: begin again, more slowly.
             want.tried.clear();
+            want.deadline = now + backoff(config.pull_timeout, want.rounds);
             want.pulls = want.pulls.saturating_add(1);
             want.rounds = want.rounds.saturating_add(1);
-            want.deadline = now + backoff(config.pull_timeout, want.pulls);
             return;
         };
         // Later batches are here, and the first that was asked did not help.
@@ -485,12 +429,12 @@ impl Repair {
         let ranges = ask(self.known.get(&target).and_then(|it| it.get(&life)), missing, config.pull_batches);
         want.pulls = want.pulls.saturating_add(1);
         let patience = answer_within(links, &target, config);
-        want.deadline = now + backoff(patience, want.pulls - 1);
+        want.deadline = now + backoff(patience, want.slow);
         if want.first != missing[0].0 {
             want.lacking.clear();
         }
         want.first = missing[0].0;
-        want.asked = Some((target, ranges.clone()));
+        want.asked = Some(Asked { node: target, ranges: ranges.clone(), at: now });
         *self.unended.entry((target, life)).or_default() += 1;
         steps.push(Step::Pull(target, life, ranges));
     }
