@@ -342,10 +342,9 @@ impl Repair {
         // Nobody had told of it, it may be before our time, and all were asked: not worth a wait.
         let named_in_vain = state.only_named && all_asked && asked_some && !sight.sources.knew_before(life);
         let tail = state.lacks_tail_only();
-        // What all neighbours have dropped, or what was before their time, others may have.
-        let wide = tail
-            || self.is_overdue(sight, life)
-            || self.is_dropped_everywhere(life, missing[0], sight.neighbours);
+        // What neighbours have dropped, or what was before their time, others may have.
+        let left_to_others = self.is_left_to_others(sight, life, missing[0]);
+        let wide = tail || left_to_others || self.is_overdue(sight, life);
         if named_in_vain || (tail && self.nobody_has_tail(life, missing[0], sight.others, state)) {
             steps.push(Step::Lost(life, *missing.last().expect("not empty"), false));
             self.wants.remove(&life);
@@ -354,7 +353,7 @@ impl Repair {
         if !wide {
             return self.step(sight, life, missing, steps);
         }
-        if all_asked {
+        if all_asked || left_to_others {
             steps.extend(self.reach(life, sight.others));
         }
         let all = [sight.neighbours, &sight.others.linked].concat();

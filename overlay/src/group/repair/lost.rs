@@ -14,8 +14,18 @@ const ASKED_ENOUGH: u32 = 3;
 const ASKED_TOO_OFTEN: u32 = 32;
 
 impl Repair {
-    pub(super) fn is_dropped_everywhere(&self, life: LifeId, first: Range, neighbours: &[NodeId]) -> bool {
-        !neighbours.is_empty() && neighbours.iter().all(|node| self.has_dropped(node, life, first))
+    /// Whether some neighbours have dropped this, or it was before their time, and of the others nobody who
+    /// answers says that it has it. Not all need have said so: where members come and go fast, some
+    /// neighbours are dead at any time, and most of the others are newcomers.
+    pub(super) fn is_left_to_others(&self, sight: &Sight<'_>, life: LifeId, first: Range) -> bool {
+        let tried = self.wants.get(&life).map(|it| &it.tried);
+        let hopeful = |node: &NodeId| {
+            !tried.is_some_and(|it| it.contains(node))
+                && !sight.links.is_quiet(sight.now, node)
+                && self.covers(node, life, &[first])
+        };
+        let mut all = sight.neighbours.iter();
+        all.clone().any(|node| self.has_dropped(node, life, first)) && !all.any(hopeful)
     }
 
     pub(super) fn has_dropped(&self, node: &NodeId, life: LifeId, first: Range) -> bool {
@@ -82,6 +92,7 @@ mod tests {
 
     use super::super::{Others, Step};
     use super::*;
+    use crate::group::ranges::Ranges;
     use crate::id::LinkId;
     use crate::links::Links;
 
@@ -139,6 +150,38 @@ mod tests {
         assert_eq!(it.poll(at(1)), [Step::Pull(HOLDER, it.life, vec![(0, 10)])]);
         it.denies(at(1), HOLDER);
         assert_eq!(it.poll(at(1)), [Step::Lost(it.life, (0, 10), true)], "now nobody is left");
+    }
+
+    /// Where members come and go fast, neighbours are dead or newcomers, and no two die at once.
+    #[test]
+    fn dead_neighbours_do_not_keep_from_asking_others_than_neighbours() {
+        let mut it = Missing::new();
+        let dead: Vec<_> = (10..14).map(|number| NodeId::from_bytes([number; 32])).collect();
+        for (number, node) in dead.iter().enumerate() {
+            it.links.insert(at(0), LinkId(10 + number as u64), *node);
+            it.repair.on_told(*node, it.life, Ranges::below(10));
+        }
+        it.repair.on_told(NEWCOMER, it.life, Ranges::below(20));
+        let neighbours = [&[NEWCOMER], &dead[..]].concat();
+        let needed = neighbours.iter().copied().chain([HOLDER]).collect();
+        let others = Others { needed, linked: vec![NEWCOMER, HOLDER], ..Others::default() };
+        for ms in 1..60_000 {
+            let now = Time::from_micros(ms * 1_000);
+            let Missing { repair, sources, links, config, life, .. } = &mut it;
+            let (others, neighbours) = (&others, &neighbours[..]);
+            let steps = repair.poll(&Sight { now, parent: None, neighbours, others, sources, links, config });
+            for step in steps {
+                match step {
+                    Step::Pull(HOLDER, ..) => {
+                        assert!(ms < 1_500, "after {ms} ms");
+                        return;
+                    }
+                    Step::Pull(NEWCOMER, ..) => repair.on_pull_end(now, NEWCOMER, *life, &[(0, 10)], 10),
+                    _ => {}
+                }
+            }
+        }
+        panic!("who holds it was never asked");
     }
 
     /// The end of a life that is over, which nobody who runs has: its source may be off, and come back.

@@ -44,17 +44,18 @@ impl Repair {
         all && !may_come && !self.anybody_has(life, first, state.named_end)
     }
 
-    /// The neighbours do not have it: whom to get links to, once.
+    /// The neighbours do not have it: whom to get links to, each once.
     pub(super) fn reach(&mut self, life: LifeId, others: &Others) -> Option<Step> {
         let want = self.wants.get_mut(&life)?;
-        let far: Vec<_> = others.needed.iter().filter(|it| !others.linked.contains(it)).copied().collect();
-        let asked = std::mem::replace(&mut want.reaching, true);
-        (!asked && !far.is_empty()).then_some(Step::Reach(far))
+        let mut far: Vec<_> =
+            others.needed.iter().filter(|it| !others.linked.contains(it)).copied().collect();
+        far.retain(|it| want.reaching.insert(*it));
+        (!far.is_empty()).then_some(Step::Reach(far))
     }
 
     /// There is a new link: who waits for one may ask.
     pub(crate) fn on_linked(&mut self, now: Time) {
-        for want in self.wants.values_mut().filter(|it| it.reaching && it.asked.is_none()) {
+        for want in self.wants.values_mut().filter(|it| !it.reaching.is_empty() && it.asked.is_none()) {
             want.deadline = now;
         }
     }

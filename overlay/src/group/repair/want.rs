@@ -31,8 +31,8 @@ pub(super) struct Want {
     /// The first that was missing when somebody was asked last, and who said to lack it.
     pub(super) first: Seq,
     pub(super) lacking: BTreeSet<NodeId>,
-    /// Members without a link to us are dialled, to be asked too.
-    pub(super) reaching: bool,
+    /// Members without a link to us that were dialled, to be asked too.
+    pub(super) reaching: BTreeSet<NodeId>,
     pub(super) pulls: u32,
     /// How many of those asked ran, and did not answer in time: the next is given longer, since it may
     /// be that links are full. Who is dead says nothing of that.
@@ -55,7 +55,7 @@ impl Want {
             tried: BTreeSet::new(),
             first: 0,
             lacking: BTreeSet::new(),
-            reaching: false,
+            reaching: BTreeSet::new(),
             pulls: 0,
             slow: 0,
             rounds: 0,
