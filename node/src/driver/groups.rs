@@ -94,7 +94,7 @@ impl Slot {
 
     /// A queue that gets every event from now on.
     pub(super) fn subscribe(&mut self, cap: usize) -> Arc<EventQueue> {
-        let queue = Arc::new(EventQueue::new(cap, self.dropped.clone()));
+        let queue = Arc::new(EventQueue::new(self.descriptor.order, cap, self.dropped.clone()));
         self.subscribers.push(queue.clone());
         queue
     }
