@@ -1,5 +1,6 @@
 //! The only place that knows bytes: frames, batches, records, tickets (`docs/wire.md`).
 
+pub(crate) mod agreement;
 pub(crate) mod batch;
 pub(crate) mod cbor;
 pub(crate) mod compare;

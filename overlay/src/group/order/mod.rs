@@ -5,6 +5,7 @@
 //! first). Total order arrives behind the same seam.
 
 mod causal;
+mod total;
 
 use std::collections::{BTreeMap, BTreeSet};
 
