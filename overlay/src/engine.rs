@@ -419,8 +419,8 @@ impl Engine {
         if self.groups.len() >= self.config.max_groups {
             return out.event(Event::Overloaded { group: id, cap: "max_groups" });
         }
-        if descriptor.order == Order::Total {
-            return out.event(Event::JoinRefused { group: id, why: "this version has no total order yet" });
+        if descriptor.order == Order::Total && descriptor.founder.is_none() {
+            return out.event(Event::JoinRefused { group: id, why: "a total order has a founder" });
         }
         if !descriptor.admits(&self.identity.node()) {
             return out.event(Event::JoinRefused { group: id, why: "this node is not on the group's list" });

@@ -198,7 +198,7 @@ mod tests {
         assert_eq!((tally.published, tally.own_batches), (4, 3));
         let payloads = vec![Bytes::from_static(b"abc"), Bytes::from_static(b"de")];
         let delivery = Delivery { source, life: 1, seq: 0, time_unix_ms: 0, first: 0, payloads };
-        tally.on_event(&Event::Deliver { group, delivery });
+        tally.on_event(&Event::Deliver { group, delivery, tentative: false });
         assert_eq!((tally.delivered, tally.delivered_bytes), (2, 5));
         let (life, from, to) = (1, 3, 7);
         tally.on_event(&Event::Gap { group, source, life, from, to, lost: false });

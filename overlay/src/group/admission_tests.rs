@@ -121,7 +121,7 @@ impl Stage {
         let record = MemberRecord::sign(&self.group, &self.member, 9, Standing::Online, "bob", &[]).bytes;
         self.receive(MEMBER, &Frame::Join(Join { record, fresh: true, age_ms: 0 }), 1);
         let (records, baseline) = (Vec::new(), Vec::new());
-        self.receive(MEMBER, &Frame::Welcome(Welcome { records, baseline, last_life: None }), 1);
+        self.receive(MEMBER, &Frame::Welcome(Welcome { records, baseline, last_life: None, order: None }), 1);
         assert!(
             self.view_of(&self.member.node())
                 .is_some_and(|(state, is_near)| { state == MemberState::Online && is_near })
@@ -208,6 +208,7 @@ fn whatever_a_stranger_sends_is_not_heard() {
             records: vec![record.clone()],
             baseline: vec![(eve, LIFE, 0)],
             last_life: None,
+            order: None,
         }),
         Frame::ForwardJoin(ForwardJoin { record: record.clone(), ttl: 0 }),
         Frame::Records(records(vec![record.clone(), of_bob])),
@@ -268,6 +269,7 @@ fn no_member_can_bring_a_stranger_in() {
             records: vec![record.clone()],
             baseline: vec![(eve, LIFE, 0)],
             last_life: None,
+            order: None,
         }),
         Frame::ForwardJoin(ForwardJoin { record: record.clone(), ttl: 0 }),
         Frame::Shuffle(Records { members: vec![record], suspicions: Vec::new() }),

@@ -81,7 +81,7 @@ impl Group {
     pub(super) fn start_from(&mut self, ctx: &mut Ctx<'_>, baseline: &[First]) {
         for &(source, life, first) in baseline {
             let own = source == ctx.me() && self.publisher.life().is_some_and(|current| current <= life);
-            if own || !self.descriptor.admits(&source) {
+            if own || !self.admits_source(&source) {
                 continue;
             }
             let begun = if first == NOTHING {

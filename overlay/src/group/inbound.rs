@@ -48,6 +48,7 @@ impl Group {
             Frame::Summary(summary) => self.handle_summary(ctx, from, &summary),
             Frame::AckRequest(request) => self.handle_ack_request(ctx, from, &request),
             Frame::Acks(acks) => self.handle_acks(ctx, from, &acks),
+            Frame::Agree(agree) => self.handle_agree(ctx, from, agree),
             other => self.handle_membership(ctx, from, other),
         }
         Ok(())

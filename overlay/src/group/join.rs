@@ -166,13 +166,19 @@ impl Group {
             // Before it hears of what they published.
             self.tell_removals(ctx, &from, false);
         }
-        let mut baseline = if join.fresh { self.baseline(ctx, cutoff) } else { Vec::new() };
+        // In a total order all begin at one cut.
+        let start = self.start().filter(|_| join.fresh);
+        let (order, mut baseline) = match start {
+            Some((start, baseline)) => (Some(start), baseline),
+            None if join.fresh => (None, self.baseline(ctx, cutoff)),
+            None => (None, Vec::new()),
+        };
         while baseline.len() > MAX_BASELINE {
             let first = baseline.split_off(baseline.len() - MAX_BASELINE);
             ctx.send(&from, &Frame::Baseline(Baseline { first }));
         }
         let welcome =
-            Welcome { records: self.some_records(&from), baseline, last_life: self.last_life(&from) };
+            Welcome { records: self.some_records(&from), baseline, last_life: self.last_life(&from), order };
         ctx.send(&from, &Frame::Welcome(welcome));
         if self.roster.is_full() {
             let walk = ForwardJoin { record: join.record.clone(), ttl: ctx.config.walk_length };
@@ -247,7 +253,11 @@ impl Group {
         if matches!(self.phase, Phase::Fresh) {
             self.phase = Phase::Member;
             let pieces = self.pieces.take(&from);
-            self.start_from(ctx, &[&welcome.baseline[..], &pieces].concat());
+            let baseline = [&welcome.baseline[..], &pieces].concat();
+            self.start_from(ctx, &baseline);
+            if let Some(start) = &welcome.order {
+                self.start_order(start, &baseline);
+            }
             self.record_all(ctx);
             self.want_earlier(ctx);
         }

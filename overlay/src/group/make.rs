@@ -89,7 +89,7 @@ impl Group {
 
     /// Our batches are on disk: they may leave.
     pub(crate) fn on_persisted(&mut self, ctx: &mut Ctx<'_>, token: Token) {
-        if self.on_removal_kept(ctx, token, true) {
+        if self.on_removal_kept(ctx, token, true) || self.on_agreement_kept(ctx, token, true) {
             return;
         }
         let Some(unwritten) = self.publisher.unwritten.take_if(|it| it.token == token) else {
@@ -103,6 +103,7 @@ impl Group {
             self.untaken.push((!ctx.config.history).then_some(batch.bytes.len()));
             self.take(ctx, batch, None);
         }
+        self.poll_total(ctx);
         self.maybe_make_batch(ctx);
         self.poll_farewell(ctx);
     }
@@ -110,6 +111,7 @@ impl Group {
     pub(crate) fn on_persist_failed(&mut self, ctx: &mut Ctx<'_>, token: Token) {
         self.receipts.drop_held(token);
         self.on_removal_kept(ctx, token, false);
+        self.on_agreement_kept(ctx, token, false);
         self.on_earlier_kept(ctx, token, false);
         if self.publisher.unwritten.as_ref().is_some_and(|it| it.token == token) {
             let life = self.publisher.life().map(|life| (ctx.me(), life));

@@ -36,6 +36,7 @@ mod receipts;
 mod remove;
 mod repair;
 mod route;
+mod settle;
 mod silence;
 mod sources;
 mod spread;
@@ -88,6 +89,7 @@ use membership::detector::Detector;
 use membership::removal::Removals;
 use membership::roster::Roster;
 use membership::views::Views;
+use order::total::Total;
 use order::{Causes, Sequencer};
 use publish::{Making, Publisher, Unwritten};
 use receipts::Receipts;
@@ -133,6 +135,7 @@ pub(crate) struct Group {
     repair: Repair,
     silence: Silence,
     sequencer: Sequencer,
+    total: Option<Box<Total>>,
     causes: Causes,
     publisher: Publisher,
     receipts: Receipts,
@@ -217,6 +220,7 @@ impl Group {
             repair: Repair::default(),
             silence: Silence::default(),
             sequencer: Sequencer::new(descriptor.order, descriptor.admission.clone()),
+            total: Self::new_total(&id, &descriptor, now),
             causes: Causes::default(),
             publisher: Publisher::new(last_life),
             receipts: Receipts::default(),
@@ -422,6 +426,7 @@ impl Group {
         self.maybe_make_batch(ctx);
         self.poll_receipts(ctx);
         self.poll_early(ctx);
+        self.poll_total(ctx);
         self.poll_news(ctx);
         self.poll_eviction(ctx);
         self.poll_farewell(ctx);
@@ -448,6 +453,7 @@ impl Group {
             self.publisher.has_waiting().then_some(self.next_try),
             self.receipts.deadline(),
             self.early.deadline().filter(|_| !going),
+            self.total.as_ref().and_then(|it| it.deadline()).filter(|_| !going),
             (!self.news.is_empty()).then_some(self.next_news),
             Some(self.next_eviction),
             self.farewell_deadline(),

@@ -37,7 +37,7 @@ impl Group {
     ) -> Result<(), Violation> {
         let batch = Batch::parse(&self.id, bytes).map_err(|_| Violation("malformed batch"))?;
         let id = batch.header.id;
-        if !self.descriptor.admits(&id.source) || !self.allows(&from) {
+        if !self.admits_source(&id.source) || !self.allows(&from) {
             return Ok(());
         }
         match self.sources.place(&id, ctx.config) {
@@ -61,6 +61,10 @@ impl Group {
         }
         if self.store.pending_bytes() + batch.bytes.len() > ctx.config.pending_bytes && !self.is_next(&id) {
             self.overload(ctx, "pending_bytes");
+            return Ok(());
+        }
+        if self.is_order(&id.source) && self.check_record(&batch).is_none() {
+            // Of a committee that is not known here: it comes again when it is.
             return Ok(());
         }
         self.check(ctx, &batch).map_err(|_| Violation("bad signature"))?;
@@ -95,6 +99,7 @@ impl Group {
             let (group, source, life) = (self.id, id.source, id.life);
             ctx.event(Event::Repaired { group, source, life, from, to });
         }
+        self.poll_total(ctx);
         Ok(())
     }
 
@@ -114,6 +119,9 @@ impl Group {
     pub(super) fn check(&mut self, ctx: &Ctx<'_>, batch: &Batch) -> Result<(), BadSignature> {
         if !ctx.identity.signatures().are_checked() {
             return Ok(());
+        }
+        if self.is_order(&batch.header.id.source) {
+            return self.check_record(batch).unwrap_or(Err(BadSignature));
         }
         let verifier = self.sources.verifier(&batch.header.id.source)?;
         batch.check(&verifier)
@@ -157,13 +165,13 @@ impl Group {
             self.undefined.insert(life);
             self.close_if_followed(ctx, life);
         }
-        if begins && from.is_none() {
+        if begins && from.is_none() && !self.is_order(&id.source) {
             self.close_own_past(ctx, life);
         } else if begins {
             self.close_lives_before(ctx, life, opening);
         }
         self.want_missing(ctx, life, true);
-        if from.is_some() && self.descriptor.order == Order::Causal {
+        if from.is_some() && self.descriptor.order >= Order::Causal {
             self.want_causes(ctx, &id);
         }
         self.forward(ctx, &id, &bytes, from);
@@ -211,17 +219,18 @@ impl Group {
     /// Delivers what has become deliverable since something happened to this source.
     pub(super) fn deliver(&mut self, ctx: &mut Ctx<'_>, source: NodeId) {
         let floor = self.floor(&source);
-        let advance = self.sequencer.advance(source, &mut self.sources, &mut self.store);
+        let mut advance = self.sequencer.advance(source, &mut self.sources, &mut self.store);
         let (me, mut answered) = (ctx.me(), Vec::new());
         for batch in &advance.delivered {
             self.store.on_delivered(ctx.now, batch);
-            if batch.source != me {
+            if batch.source != me && !self.is_order(&batch.source) {
                 let heads = self.store.get(batch).map_or(&[][..], |it| &it.header.dependencies);
                 self.causes.delivered(batch, heads);
                 answered.extend(heads.iter().filter(|it| it.source == me));
             }
         }
         self.record(ctx, source, floor, &advance);
+        self.on_causal(ctx, &mut advance);
         if self.floor(&source) != floor {
             self.tell_disowned(&source, floor);
         }
@@ -229,7 +238,7 @@ impl Group {
             self.maybe_miss(ctx, None, (cause.source, cause.life), cause.seq.saturating_add(1));
         }
         for delivery in advance.deliveries {
-            ctx.event(Event::Deliver { group: self.id, delivery });
+            ctx.event(Event::Deliver { group: self.id, delivery, tentative: false });
         }
         for life in advance.moved {
             self.answer_receipt(ctx, life);
@@ -384,6 +393,7 @@ impl Group {
         }
         self.deliver(ctx, id.0);
         self.want_missing(ctx, id, false);
+        self.poll_total(ctx);
     }
 
     pub(super) fn handle_pull(&mut self, ctx: &mut Ctx<'_>, from: NodeId, pull: &Pull) {

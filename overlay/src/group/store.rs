@@ -18,6 +18,8 @@ pub(crate) struct Stored {
     pub(crate) digest: Digest,
     pub(crate) bytes: Bytes,
     pub(crate) messages: Vec<Option<Bytes>>,
+    /// How many messages it has, those of unknown kinds too.
+    pub(crate) count: u32,
     pub(crate) time_unix_ms: u64,
     pub(crate) received: Time,
     pub(crate) delivered: bool,
@@ -53,6 +55,7 @@ impl Store {
             header,
             digest,
             bytes,
+            count: u32::try_from(messages.len()).unwrap_or(u32::MAX),
             messages,
             time_unix_ms,
             received: now,

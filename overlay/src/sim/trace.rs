@@ -52,7 +52,7 @@ impl Trace {
 
     pub(super) fn event(&mut self, now: Time, node: NodeIx, event: &Event) {
         match event {
-            Event::Deliver { group, delivery } => self.delivery(now, node, group, delivery),
+            Event::Deliver { group, delivery, .. } => self.delivery(now, node, group, delivery),
             // What there is most of besides: a thousand nodes meet two hundred members each.
             Event::MemberJoined { group, node: member, nick } => {
                 self.head(b'j', now, node, nick.len() as u64);

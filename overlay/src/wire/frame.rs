@@ -10,6 +10,7 @@ use super::cbor::{self, Malformed, cbor_array};
 use super::compare::{Baseline, Compare};
 use super::earlier::{Earlier, PullEarlier};
 use super::frontier::{Frontier, News};
+use super::order::{Agree, Start};
 pub(crate) use super::pull::{Hold, Pull, PullEnd};
 use super::removal::Removals;
 use crate::coordinate::Place;
@@ -79,7 +80,10 @@ cbor_array! {
         /// (source, life, first seq that is owed to the joiner).
         pub(crate) baseline: Vec<(NodeId, Life, Seq)>,
         /// Where the joiner's own last life ended, as far as known here.
-        pub(crate) last_life: Option<(Life, Seq)>,
+        pub(crate) last_life: Option<(Life, Seq)>;
+        or_none
+        /// In a total order: which place in it the baseline is.
+        pub(crate) order: Start,
     }
 }
 
@@ -401,6 +405,7 @@ pub(crate) enum Frame {
     Compare(Compare),
     Baseline(Baseline),
     Removals(Removals),
+    Agree(Agree),
     /// Of a later version.
     Unknown,
 }
@@ -448,7 +453,7 @@ kinds! {
     30 => Advert, 31 => Graft, 32 => GraftReply, 33 => Prune, 34 => Candidates, 35 => Crown,
     36 => Appoint, 37 => Cores, 38 => Mesh, 39 => Pulse,
     41 => Frontier, 42 => Pull, 43 => PullEnd, 44 => Flow, 45 => Summary, 46 => AckRequest, 47 => Acks, 48 => Fork, 49 => Listen, 50 => Hold, 51 => PullEarlier, 52 => Earlier,
-    53 => Compare, 54 => Baseline, 55 => Removals,
+    53 => Compare, 54 => Baseline, 55 => Removals, 56 => Agree,
 }
 
 /// A batch goes into its frame with a few bytes before it.

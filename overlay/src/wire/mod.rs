@@ -7,6 +7,7 @@ pub(crate) mod compare;
 pub(crate) mod earlier;
 pub(crate) mod frame;
 pub(crate) mod frontier;
+pub(crate) mod order;
 pub(crate) mod pull;
 pub(crate) mod record;
 pub(crate) mod removal;

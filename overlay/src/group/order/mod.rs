@@ -2,10 +2,10 @@
 //!
 //! Each order answers one question for the batch at the head of a life:
 //! [`unordered`], [`fifo`] (lives of a source one after the other), [`causal`] (causes
-//! first). Total order arrives behind the same seam.
+//! first). In a [`total`] order these deliveries are tentative.
 
 mod causal;
-mod total;
+pub(crate) mod total;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -110,7 +110,7 @@ impl Sequencer {
                 return moved;
             }
             let batch = BatchId { source: id.0, life: id.1, seq };
-            if self.order == Order::Causal && self.waits(&batch, sources, store, advance) {
+            if self.order >= Order::Causal && self.waits(&batch, sources, store, advance) {
                 return moved;
             }
             deliver(&batch, store, advance);

@@ -67,6 +67,7 @@ impl Shelf {
                 Work::Own(Write::Removal { group, node, record }) => {
                     self.rooms.entry(*group).or_default().removals.insert(*node, record.clone());
                 }
+                Work::Own(Write::Agreement { .. }) => {}
                 Work::Delivered(record) => self.delivered(record),
                 Work::Taken { group, batch } => {
                     let room = self.rooms.get_mut(group);
@@ -88,7 +89,7 @@ impl Shelf {
             match write {
                 Write::Life { group, life } => self.begin_life(*group, *life),
                 Write::Batch { group, id, digest, .. } => self.end_life(*group, *id, *digest),
-                Write::Earlier(_) | Write::Removal { .. } => {}
+                Write::Earlier(_) | Write::Removal { .. } | Write::Agreement { .. } => {}
             }
         }
     }

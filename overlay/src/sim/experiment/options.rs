@@ -112,9 +112,6 @@ impl Experiment {
 
     /// Refuses what would be something else under a false name.
     fn check_built(&self) -> Result<(), ExperimentError> {
-        if self.order == Order::Total {
-            return Err(refuse("order", "This version has no total order yet."));
-        }
         match self.route {
             Route::TreeShared | Route::TreeAuto | Route::TreeSource | Route::Unicast => Ok(()),
             _ => Err(refuse("route", "This version has trees and unicast, but no gossip route.")),

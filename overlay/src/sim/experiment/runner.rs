@@ -9,7 +9,8 @@ use super::judge;
 use super::measures::Measures;
 use super::options::{Experiment, Killed};
 use super::settling::{Settling, mean_tree_delay};
-use crate::descriptor::Descriptor;
+use crate::descriptor::{Descriptor, Order};
+use crate::identity::Identity;
 use crate::id::GroupId;
 use crate::rng::Rng;
 use crate::sim::faults::Crash;
@@ -72,10 +73,15 @@ pub(super) struct Runner<'a> {
     rng: Rng,
 }
 
+/// Of the first node, who founds a group with a total order.
+const FOUNDER_KEY: [u8; 32] = [1; 32];
+
 impl<'a> Runner<'a> {
     pub(super) fn new(experiment: &'a Experiment) -> Self {
         let mut descriptor = Descriptor::open("experiment").expect("a good name");
         (descriptor.order, descriptor.route) = (experiment.order, experiment.route);
+        descriptor.founder =
+            (experiment.order == Order::Total).then(|| Identity::trusting(&FOUNDER_KEY).node());
         let group = descriptor.id();
         let mut world = World::new(experiment.seed, experiment.network.clone());
         world.config = experiment.config.clone();
@@ -115,7 +121,12 @@ impl<'a> Runner<'a> {
         let now = self.world.now();
         let first = self.lives.len();
         for _ in 0..count {
-            let node = self.world.add_node(std::slice::from_ref(&self.descriptor));
+            let groups = std::slice::from_ref(&self.descriptor);
+            let founds = self.descriptor.founder.is_some() && self.lives.is_empty();
+            let node = match founds {
+                true => self.world.add_node_with_key(groups, FOUNDER_KEY),
+                false => self.world.add_node(groups),
+            };
             self.world.start(node, false);
             self.lives.push(Life { from: now, to: None });
             self.spared.push(false);

@@ -58,7 +58,9 @@ impl Meter {
             Event::Ready { .. } => self.ready += 1,
             Event::Published { id, batch, .. } => self.ledger.on_placed(*id, batch),
             Event::Rejected { id, .. } => self.ledger.on_rejected(*id),
-            Event::Deliver { delivery, .. } => self.ledger.on_delivered(now, node, delivery),
+            Event::Deliver { delivery, tentative: false, .. } | Event::Ordered { delivery, .. } => {
+                self.ledger.on_delivered(now, node, delivery);
+            }
             _ => {}
         }
     }

@@ -74,6 +74,11 @@ impl Ledger {
         self.index
     }
 
+    /// Batches that have no place yet.
+    pub(crate) fn pooled(&self) -> usize {
+        self.pool.values().map(BTreeMap::len).sum()
+    }
+
     pub(crate) fn pooled_bytes(&self) -> usize {
         self.pooled_bytes
     }

@@ -2,7 +2,7 @@
 //!
 //! Rooms that know nothing of each other: [`cut`] what is agreed on, [`ledger`] from causal deliveries and cuts
 //! to one sequence, [`consensus`] the seam to agreement, with [`solo`] and [`paxos`] behind it,
-//! [`delegate`] this node's part in a committee.
+//! [`delegate`] this node's part in a committee. [`Total`] holds them for a group.
 
 mod consensus;
 mod cut;
@@ -11,3 +11,153 @@ mod ledger;
 mod mirror;
 mod paxos;
 mod solo;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::id::{BatchId, GroupId, NodeId, Seq};
+use crate::identity::{BadSignature, Verifier};
+use crate::time::Time;
+use crate::wire::batch::Batch;
+use crate::wire::order::{Certificate, Entry, order_source};
+
+pub(crate) use consensus::Saving;
+pub(crate) use cut::{Cut, MAX_PARTS, Part, Vector};
+pub(crate) use delegate::{Delegate, Spoken};
+pub(crate) use ledger::{Lack, Ledger, Settled, Tentative};
+
+/// Whoever does not lead makes a record of what was decided itself if that does not come for so long: the leader
+/// is gone. Guess: longer than a record takes through a tree.
+const RECORD_WAITS: Duration = Duration::from_millis(300);
+
+/// What a leader has proposed, decided or not.
+#[derive(Debug)]
+pub(crate) struct Proposed {
+    pub(crate) vector: Vector,
+    /// Messages that have a place by that.
+    pub(crate) index: u64,
+}
+
+/// The total order of one group, as one member sees it.
+#[derive(Debug)]
+pub(crate) struct Total {
+    source: NodeId,
+    founder: NodeId,
+    pub(crate) ledger: Ledger,
+    /// The committees that are known, by epoch.
+    rosters: BTreeMap<u64, Vec<NodeId>>,
+    pub(crate) delegate: Option<Delegate>,
+    /// Decided here, by the place in the log; not known as records yet.
+    decided: BTreeMap<u64, Bytes>,
+    /// When the first of these is to be made a record by whoever does not lead.
+    records_at: Option<Time>,
+    pub(crate) proposed: Option<Proposed>,
+    pub(crate) next_cut: Time,
+    pub(crate) next_tick: Time,
+}
+
+impl Total {
+    pub(crate) fn new(group: &GroupId, founder: NodeId, now: Time) -> Self {
+        Self {
+            source: order_source(group),
+            founder,
+            ledger: Ledger::default(),
+            rosters: BTreeMap::new(),
+            delegate: None,
+            decided: BTreeMap::new(),
+            records_at: None,
+            proposed: None,
+            next_cut: now,
+            next_tick: now,
+        }
+    }
+
+    /// Whose batches the records are.
+    pub(crate) fn source(&self) -> NodeId {
+        self.source
+    }
+
+    pub(crate) fn founder(&self) -> NodeId {
+        self.founder
+    }
+
+    /// The last epoch that is known here, and its committee.
+    pub(crate) fn epoch(&self) -> Option<(u64, &[NodeId])> {
+        self.rosters.last_key_value().map(|(epoch, roster)| (*epoch, &roster[..]))
+    }
+
+    pub(crate) fn begin_epoch(&mut self, epoch: u64, roster: Vec<NodeId>) {
+        self.rosters.insert(epoch, roster);
+    }
+
+    /// Whether a record is one of its epoch's committee. `None` if that committee is not known here yet.
+    pub(crate) fn check(&self, record: &Batch) -> Option<Result<(), BadSignature>> {
+        let BatchId { life: epoch, seq, .. } = record.header.id;
+        let is_founding = epoch == 1 && seq == 0;
+        let signers = if is_founding { std::slice::from_ref(&self.founder) } else { &self.rosters.get(&epoch)?[..] };
+        let signed = |node: &NodeId| Verifier::new(node).and_then(|it| record.check(&it)).is_ok();
+        Some(if signers.iter().any(signed) { Ok(()) } else { Err(BadSignature) })
+    }
+
+    /// A record has its turn. Records come one after the other, as any source's batches do.
+    pub(crate) fn on_record(&mut self, record: &BatchId, payload: &Bytes) {
+        let known = self.rosters.last_key_value().map_or(0, |it| *it.0);
+        if record.seq == 0 {
+            if let Ok(certificate) = Certificate::read(payload)
+                && record.life > known
+            {
+                self.begin_epoch(record.life, certificate.roster);
+            }
+            return;
+        }
+        let place = record.seq - 1;
+        self.decided.retain(|index, _| *index > place);
+        if self.decided.is_empty() {
+            self.records_at = None;
+        }
+        if let Ok(Some(cut)) = Entry::read(payload)
+            && let Ok(cut) = Cut::decode(&cut)
+        {
+            self.ledger.on_decided(cut);
+        }
+    }
+
+    /// Entries were decided; records below `next` are known.
+    pub(crate) fn on_decided(&mut self, now: Time, entries: Vec<(u64, Bytes)>, next: Seq) {
+        self.decided.extend(entries.into_iter().filter(|(index, _)| index + 1 >= next));
+        if !self.decided.is_empty() && self.records_at.is_none() {
+            self.records_at = Some(now + RECORD_WAITS);
+        }
+    }
+
+    /// The entry that is to be made record `next`, here and now.
+    pub(crate) fn due_record(&mut self, now: Time, next: Seq) -> Option<Bytes> {
+        let leads = self.delegate.as_ref().is_some_and(Delegate::leads);
+        let is_late = self.records_at.is_some_and(|at| at <= now);
+        let place = next.checked_sub(1)?;
+        (leads || is_late).then(|| self.decided.remove(&place)).flatten()
+    }
+
+    /// All decided entries that can be made records are.
+    pub(crate) fn records_made(&mut self, now: Time) {
+        let is_late = self.records_at.is_some_and(|at| at <= now);
+        if self.decided.is_empty() {
+            self.records_at = None;
+        } else if is_late {
+            // The first of them comes by repair.
+            self.records_at = Some(now + RECORD_WAITS);
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        let ticks = self.delegate.as_ref().filter(|it| it.has_heartbeats()).map(|_| self.next_tick);
+        let cut = (self.may_propose() && self.ledger.pooled() > 0).then_some(self.next_cut);
+        crate::time::soonest([ticks, cut, self.records_at])
+    }
+
+    fn may_propose(&self) -> bool {
+        self.delegate.as_ref().is_some_and(Delegate::leads)
+    }
+}

@@ -1,0 +1,309 @@
+//! The total order's part in a group: what is delivered causally gets its place.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::ctx::Ctx;
+use super::order::total::{Cut, Delegate, Lack, MAX_PARTS, Part, Proposed, Saving, Settled, Spoken, Tentative};
+use super::order::{Advance, total::Total};
+use super::{Group, Phase};
+use crate::descriptor::{Descriptor, Order};
+use crate::id::{BatchId, GroupId, NodeId, Seq, Token};
+use crate::identity::BadSignature;
+use crate::io::{Delivery, Event, Write};
+use crate::time::Time;
+use crate::wire::batch::Batch;
+use crate::wire::order::{self, Agree, Certificate, Entry, Start};
+use crate::wire::frame::Frame;
+
+/// Between two cuts while there is news all the time. 5 ms (DESIGN.md §5).
+const CUT_EVERY: Duration = Duration::from_millis(5);
+/// Between heartbeats of a committee. A leader that is gone is replaced after three to four.
+const HEARTBEAT_EVERY: Duration = Duration::from_millis(300);
+
+impl Group {
+    pub(super) fn new_total(id: &GroupId, descriptor: &Descriptor, now: Time) -> Option<Box<Total>> {
+        let founder = descriptor.founder.filter(|_| descriptor.order == Order::Total)?;
+        Some(Box::new(Total::new(id, founder, now)))
+    }
+
+    /// Whether these are records of the order, which nobody published.
+    pub(super) fn is_order(&self, source: &NodeId) -> bool {
+        self.total.as_ref().is_some_and(|it| it.source() == *source)
+    }
+
+    /// Whether what this source publishes belongs in the group.
+    pub(super) fn admits_source(&self, source: &NodeId) -> bool {
+        self.descriptor.admits(source) || self.is_order(source)
+    }
+
+    /// Whether a record is the committee's; `None` if that is not known here yet.
+    pub(super) fn check_record(&self, record: &Batch) -> Option<Result<(), BadSignature>> {
+        self.total.as_ref().and_then(|it| it.check(record))
+    }
+
+    /// Batches were delivered causally: they wait for their place, or are what gives others theirs.
+    pub(super) fn on_causal(&mut self, ctx: &mut Ctx<'_>, advance: &mut Advance) {
+        let Some(total) = &mut self.total else { return };
+        let mut deliveries = std::mem::take(&mut advance.deliveries).into_iter().peekable();
+        for batch in &advance.delivered {
+            let mut its: Vec<Delivery> = Vec::new();
+            while let Some(delivery) = deliveries.next_if(|it| it.batch() == *batch) {
+                its.push(delivery);
+            }
+            if batch.source == total.source() {
+                if let Some(payload) = its.first().and_then(|it| it.payloads.first()) {
+                    total.on_record(batch, payload);
+                }
+                continue;
+            }
+            let Some(stored) = self.store.get(batch) else { continue };
+            let tentative = Tentative {
+                digest: stored.digest,
+                dependencies: stored.header.dependencies.clone(),
+                messages: stored.count,
+                bytes: stored.bytes.len(),
+                deliveries: its.clone(),
+            };
+            if total.ledger.on_delivered(*batch, tentative) {
+                for delivery in its {
+                    ctx.event(Event::Deliver { group: self.id, delivery, tentative: true });
+                }
+            }
+        }
+    }
+
+    /// Gives out the places that are decided, and does the committee's part.
+    pub(super) fn poll_total(&mut self, ctx: &mut Ctx<'_>) {
+        if self.total.is_none() || self.is_over() {
+            return;
+        }
+        self.maybe_found(ctx);
+        self.take_seat(ctx);
+        self.settle(ctx);
+        self.heartbeat(ctx);
+        self.take_in(ctx);
+        self.propose(ctx);
+        self.turn(ctx);
+        self.make_records(ctx);
+    }
+
+    fn settle(&mut self, ctx: &mut Ctx<'_>) {
+        let Some(total) = &mut self.total else { return };
+        loop {
+            match total.ledger.settle() {
+                Ok(Some(settled)) => {
+                    for Settled { mut index, deliveries, .. } in settled {
+                        for delivery in deliveries {
+                            let messages = delivery.payloads.len() as u64;
+                            ctx.event(Event::Ordered { group: self.id, index, delivery });
+                            index += messages;
+                        }
+                    }
+                }
+                Ok(None) | Err(_) => break,
+            }
+        }
+        for lack in total.ledger.lacks() {
+            self.want_named(ctx, lack);
+        }
+    }
+
+    /// A cut names batches that are not here: they exist.
+    fn want_named(&mut self, ctx: &mut Ctx<'_>, Lack { source, life, next }: Lack) {
+        match self.sources.open((source, life), ctx.config) {
+            Ok(state) if state.heard < next => {
+                state.heard = next.min(state.held.next().saturating_add(ctx.config.max_lookahead));
+                self.undefined.insert((source, life));
+                self.want_missing(ctx, (source, life), true);
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    /// The founder opens the first epoch, once it knows that there was none.
+    fn maybe_found(&mut self, ctx: &mut Ctx<'_>) {
+        let Some(total) = &self.total else { return };
+        let (source, me) = (total.source(), ctx.me());
+        let is_first = total.founder() == me && total.epoch().is_none();
+        let is_known = self.sources.get(&source).is_some();
+        let waits = matches!(self.phase, Phase::Fresh) && ctx.now.since(self.entered) < ctx.config.fresh_wait;
+        if is_first && !is_known && !waits {
+            let certificate = Certificate { roster: vec![me], index: 0, signatures: Vec::new() };
+            let record = certificate.record(&self.id, 1, None, ctx.identity);
+            self.take(ctx, record, None);
+        }
+    }
+
+    /// In an epoch whose committee we are in, we have a part.
+    fn take_seat(&mut self, ctx: &Ctx<'_>) {
+        let Some(total) = &mut self.total else { return };
+        let Some((epoch, roster)) = total.epoch() else { return };
+        if total.delegate.as_ref().is_none_or(|it| it.epoch() < epoch) {
+            let delegate = Delegate::new(&ctx.me(), epoch, roster, None);
+            (total.delegate, total.proposed) = (delegate, None);
+        }
+    }
+
+    fn heartbeat(&mut self, ctx: &mut Ctx<'_>) {
+        let Some(total) = &mut self.total else { return };
+        let Some(delegate) = total.delegate.as_mut().filter(|it| it.has_heartbeats()) else { return };
+        let me = ctx.me();
+        for node in delegate.others(&me) {
+            if ctx.links.shares(node, &self.id) {
+                ctx.links.touch(ctx.now, node);
+            } else if !ctx.links.connected(node) {
+                ctx.dial(*node, self.roster.addresses(node));
+            }
+        }
+        if total.next_tick <= ctx.now {
+            total.next_tick = ctx.now + HEARTBEAT_EVERY;
+            delegate.tick();
+        }
+    }
+
+    pub(super) fn handle_agree(&mut self, ctx: &mut Ctx<'_>, from: NodeId, agree: Agree) {
+        let delegate = self.total.as_mut().and_then(|it| it.delegate.as_mut());
+        if let Some(delegate) = delegate.filter(|it| it.epoch() == agree.epoch) {
+            // What is malformed is dropped: it is as if the link had lost it.
+            let _ = delegate.handle(&from, agree.message.into_vec().into());
+            self.poll_total(ctx);
+        }
+    }
+
+    /// What others ask us to accept is accepted once the batches that it names are here.
+    fn take_in(&mut self, ctx: &mut Ctx<'_>) {
+        let Some(mut delegate) = self.total.as_mut().and_then(|it| it.delegate.take()) else { return };
+        let wanted = delegate.take_in(|entry| self.lacks_of(entry).is_empty()).unwrap_or_default();
+        for (_, entry) in wanted {
+            for lack in self.lacks_of(&entry) {
+                self.want_named(ctx, lack);
+            }
+        }
+        self.total.as_mut().expect("looked at above").delegate = Some(delegate);
+    }
+
+    /// What an entry names and is not delivered here.
+    fn lacks_of(&self, entry: &Bytes) -> Vec<Lack> {
+        let cut = Entry::read(entry).ok().flatten().and_then(|it| Cut::decode(&it).ok());
+        let Some((cut, total)) = cut.zip(self.total.as_ref()) else { return Vec::new() };
+        let is_here = |&Part(source, life, next, digest): &Part| {
+            let last = BatchId { source, life, seq: next - 1 };
+            total.ledger.settled().is_past(&last)
+                || total.ledger.get(&last).is_some_and(|it| it.digest == digest)
+        };
+        let lacking = cut.parts.iter().filter(|part| !is_here(part));
+        lacking.map(|&Part(source, life, next, _)| Lack { source, life, next }).collect()
+    }
+
+    /// A leader proposes all that is here and has no place: idle, at once; busy, every few milliseconds.
+    fn propose(&mut self, ctx: &mut Ctx<'_>) {
+        let Some(total) = &mut self.total else { return };
+        let source = total.source();
+        let Some(delegate) = total.delegate.as_mut().filter(|it| it.leads()) else {
+            total.proposed = None;
+            return;
+        };
+        if total.next_cut > ctx.now {
+            return;
+        }
+        if total.proposed.is_none() {
+            // What earlier leaders have left in the log comes first.
+            let records = self.sources.life((source, delegate.epoch())).map_or(0, |it| it.delivered);
+            let is_clear = delegate.log_from(records.saturating_sub(1)).is_empty();
+            if !is_clear || total.ledger.waiting() > 0 {
+                return;
+            }
+            let (vector, index) = (total.ledger.settled().clone(), total.ledger.index());
+            total.proposed = Some(Proposed { vector, index });
+        }
+        let Some(proposed) = &mut total.proposed else { return };
+        if let Some((cut, messages)) = total.ledger.cut_beyond(&proposed.vector, proposed.index, MAX_PARTS) {
+            proposed.vector.apply(&cut);
+            proposed.index += messages;
+            delegate.propose(Entry::cut(cut.encode()));
+            total.next_cut = ctx.now + CUT_EVERY;
+        }
+    }
+
+    fn turn(&mut self, ctx: &mut Ctx<'_>) {
+        let group = self.id;
+        let Some(delegate) = self.total.as_mut().and_then(|it| it.delegate.as_mut()) else { return };
+        let epoch = delegate.epoch();
+        let spoken = delegate.take_turn(|saving| ctx.persist(vec![to_write(group, epoch, saving)]));
+        self.speak(ctx, spoken);
+    }
+
+    fn speak(&mut self, ctx: &mut Ctx<'_>, spoken: Spoken) {
+        let Some(total) = &mut self.total else { return };
+        let Some(epoch) = total.delegate.as_ref().map(Delegate::epoch) else { return };
+        let next = self.sources.life((total.source(), epoch)).map_or(0, |it| it.held.next());
+        total.on_decided(ctx.now, spoken.decided, next);
+        for (node, message) in spoken.messages {
+            let message = serde_bytes::ByteBuf::from(message.to_vec());
+            ctx.send(&node, &Frame::Agree(Agree { epoch, message }));
+        }
+    }
+
+    /// What the committee decided becomes records, for everybody.
+    fn make_records(&mut self, ctx: &mut Ctx<'_>) {
+        loop {
+            let Some(total) = &mut self.total else { return };
+            let Some((epoch, _)) = total.epoch() else { return };
+            let life = self.sources.life((total.source(), epoch));
+            let Some((next, previous)) = life.and_then(|it| Some((it.held.next(), it.head?))) else { return };
+            let Some(entry) = total.due_record(ctx.now, next) else {
+                return total.records_made(ctx.now);
+            };
+            let record = order::record(&self.id, (epoch, next), previous, entry, ctx.identity);
+            self.take(ctx, record, None);
+        }
+    }
+
+    /// The committee's state is on disk, or will never be. Whether it was that.
+    pub(super) fn on_agreement_kept(&mut self, ctx: &mut Ctx<'_>, token: Token, durable: bool) -> bool {
+        let Some(delegate) = self.total.as_mut().and_then(|it| it.delegate.as_mut()) else { return false };
+        if !durable {
+            return delegate.on_persist_failed(token);
+        }
+        let Some(spoken) = delegate.on_persisted(token) else { return false };
+        self.speak(ctx, spoken);
+        self.make_records(ctx);
+        self.poll_total(ctx);
+        true
+    }
+
+    /// Where a newcomer starts: everybody from one cut on.
+    pub(super) fn start(&self) -> Option<(Start, Vec<(NodeId, u64, Seq)>)> {
+        let total = self.total.as_ref()?;
+        let (epoch, roster) = total.epoch()?;
+        let start = Start { epoch, roster: roster.to_vec(), index: total.ledger.index() };
+        let next = self.sources.life((total.source(), epoch))?.delivered - total.ledger.waiting() as u64;
+        let marks = total.ledger.settled().iter().map(|(source, mark)| (*source, mark.life, mark.next));
+        let fresh = self.sources.lives().filter(|((source, life), _)| {
+            *source != total.source() && total.ledger.settled().get(source).is_none_or(|it| it.life < *life)
+        });
+        let fresh = fresh.map(|((source, life), _)| (source, life, 0));
+        Some((start, marks.chain(fresh).chain([(total.source(), epoch, next)]).collect()))
+    }
+
+    /// Begins an order where another member stands.
+    pub(super) fn start_order(&mut self, start: &Start, baseline: &[(NodeId, u64, Seq)]) {
+        let Some(total) = &mut self.total else { return };
+        if total.epoch().is_some() || start.roster.is_empty() {
+            return;
+        }
+        total.begin_epoch(start.epoch, start.roster.clone());
+        let of_sources = baseline.iter().filter(|it| it.0 != total.source() && it.2 > 0);
+        let marks = of_sources.map(|&(source, life, next)| Part(source, life, next, crate::id::Digest::ZERO));
+        let marks: Vec<_> = marks.filter(|it| it.2 != Seq::MAX).collect();
+        total.ledger.start_at(start.index, marks);
+    }
+}
+
+fn to_write(group: GroupId, epoch: u64, saving: Saving) -> Write {
+    let Saving { vows, from, entries, compacted } = saving;
+    let vows = crate::wire::cbor::to_vec(&vows).into();
+    Write::Agreement { group, epoch, vows, from, entries, compacted }
+}

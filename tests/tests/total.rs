@@ -1,0 +1,164 @@
+//! Total order: all members see one sequence.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use treecast_overlay::io::Event;
+use treecast_overlay::sim::{Contacts, Crash, NetworkModel, NodeIx, Record, What, World};
+use treecast_overlay::{Descriptor, GroupId, NodeId, Order, Rng};
+use treecast_tests::seeds::seeds;
+
+const fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+const FOUNDER_KEY: [u8; 32] = [1; 32];
+
+fn founder() -> NodeId {
+    let mut elsewhere = World::new(0, NetworkModel::lan());
+    let node = elsewhere.add_node_with_key(&[], FOUNDER_KEY);
+    elsewhere.id(node)
+}
+
+/// A group that the first of some nodes has founded.
+struct Room {
+    world: World,
+    descriptor: Descriptor,
+    rng: Rng,
+    /// What each was told to be in order: index → message.
+    ordered: BTreeMap<NodeIx, BTreeMap<u64, Bytes>>,
+    tentative: BTreeMap<NodeIx, usize>,
+    said: u64,
+}
+
+impl Room {
+    fn new(seed: u64, nodes: usize) -> Self {
+        let mut world = World::new(seed, NetworkModel::regions());
+        world.contacts = Contacts::Random(2);
+        let mut descriptor = Descriptor::open("ordered").expect("a good name");
+        (descriptor.order, descriptor.founder) = (Order::Total, Some(founder()));
+        let founder = world.add_node_with_key(std::slice::from_ref(&descriptor), FOUNDER_KEY);
+        world.start(founder, true);
+        let mut room = Self {
+            world,
+            descriptor,
+            rng: Rng::new(seed),
+            ordered: BTreeMap::new(),
+            tentative: BTreeMap::new(),
+            said: 0,
+        };
+        for _ in 1..nodes {
+            room.enter();
+        }
+        room
+    }
+
+    fn enter(&mut self) -> NodeIx {
+        let node = self.world.add_node(std::slice::from_ref(&self.descriptor));
+        self.world.start(node, true);
+        node
+    }
+
+    fn group(&self) -> GroupId {
+        self.descriptor.id()
+    }
+
+    fn talk(&mut self, span: Duration) {
+        let until = self.world.now() + span;
+        while self.world.now() < until {
+            let running = self.world.running();
+            let node = *self.rng.pick(&running).expect("some run");
+            self.said += 1;
+            let text = Bytes::from(format!("{} by {node:?}", self.said));
+            assert!(self.world.publish(node, self.group(), text).is_some());
+            let pause = Duration::from_millis(60).mul_f64(self.rng.unit());
+            self.run(pause);
+        }
+    }
+
+    fn run(&mut self, span: Duration) {
+        self.world.run_until(self.world.now() + span);
+        for Record { node, what, .. } in self.world.take_records() {
+            match what {
+                What::Event(Event::Ordered { index, delivery, .. }) => {
+                    let known = self.ordered.entry(node).or_default();
+                    for (index, payload) in (index..).zip(delivery.payloads) {
+                        let next = known.last_key_value().map(|it| it.0 + 1);
+                        assert!(next.is_none_or(|next| next == index), "{node:?}: {index} after {next:?}");
+                        known.insert(index, payload);
+                    }
+                }
+                What::Event(Event::Deliver { delivery, tentative, .. }) => {
+                    assert!(tentative);
+                    *self.tentative.entry(node).or_default() += delivery.payloads.len();
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// One message a place, the same everywhere.
+    fn agree(&self, seed: u64) {
+        let mut all: BTreeMap<u64, &Bytes> = BTreeMap::new();
+        for (node, known) in &self.ordered {
+            for (index, payload) in known {
+                let first = *all.entry(*index).or_insert(payload);
+                assert_eq!(first, payload, "seed {seed}: {node:?} has another message at {index}");
+            }
+        }
+    }
+}
+
+#[test]
+fn all_members_see_one_sequence() {
+    for seed in seeds(10) {
+        let mut room = Room::new(seed, 2 + seed as usize % 9);
+        room.run(s(20));
+        room.talk(s(10));
+        room.run(s(5));
+        room.agree(seed);
+        for node in room.world.running() {
+            let known = room.ordered.get(&node).map_or(0, BTreeMap::len);
+            assert_eq!(known as u64, room.said, "seed {seed}: {node:?}");
+        }
+    }
+}
+
+/// Who comes later begins at one place, and lacks nothing after it.
+#[test]
+fn newcomers_go_on_from_one_place() {
+    for seed in seeds(10) {
+        let mut room = Room::new(seed, 5);
+        room.run(s(20));
+        let mut late = Vec::new();
+        for _ in 0..4 {
+            room.talk(s(2));
+            late.push(room.enter());
+        }
+        room.talk(s(5));
+        room.run(s(5));
+        room.agree(seed);
+        for node in late {
+            let known = room.ordered.get(&node).expect("it hears something");
+            assert_eq!(*known.last_key_value().expect("something").0 + 1, room.said, "seed {seed}: {node:?}");
+        }
+    }
+}
+
+#[test]
+fn who_crashes_takes_nothing_along() {
+    for seed in seeds(10) {
+        let mut room = Room::new(seed, 8);
+        room.run(s(20));
+        for at in [3, 5] {
+            room.talk(s(2));
+            room.world.crash(NodeIx(at), Crash::Host);
+        }
+        room.talk(s(3));
+        room.run(s(60));
+        room.agree(seed);
+        let ends: Vec<_> = room.world.running().iter().map(|it| room.ordered[it].len()).collect();
+        assert!(ends.iter().all(|it| *it == ends[0]), "seed {seed}: {ends:?}");
+    }
+}
