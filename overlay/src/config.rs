@@ -139,6 +139,9 @@ pub struct Config {
     /// Pulls that are answered from the history at the same time, in one group; more are not
     /// answered, and asked again. Guess.
     pub max_fetches: usize,
+    /// In groups with a total order this node may be in the committee, once it has been a member of the group
+    /// for so long; `None` if it is not to be: it does not run as a service, or has no disk.
+    pub serve_after: Option<Duration>,
 }
 
 impl Default for Config {
@@ -207,6 +210,7 @@ impl Config {
             max_candidates: 1_024,
             history: false,
             max_fetches: 64,
+            serve_after: None,
         }
     }
 

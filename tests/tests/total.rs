@@ -34,7 +34,13 @@ struct Room {
 
 impl Room {
     fn new(seed: u64, nodes: usize) -> Self {
+        Self::serving(seed, nodes, None)
+    }
+
+    /// Members serve after so long.
+    fn serving(seed: u64, nodes: usize, after: Option<Duration>) -> Self {
         let mut world = World::new(seed, NetworkModel::regions());
+        world.config.serve_after = after;
         world.contacts = Contacts::Random(2);
         let mut descriptor = Descriptor::open("ordered").expect("a good name");
         (descriptor.order, descriptor.founder) = (Order::Total, Some(founder()));
@@ -160,5 +166,38 @@ fn who_crashes_takes_nothing_along() {
         room.agree(seed);
         let ends: Vec<_> = room.world.running().iter().map(|it| room.ordered[it].len()).collect();
         assert!(ends.iter().all(|it| *it == ends[0]), "seed {seed}: {ends:?}");
+    }
+}
+
+/// The founder alone, then three, then five; and all goes on while they change, and when any of them is gone.
+#[test]
+fn a_committee_grows_and_survives_its_members() {
+    for seed in seeds(10) {
+        let mut room = Room::serving(seed, 7, Some(s(5)));
+        room.run(s(5));
+        room.talk(s(30));
+        room.run(s(5));
+        room.agree(seed);
+        let said = room.said;
+        for node in room.world.running() {
+            assert_eq!(room.ordered.get(&node).map_or(0, BTreeMap::len) as u64, said, "seed {seed}: {node:?}");
+        }
+        // The founder first.
+        for at in [0, 3] {
+            room.world.crash(NodeIx(at), Crash::Host);
+            room.run(s(3));
+            room.talk(s(5));
+            room.run(s(30));
+            room.agree(seed);
+            let ends: BTreeMap<_, _> = room
+                .world
+                .running()
+                .iter()
+                .map(|it| (*it, room.ordered[it].last_key_value().expect("some").0 + 1))
+                .collect();
+            let first = *ends.values().next().expect("some run");
+            assert!(ends.values().all(|it| *it == first), "seed {seed}: {ends:?}");
+            assert!(first > said, "seed {seed}: order stands still at {first} of {}", room.said);
+        }
     }
 }

@@ -245,7 +245,7 @@ impl Node {
                 self.gathered.extend(keep.batches.iter().map(|it| it.batch.id));
                 return;
             }
-            Write::Life { .. } | Write::Removal { .. } => return,
+            Write::Life { .. } | Write::Removal { .. } | Write::Agreement { .. } => return,
         };
         self.disk.insert(id, bytes);
         let (life, next) = (id.life, id.seq + 1);

@@ -8,6 +8,7 @@
 mod adverts;
 mod baseline;
 mod beaten;
+mod committee;
 mod compare;
 mod cores;
 mod counts;
@@ -336,7 +337,8 @@ impl Group {
     }
 
     fn restate_at_least(&mut self, ctx: &mut Ctx<'_>, incarnation: u64, standing: Standing) {
-        let record = self.roster.restate(ctx.identity, incarnation, standing, &self.nick, &self.addresses);
+        let (serves, nick, addresses) = (self.may_serve(ctx), &self.nick, &self.addresses);
+        let record = self.roster.restate(ctx.identity, incarnation, standing, serves, nick, addresses);
         self.flood(ctx, Records { members: vec![record.bytes], suspicions: Vec::new() }, None);
     }
 
@@ -426,6 +428,7 @@ impl Group {
         self.maybe_make_batch(ctx);
         self.poll_receipts(ctx);
         self.poll_early(ctx);
+        self.poll_service(ctx);
         self.poll_total(ctx);
         self.poll_news(ctx);
         self.poll_eviction(ctx);

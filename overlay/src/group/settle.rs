@@ -13,8 +13,8 @@ use crate::id::{BatchId, GroupId, NodeId, Seq, Token};
 use crate::identity::BadSignature;
 use crate::io::{Delivery, Event, Write};
 use crate::time::Time;
-use crate::wire::batch::Batch;
-use crate::wire::order::{self, Agree, Certificate, Entry, Start};
+use crate::wire::batch::{Batch, LifeEnd};
+use crate::wire::order::{self, Agree, Entry, Opened, Start};
 use crate::wire::frame::Frame;
 
 /// Between two cuts while there is news all the time. 5 ms (DESIGN.md §5).
@@ -76,12 +76,15 @@ impl Group {
 
     /// Gives out the places that are decided, and does the committee's part.
     pub(super) fn poll_total(&mut self, ctx: &mut Ctx<'_>) {
-        if self.total.is_none() || self.is_over() {
-            return;
+        let over = self.is_over();
+        match &mut self.total {
+            Some(total) if !over => total.polled = ctx.now,
+            _ => return,
         }
         self.maybe_found(ctx);
-        self.take_seat(ctx);
         self.settle(ctx);
+        self.maybe_open(ctx);
+        self.take_seat(ctx);
         self.heartbeat(ctx);
         self.take_in(ctx);
         self.propose(ctx);
@@ -130,10 +133,27 @@ impl Group {
         let is_known = self.sources.get(&source).is_some();
         let waits = matches!(self.phase, Phase::Fresh) && ctx.now.since(self.entered) < ctx.config.fresh_wait;
         if is_first && !is_known && !waits {
-            let certificate = Certificate { roster: vec![me], index: 0, signatures: Vec::new() };
-            let record = certificate.record(&self.id, 1, None, ctx.identity);
+            let record = Opened { roster: vec![me], index: 0 }.record(&self.id, 1, None, ctx.identity);
             self.take(ctx, record, None);
         }
+    }
+
+    /// An epoch that has ended is followed by the next, whose first record is made by one of its committee.
+    fn maybe_open(&mut self, ctx: &mut Ctx<'_>) {
+        let Some(total) = &mut self.total else { return };
+        total.end_epoch();
+        let (source, me, index) = (total.source(), ctx.me(), total.ledger.index());
+        let Some((epoch, roster)) = total.epoch().filter(|it| it.0 > 1) else { return };
+        let roster = roster.to_vec();
+        let is_open = self.sources.life((source, epoch)).is_some_and(|it| it.has_begun());
+        if is_open || !total.opens(&me, ctx.now) {
+            return;
+        }
+        let Some(before) = self.sources.life((source, epoch - 1)) else { return };
+        let Some(digest) = before.head else { return };
+        let previous = LifeEnd { life: epoch - 1, end: before.held.next(), digest };
+        let record = Opened { roster, index }.record(&self.id, epoch, Some(previous), ctx.identity);
+        self.take(ctx, record, None);
     }
 
     /// In an epoch whose committee we are in, we have a part.
@@ -186,8 +206,8 @@ impl Group {
 
     /// What an entry names and is not delivered here.
     fn lacks_of(&self, entry: &Bytes) -> Vec<Lack> {
-        let cut = Entry::read(entry).ok().flatten().and_then(|it| Cut::decode(&it).ok());
-        let Some((cut, total)) = cut.zip(self.total.as_ref()) else { return Vec::new() };
+        let Ok(Entry::Cut(cut)) = Entry::read(entry) else { return Vec::new() };
+        let Some((cut, total)) = Cut::decode(&cut).ok().zip(self.total.as_ref()) else { return Vec::new() };
         let is_here = |&Part(source, life, next, digest): &Part| {
             let last = BatchId { source, life, seq: next - 1 };
             total.ledger.settled().is_past(&last)
@@ -199,13 +219,14 @@ impl Group {
 
     /// A leader proposes all that is here and has no place: idle, at once; busy, every few milliseconds.
     fn propose(&mut self, ctx: &mut Ctx<'_>) {
+        let roster = self.better_committee(ctx);
         let Some(total) = &mut self.total else { return };
         let source = total.source();
         let Some(delegate) = total.delegate.as_mut().filter(|it| it.leads()) else {
             total.proposed = None;
             return;
         };
-        if total.next_cut > ctx.now {
+        if total.next_cut > ctx.now || total.stopping == Some(delegate.epoch()) {
             return;
         }
         if total.proposed.is_none() {
@@ -219,10 +240,15 @@ impl Group {
             total.proposed = Some(Proposed { vector, index });
         }
         let Some(proposed) = &mut total.proposed else { return };
+        if let Some(roster) = roster {
+            delegate.propose(Entry::Stop(roster).to_bytes());
+            total.stopping = Some(delegate.epoch());
+            return;
+        }
         if let Some((cut, messages)) = total.ledger.cut_beyond(&proposed.vector, proposed.index, MAX_PARTS) {
             proposed.vector.apply(&cut);
             proposed.index += messages;
-            delegate.propose(Entry::cut(cut.encode()));
+            delegate.propose(Entry::Cut(cut.encode()).to_bytes());
             total.next_cut = ctx.now + CUT_EVERY;
         }
     }

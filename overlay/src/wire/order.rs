@@ -23,47 +23,65 @@ pub(crate) fn order_source(group: &GroupId) -> NodeId {
 }
 
 cbor_array! {
-    /// Opens an epoch: who agrees on cuts, from where on.
+    /// What opens an epoch says: who agrees on cuts, from where on. It follows from the record that ended the epoch
+    /// before it (`docs/decisions/022-epochs.md`); of the first, the founder signs it.
     #[derive(Debug, Clone, PartialEq, Eq)]
-    pub(crate) struct Certificate {
+    pub(crate) struct Opened {
         /// Its committee, by seat.
         pub(crate) roster: Vec<NodeId>,
         /// Messages that were ordered before it.
         pub(crate) index: u64,
-        /// Signatures of the committee before it, by seat there; none in the first epoch, whose record the
-        /// founder signs.
-        pub(crate) signatures: Vec<(u8, ByteBuf)>,
     }
 }
 
-/// What a committee's log is made of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Entry(
-    /// 0: a cut.
-    u8,
-    ByteBuf,
-);
+/// What a committee's log is made of, as it travels: (kind, body).
+#[derive(Debug, Serialize, Deserialize)]
+struct Written(u8, ByteBuf);
+
+/// An entry of a committee's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// A cut, as it is encoded.
+    Cut(Vec<u8>),
+    /// The epoch ends: nothing after it counts, and these are the next committee.
+    Stop(Vec<NodeId>),
+    /// Of a later version.
+    Unknown,
+}
 
 impl Entry {
-    pub(crate) fn cut(cut: Vec<u8>) -> Bytes {
-        cbor::to_vec(&Self(0, ByteBuf::from(cut))).into()
+    pub(crate) fn to_bytes(&self) -> Bytes {
+        let (kind, body) = match self {
+            Self::Cut(cut) => (0, cut.clone()),
+            Self::Stop(roster) => (1, cbor::to_vec(roster)),
+            Self::Unknown => unreachable!("nobody builds an entry of a later version"),
+        };
+        cbor::to_vec(&Written(kind, ByteBuf::from(body))).into()
     }
 
-    /// The cut that an entry is; `None` for what later versions may add.
-    pub(crate) fn read(bytes: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
-        let Self(kind, body) = cbor::from_slice(bytes)?;
-        Ok((kind == 0).then(|| body.into_vec()))
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, Malformed> {
+        let Written(kind, body) = cbor::from_slice(bytes)?;
+        Ok(match kind {
+            0 => Self::Cut(body.into_vec()),
+            1 => Self::Stop(committee(cbor::from_slice(&body)?)?),
+            _ => Self::Unknown,
+        })
     }
 }
 
-impl Certificate {
+/// A list of members that may be a committee.
+fn committee(roster: Vec<NodeId>) -> Result<Vec<NodeId>, Malformed> {
+    let mut distinct = roster.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let is_whole = distinct.len() == roster.len() && (1..=MAX_COMMITTEE).contains(&roster.len());
+    if is_whole { Ok(roster) } else { Err(Malformed) }
+}
+
+impl Opened {
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, Malformed> {
-        let it: Self = cbor::from_slice(bytes)?;
-        let mut distinct = it.roster.clone();
-        distinct.sort_unstable();
-        distinct.dedup();
-        let is_whole = distinct.len() == it.roster.len() && (1..=MAX_COMMITTEE).contains(&it.roster.len());
-        if is_whole { Ok(it) } else { Err(Malformed) }
+        let Self { roster, index } = cbor::from_slice(bytes)?;
+        Ok(Self { roster: committee(roster)?, index })
     }
 
     /// The record that opens an epoch.

@@ -44,7 +44,10 @@ cbor_array! {
         incarnation: u64,
         standing: u8,
         nick: String,
-        addresses: Vec<Address>,
+        addresses: Vec<Address>;
+        or_none
+        /// It would be in the committee of a total order.
+        serves: bool,
     }
 }
 
@@ -65,16 +68,30 @@ pub(crate) struct MemberRecord {
     pub(crate) standing: Standing,
     pub(crate) nick: String,
     pub(crate) addresses: Vec<Address>,
+    /// It would be in the committee of a total order: it runs as a service, and has a disk.
+    pub(crate) serves: bool,
     /// As it travels.
     pub(crate) bytes: ByteBuf,
 }
 
 impl MemberRecord {
+    /// The word of a member that would not be in a committee.
     pub(crate) fn sign(
         group: &GroupId,
         identity: &Identity,
         incarnation: u64,
         standing: Standing,
+        nick: &str,
+        addresses: &[Address],
+    ) -> Self {
+        Self::sign_serving(group, identity, incarnation, (standing, false), nick, addresses)
+    }
+
+    pub(crate) fn sign_serving(
+        group: &GroupId,
+        identity: &Identity,
+        incarnation: u64,
+        (standing, serves): (Standing, bool),
         nick: &str,
         addresses: &[Address],
     ) -> Self {
@@ -84,10 +101,11 @@ impl MemberRecord {
             standing: standing.code(),
             nick: nick.to_owned(),
             addresses: addresses.iter().take(MAX_ADDRESSES).cloned().collect(),
+            serves: serves.then_some(true),
         };
         let bytes = ByteBuf::from(seal("treecast 1 member", group, &body, identity));
         let MemberBody { node, nick, addresses, .. } = body;
-        Self { node, incarnation, standing, nick, addresses, bytes }
+        Self { node, incarnation, standing, nick, addresses, serves, bytes }
     }
 
     /// Whose word it is, and of which incarnation: most that comes is known, and need not be read
@@ -114,6 +132,7 @@ impl MemberRecord {
             standing: Standing::from_code(body.standing)?,
             nick: body.nick,
             addresses: body.addresses,
+            serves: body.serves.unwrap_or(false),
             bytes: ByteBuf::from(bytes),
         })
     }

@@ -104,11 +104,14 @@ impl Roster {
         identity: &Identity,
         at_least: u64,
         standing: Standing,
+        serves: bool,
         nick: &str,
         addresses: &[Address],
     ) -> MemberRecord {
         let incarnation = self.own().incarnation.saturating_add(1).max(at_least);
-        let record = MemberRecord::sign(&self.group, identity, incarnation, standing, nick, addresses);
+        let standing = (standing, serves);
+        let record =
+            MemberRecord::sign_serving(&self.group, identity, incarnation, standing, nick, addresses);
         self.insert(record.clone());
         record
     }

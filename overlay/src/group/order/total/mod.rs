@@ -21,7 +21,7 @@ use crate::id::{BatchId, GroupId, NodeId, Seq};
 use crate::identity::{BadSignature, Verifier};
 use crate::time::Time;
 use crate::wire::batch::Batch;
-use crate::wire::order::{Certificate, Entry, order_source};
+use crate::wire::order::{Entry, Opened, order_source};
 
 pub(crate) use consensus::Saving;
 pub(crate) use cut::{Cut, MAX_PARTS, Part, Vector};
@@ -51,10 +51,18 @@ pub(crate) struct Total {
     pub(crate) delegate: Option<Delegate>,
     /// Decided here, by the place in the log; not known as records yet.
     decided: BTreeMap<u64, Bytes>,
+    /// The last epoch is over: the next committee, once all cuts before that are expanded.
+    ending: Option<Vec<NodeId>>,
     /// When the first of these is to be made a record by whoever does not lead.
     records_at: Option<Time>,
     pub(crate) proposed: Option<Proposed>,
+    /// The epoch that this one, as its leader, has proposed to end.
+    pub(crate) stopping: Option<u64>,
+    /// When to look for a better committee.
+    pub(crate) next_look: Time,
     pub(crate) next_cut: Time,
+    /// When it last had its turn.
+    pub(crate) polled: Time,
     pub(crate) next_tick: Time,
 }
 
@@ -67,9 +75,13 @@ impl Total {
             rosters: BTreeMap::new(),
             delegate: None,
             decided: BTreeMap::new(),
+            ending: None,
             records_at: None,
             proposed: None,
+            stopping: None,
+            next_look: now,
             next_cut: now,
+            polled: now,
             next_tick: now,
         }
     }
@@ -96,7 +108,13 @@ impl Total {
     pub(crate) fn check(&self, record: &Batch) -> Option<Result<(), BadSignature>> {
         let BatchId { life: epoch, seq, .. } = record.header.id;
         let is_founding = epoch == 1 && seq == 0;
-        let signers = if is_founding { std::slice::from_ref(&self.founder) } else { &self.rosters.get(&epoch)?[..] };
+        let signers: Vec<NodeId> = if is_founding {
+            vec![self.founder]
+        } else {
+            // An epoch is opened by whoever is in its committee, or in the one before it.
+            let before = epoch.checked_sub(1).filter(|_| seq == 0).and_then(|it| self.rosters.get(&it));
+            self.rosters.get(&epoch)?.iter().chain(before.into_iter().flatten()).copied().collect()
+        };
         let signed = |node: &NodeId| Verifier::new(node).and_then(|it| record.check(&it)).is_ok();
         Some(if signers.iter().any(signed) { Ok(()) } else { Err(BadSignature) })
     }
@@ -105,10 +123,12 @@ impl Total {
     pub(crate) fn on_record(&mut self, record: &BatchId, payload: &Bytes) {
         let known = self.rosters.last_key_value().map_or(0, |it| *it.0);
         if record.seq == 0 {
-            if let Ok(certificate) = Certificate::read(payload)
-                && record.life > known
+            // Later ones follow from the record that ended the one before.
+            if let Ok(opened) = Opened::read(payload)
+                && known == 0
+                && record.life == 1
             {
-                self.begin_epoch(record.life, certificate.roster);
+                self.begin_epoch(1, opened.roster);
             }
             return;
         }
@@ -117,11 +137,41 @@ impl Total {
         if self.decided.is_empty() {
             self.records_at = None;
         }
-        if let Ok(Some(cut)) = Entry::read(payload)
-            && let Ok(cut) = Cut::decode(&cut)
-        {
-            self.ledger.on_decided(cut);
+        if self.ending.is_some() || record.life != known {
+            // Nothing counts after the end of an epoch.
+            return;
         }
+        match Entry::read(payload) {
+            Ok(Entry::Cut(cut)) => {
+                if let Ok(cut) = Cut::decode(&cut) {
+                    self.ledger.on_decided(cut);
+                }
+            }
+            Ok(Entry::Stop(roster)) => self.ending = Some(roster),
+            Ok(Entry::Unknown) | Err(_) => {}
+        }
+    }
+
+    /// The epoch is over and all of it is expanded: the next one begins. Its number.
+    pub(crate) fn end_epoch(&mut self) -> Option<u64> {
+        let (epoch, _) = self.epoch()?;
+        if self.ledger.waiting() > 0 {
+            return None;
+        }
+        let roster = self.ending.take()?;
+        self.begin_epoch(epoch + 1, roster);
+        (self.records_at, self.proposed) = (None, None);
+        self.decided.clear();
+        Some(epoch + 1)
+    }
+
+    /// Whether this one makes the record that opens the epoch: who led the one before, or whoever is in the new
+    /// committee and has waited for it.
+    pub(crate) fn opens(&mut self, me: &NodeId, now: Time) -> bool {
+        let is_in = self.epoch().is_some_and(|(_, roster)| roster.contains(me));
+        let led = self.delegate.as_ref().is_some_and(Delegate::leads);
+        let at = *self.records_at.get_or_insert(now + RECORD_WAITS);
+        led || (is_in && at <= now)
     }
 
     /// Entries were decided; records below `next` are known.
@@ -154,7 +204,8 @@ impl Total {
     pub(crate) fn deadline(&self) -> Option<Time> {
         let ticks = self.delegate.as_ref().filter(|it| it.has_heartbeats()).map(|_| self.next_tick);
         let cut = (self.may_propose() && self.ledger.pooled() > 0).then_some(self.next_cut);
-        crate::time::soonest([ticks, cut, self.records_at])
+        // What is due and was not done waits for something else.
+        crate::time::soonest([ticks, cut, self.records_at].map(|it| it.filter(|at| *at > self.polled)))
     }
 
     fn may_propose(&self) -> bool {
