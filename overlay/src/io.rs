@@ -6,8 +6,8 @@ mod event;
 mod history;
 mod view;
 
-use std::fmt;
 use bytes::Bytes;
+use std::fmt;
 
 use crate::descriptor::Descriptor;
 use crate::id::{Address, BatchId, Digest, GroupId, Life, LinkId, NodeId, PublishId, Seq, Token};
@@ -16,10 +16,12 @@ pub use self::counts::{FrameCount, GroupCounts};
 pub use self::error::{PublishError, RemoveError};
 pub use self::event::{Event, ParentReason, TreeId};
 pub use self::history::{
-    EarlierBatch, EarlierPlace, Fetch, FetchEarlier, HistoryBatch, KeepEarlier, LifeRecord, Past, Record,
-    Shown, SourceRecord,
+    AgreementPast, EarlierBatch, EarlierPlace, Fetch, FetchEarlier, HistoryBatch, KeepEarlier, LifeRecord,
+    OrderPast, OrderRecord, Past, Record, Shown, SourceRecord,
 };
-pub use self::view::{CollectionView, GroupView, MemberState, MemberView, TrafficView, TreeView};
+pub use self::view::{
+    CollectionView, GroupView, MemberState, MemberView, OrderView, Stall, TrafficView, TreeView,
+};
 
 /// What of a link's two streams a frame travels on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -180,7 +180,11 @@ fn a_committee_grows_and_survives_its_members() {
         room.agree(seed);
         let said = room.said;
         for node in room.world.running() {
-            assert_eq!(room.ordered.get(&node).map_or(0, BTreeMap::len) as u64, said, "seed {seed}: {node:?}");
+            assert_eq!(
+                room.ordered.get(&node).map_or(0, BTreeMap::len) as u64,
+                said,
+                "seed {seed}: {node:?}"
+            );
         }
         // The founder first.
         for at in [0, 3] {

@@ -16,7 +16,7 @@ use crate::wire::compare::Baseline;
 const NOTHING: Seq = Seq::MAX;
 
 /// (source, life, first that is owed).
-type First = (NodeId, Life, Seq);
+pub(super) type First = (NodeId, Life, Seq);
 
 /// Pieces of a baseline that have come before the welcome.
 #[derive(Debug, Default)]

@@ -7,13 +7,17 @@ use std::time::Duration;
 
 use super::Group;
 use super::ctx::Ctx;
+use super::order::total::Delegate;
+use crate::config::Config;
 use crate::descriptor::CommitteePolicy;
-use crate::id::NodeId;
-use crate::io::MemberState;
+use crate::id::{BatchId, NodeId};
+use crate::io::{Event, MemberState, OrderView, Stall};
 use crate::wire::record::Standing;
 
 /// Committees larger than this gain little (DESIGN.md §5: 1 → 3 → 5).
 const LARGEST: usize = 5;
+/// What waits for its place for so long is told. Longer than a leader takes to be replaced. Guess.
+const STALLED_AFTER: Duration = Duration::from_secs(3);
 /// Between looks at whether another committee would be better. Guess.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -36,6 +40,56 @@ impl Group {
         if self.may_serve(ctx) && !self.roster.own().serves && !self.is_over() {
             self.restate_at_least(ctx, 0, Standing::Online);
         }
+    }
+
+    /// What people are told of the order.
+    pub(super) fn order_view(&self) -> Option<OrderView> {
+        let total = self.total.as_ref()?;
+        let (epoch, committee) = total.epoch().map_or((0, Vec::new()), |(epoch, it)| (epoch, it.to_vec()));
+        let leader = total.delegate.as_ref().and_then(Delegate::leader);
+        let (index, tentative) = (total.ledger.index(), total.ledger.pooled());
+        Some(OrderView { epoch, committee, leader, index, tentative, stalled: total.stalled })
+    }
+
+    /// Says when batches wait for their place for long, and when they no longer do.
+    pub(super) fn watch_order(&mut self, ctx: &mut Ctx<'_>) {
+        let Some(total) = &self.total else { return };
+        let waits = ctx.now.since(total.moved) >= STALLED_AFTER && total.ledger.pooled() > 0;
+        let reason = waits.then(|| self.stall(ctx));
+        let (group, was) = (self.id, total.stalled);
+        match reason {
+            Some(reason) if was != Some(reason) => ctx.event(Event::OrderStalled { group, reason }),
+            None if was.is_some() => ctx.event(Event::OrderResumed { group }),
+            _ => {}
+        }
+        self.total.as_mut().expect("looked at above").stalled = reason;
+    }
+
+    fn stall(&self, ctx: &Ctx<'_>) -> Stall {
+        let Some(total) = &self.total else { return Stall::Unfounded };
+        let Some((_, roster)) = total.epoch() else { return Stall::Unfounded };
+        let online = |it: &NodeId| {
+            *it == ctx.me() || self.roster.get(it).is_some_and(|it| it.state() == MemberState::Online)
+        };
+        let live = roster.iter().filter(|it| online(it)).count();
+        if total.delegate.as_ref().is_some_and(Delegate::is_mute) {
+            Stall::Disk
+        } else if live * 2 <= roster.len() {
+            Stall::NoMajority
+        } else if total.ledger.waiting() > 0 {
+            Stall::Missing
+        } else {
+            Stall::Slow
+        }
+    }
+
+    /// Whether so much waits for its place that no more is taken in but what is to get one now.
+    pub(super) fn is_pool_full(&self, config: &Config) -> bool {
+        self.total.as_ref().is_some_and(|it| it.ledger.pooled_bytes() >= config.pending_bytes)
+    }
+
+    pub(super) fn is_to_settle(&self, batch: &BatchId) -> bool {
+        self.is_order(&batch.source) || self.total.as_ref().is_some_and(|it| it.ledger.needs(batch))
     }
 
     /// The committee that this leader would rather have, if there is one.

@@ -27,7 +27,7 @@ use crate::wire::frontier::{Frontier, MAX_ENTRIES};
 const MAX_PER_NEIGHBOUR: usize = 4;
 
 /// Causes that are kept with each record. Guess; mostly there is one.
-const MAX_CAUSES: usize = 256;
+pub(super) const MAX_CAUSES: usize = 256;
 
 /// A pull that waits for the history.
 #[derive(Debug)]
@@ -89,6 +89,7 @@ impl Group {
         self.causes.give_back(&causes);
         self.history.ungreeted = true;
         self.early.resume(ctx.now, past.earlier.as_ref());
+        self.resume_order(ctx, past.order.as_ref());
         self.resume_removals(ctx, &past.removals);
     }
 
@@ -247,7 +248,9 @@ impl Group {
         let sources = sources.filter_map(|it| self.source_record(it, floor(it))).collect();
         let entered = matches!(self.phase, Phase::Member);
         let causes = self.causes.all(MAX_CAUSES);
-        ctx.out.push(Output::Record(Box::new(Record { group: self.id, entered, batches, sources, causes })));
+        let (group, order) = (self.id, None);
+        let record = Record { group, entered, batches, sources, causes, order };
+        ctx.out.push(Output::Record(Box::new(record)));
     }
 
     /// How far we are with a source; `floor` is where it was when that was told last.

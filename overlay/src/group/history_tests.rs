@@ -108,7 +108,7 @@ impl World {
             }
         }
         let (entered, end, earlier, causes) = (node.entered, node.end, node.earlier, node.causes.clone());
-        let past = Past { group, entered, sources, end, earlier, removals: Vec::new(), causes };
+        let past = Past { group, entered, sources, end, earlier, removals: Vec::new(), causes, order: None };
         self.input(ix, Input::Resume(Box::new(past)));
         self.input(ix, Input::Join(Box::new(self.group.clone())));
     }

@@ -46,6 +46,7 @@ impl Group {
             self.bridge = Some(node);
         }
         self.on_reached(ctx, &node);
+        self.on_reconnected(&node);
         self.repair.on_linked(ctx.now);
         let sought = self.bridge == Some(node)
             || self.near.is_tried(&node)

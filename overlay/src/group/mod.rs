@@ -289,6 +289,10 @@ impl Group {
     }
 
     pub(crate) fn publish_room(&self, config: &crate::config::Config) -> usize {
+        if self.is_pool_full(config) {
+            // Until the order goes on.
+            return 0;
+        }
         // What is on disk waits there.
         let untaken = if config.history { 0 } else { self.untaken.bytes() };
         config.publish_queue_bytes.saturating_sub(self.publisher.queued() + untaken)

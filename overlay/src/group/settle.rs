@@ -1,24 +1,30 @@
 //! The total order's part in a group: what is delivered causally gets its place.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::baseline::First;
 use super::ctx::Ctx;
-use super::order::total::{Cut, Delegate, Lack, MAX_PARTS, Part, Proposed, Saving, Settled, Spoken, Tentative};
+use super::order::total::{
+    Cut, Delegate, Lack, MAX_PARTS, Part, Proposed, Saving, Settled, Spoken, Tentative,
+};
 use super::order::{Advance, total::Total};
 use super::{Group, Phase};
 use crate::descriptor::{Descriptor, Order};
 use crate::id::{BatchId, GroupId, NodeId, Seq, Token};
 use crate::identity::BadSignature;
-use crate::io::{Delivery, Event, Write};
+use crate::io::{Delivery, Event, OrderPast, OrderRecord, Output, Record, Write};
 use crate::time::Time;
 use crate::wire::batch::{Batch, LifeEnd};
-use crate::wire::order::{self, Agree, Entry, Opened, Start};
 use crate::wire::frame::Frame;
+use crate::wire::order::{self, Agree, Entry, Opened, Start};
 
 /// Between two cuts while there is news all the time. 5 ms (DESIGN.md §5).
 const CUT_EVERY: Duration = Duration::from_millis(5);
+/// Entries of the log between two that are forgotten. Guess.
+const COMPACT_EVERY: u64 = 64;
 /// Between heartbeats of a committee. A leader that is gone is replaced after three to four.
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(300);
 
@@ -90,26 +96,97 @@ impl Group {
         self.propose(ctx);
         self.turn(ctx);
         self.make_records(ctx);
+        self.compact();
+        self.watch_order(ctx);
+    }
+
+    /// Entries that are expanded are kept as records.
+    fn compact(&mut self) {
+        let Some(total) = &mut self.total else { return };
+        let source = total.source();
+        let Some(delegate) = &mut total.delegate else { return };
+        let records = self.sources.life((source, delegate.epoch())).map_or(0, |it| it.delivered);
+        let expanded = records.saturating_sub(1 + total.ledger.waiting() as u64);
+        if expanded >= total.compacted_at + COMPACT_EVERY {
+            total.compacted_at = expanded;
+            delegate.compact(expanded);
+        }
     }
 
     fn settle(&mut self, ctx: &mut Ctx<'_>) {
         let Some(total) = &mut self.total else { return };
-        loop {
-            match total.ledger.settle() {
-                Ok(Some(settled)) => {
-                    for Settled { mut index, deliveries, .. } in settled {
-                        for delivery in deliveries {
-                            let messages = delivery.payloads.len() as u64;
-                            ctx.event(Event::Ordered { group: self.id, index, delivery });
-                            index += messages;
-                        }
-                    }
+        let (group, mut placed) = (self.id, Vec::new());
+        // One that contradicts what was settled before is left where it is: the order stands still.
+        while let Ok(Some((record, settled))) = total.ledger.settle() {
+            placed.push((record, None));
+            for Settled { batch, mut index, deliveries } in settled {
+                placed.push((batch, Some(index)));
+                for delivery in deliveries {
+                    let messages = delivery.payloads.len() as u64;
+                    ctx.event(Event::Ordered { group, index, delivery });
+                    index += messages;
                 }
-                Ok(None) | Err(_) => break,
             }
         }
-        for lack in total.ledger.lacks() {
+        if !placed.is_empty() || total.ledger.pooled() == 0 {
+            total.moved = ctx.now;
+        }
+        for BatchId { source, life, seq } in total.ledger.take_closed() {
+            placed.push((BatchId { source, life, seq }, None));
+            ctx.event(Event::Gap { group, source, life, from: seq, to: seq + 1, lost: true });
+        }
+        let lacks = total.ledger.lacks();
+        self.record_order(ctx, placed);
+        for lack in lacks {
             self.want_named(ctx, lack);
+        }
+    }
+
+    /// Has it kept how far the order is.
+    fn record_order(&mut self, ctx: &mut Ctx<'_>, mut settled: Vec<(BatchId, Option<u64>)>) {
+        let entered = matches!(self.phase, Phase::Member);
+        let Some(total) = &mut self.total else { return };
+        settled.extend(total.take_done().into_iter().map(|it| (it, None)));
+        let Some((epoch, roster)) = total.epoch().filter(|_| ctx.config.history && !settled.is_empty())
+        else {
+            return;
+        };
+        let moved: BTreeSet<NodeId> = settled.iter().map(|it| it.0.source).collect();
+        let mark = |source: &NodeId| total.ledger.settled().get(source).map(|it| (*source, it.life, it.next));
+        let (roster, marks) = (roster.to_vec(), moved.iter().filter_map(mark).collect());
+        let order = Some(OrderRecord { epoch, roster, index: total.ledger.index(), marks, settled });
+        let (group, batches, sources) = (self.id, Vec::new(), Vec::new());
+        let causes = self.causes.all(super::history::MAX_CAUSES);
+        let record = Record { group, entered, batches, sources, causes, order };
+        ctx.out.push(Output::Record(Box::new(record)));
+    }
+
+    /// Goes on where the order was left.
+    pub(super) fn resume_order(&mut self, ctx: &mut Ctx<'_>, past: Option<&OrderPast>) {
+        let Some((total, past)) = self.total.as_mut().zip(past) else { return };
+        total.resume(past);
+        for bytes in &past.unsettled {
+            let Ok(batch) = Batch::parse(&self.id, bytes.clone()) else { continue };
+            let id = batch.header.id;
+            if id.source == total.source() {
+                if let Some(payload) = batch.messages.first().and_then(Option::as_ref) {
+                    total.on_record(&id, payload);
+                }
+                continue;
+            }
+            let deliveries = runs(&batch);
+            let tentative = Tentative {
+                digest: batch.digest,
+                dependencies: batch.header.dependencies.clone(),
+                messages: u32::try_from(batch.messages.len()).unwrap_or(u32::MAX),
+                bytes: batch.bytes.len(),
+                deliveries: deliveries.clone(),
+            };
+            if total.ledger.on_delivered(id, tentative) {
+                for delivery in deliveries {
+                    ctx.event(Event::Deliver { group: self.id, delivery, tentative: true });
+                }
+            }
         }
     }
 
@@ -161,8 +238,9 @@ impl Group {
         let Some(total) = &mut self.total else { return };
         let Some((epoch, roster)) = total.epoch() else { return };
         if total.delegate.as_ref().is_none_or(|it| it.epoch() < epoch) {
-            let delegate = Delegate::new(&ctx.me(), epoch, roster, None);
-            (total.delegate, total.proposed) = (delegate, None);
+            let roster = roster.to_vec();
+            let saved = total.take_saved(epoch);
+            (total.delegate, total.proposed) = (Delegate::new(&ctx.me(), epoch, &roster, saved), None);
         }
     }
 
@@ -180,6 +258,13 @@ impl Group {
         if total.next_tick <= ctx.now {
             total.next_tick = ctx.now + HEARTBEAT_EVERY;
             delegate.tick();
+        }
+    }
+
+    /// A link to this member is new.
+    pub(super) fn on_reconnected(&mut self, node: &NodeId) {
+        if let Some(delegate) = self.total.as_mut().and_then(|it| it.delegate.as_mut()) {
+            delegate.on_reconnected(node);
         }
     }
 
@@ -301,7 +386,7 @@ impl Group {
     }
 
     /// Where a newcomer starts: everybody from one cut on.
-    pub(super) fn start(&self) -> Option<(Start, Vec<(NodeId, u64, Seq)>)> {
+    pub(super) fn start(&self) -> Option<(Start, Vec<First>)> {
         let total = self.total.as_ref()?;
         let (epoch, roster) = total.epoch()?;
         let start = Start { epoch, roster: roster.to_vec(), index: total.ledger.index() };
@@ -315,7 +400,7 @@ impl Group {
     }
 
     /// Begins an order where another member stands.
-    pub(super) fn start_order(&mut self, start: &Start, baseline: &[(NodeId, u64, Seq)]) {
+    pub(super) fn start_order(&mut self, start: &Start, baseline: &[First]) {
         let Some(total) = &mut self.total else { return };
         if total.epoch().is_some() || start.roster.is_empty() {
             return;
@@ -326,6 +411,23 @@ impl Group {
         let marks: Vec<_> = marks.filter(|it| it.2 != Seq::MAX).collect();
         total.ledger.start_at(start.index, marks);
     }
+}
+
+/// A batch's messages as they are delivered: those of unknown kinds split the run.
+fn runs(batch: &Batch) -> Vec<Delivery> {
+    let BatchId { source, life, seq } = batch.header.id;
+    let time_unix_ms = batch.time_unix_ms();
+    let numbered: Vec<_> = (0..).zip(&batch.messages).collect();
+    let runs = numbered.split(|(_, message)| message.is_none()).filter(|run| !run.is_empty());
+    let delivery = |run: &[(u32, &Option<Bytes>)]| Delivery {
+        source,
+        life,
+        seq,
+        time_unix_ms,
+        first: run[0].0,
+        payloads: run.iter().filter_map(|(_, message)| (*message).clone()).collect(),
+    };
+    runs.map(delivery).collect()
 }
 
 fn to_write(group: GroupId, epoch: u64, saving: Saving) -> Write {

@@ -67,6 +67,10 @@ impl Group {
             // Of a committee that is not known here: it comes again when it is.
             return Ok(());
         }
+        if self.is_pool_full(ctx.config) && !self.is_to_settle(&id) {
+            self.overload(ctx, "pending_bytes");
+            return Ok(());
+        }
         self.check(ctx, &batch).map_err(|_| Violation("bad signature"))?;
         if self.is_other_than_named(&batch) {
             return Ok(());

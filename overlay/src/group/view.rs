@@ -53,6 +53,7 @@ impl Group {
                 .lives()
                 .map(|((node, life), state)| (node, life, state.delivered))
                 .collect(),
+            order: self.order_view(),
             received: self.received,
             duplicates: self.duplicates,
             sent_bytes: traffic,

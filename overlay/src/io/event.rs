@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Delivery, PublishError, RemoveError};
+use super::{Delivery, PublishError, RemoveError, Stall};
 use crate::id::{Address, BatchId, GroupId, Life, NodeId, PublishId, Seq};
 
 /// What the application is told.
@@ -33,6 +33,18 @@ pub enum Event {
         index: u64,
         /// The messages, again.
         delivery: Delivery,
+    },
+    /// Messages have waited for their place for some time.
+    OrderStalled {
+        /// Which group.
+        group: GroupId,
+        /// Why.
+        reason: Stall,
+    },
+    /// The order goes on.
+    OrderResumed {
+        /// Which group.
+        group: GroupId,
     },
     /// A publication has its place.
     Published {

@@ -86,6 +86,74 @@ pub struct Record {
     /// What the next batch of this node's own is to name as its causes; `None` if that is too much to be
     /// kept each time.
     pub causes: Option<Vec<BatchId>>,
+    /// How far the total order is now, if that has moved.
+    pub order: Option<OrderRecord>,
+}
+
+/// How far a total order is here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderRecord {
+    /// The epoch.
+    pub epoch: u64,
+    /// Its committee, by seat.
+    pub roster: Vec<NodeId>,
+    /// Messages that have a place.
+    pub index: u64,
+    /// Of each source that moved: its batches below this of its life have a place, and those of earlier lives
+    /// have one, or will never get one.
+    pub marks: Vec<(NodeId, Life, Seq)>,
+    /// Batches that have a place now, by that of their first message; `None` for those that will never have one,
+    /// and for the order's own records.
+    pub settled: Vec<(BatchId, Option<u64>)>,
+}
+
+/// A total order as this node left it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderPast {
+    /// As in the last [`OrderRecord`].
+    pub epoch: u64,
+    /// As in the last [`OrderRecord`].
+    pub roster: Vec<NodeId>,
+    /// As in the last [`OrderRecord`].
+    pub index: u64,
+    /// Of each source the last of all [`OrderRecord`]s.
+    pub marks: Vec<(NodeId, Life, Seq)>,
+    /// Batches that are kept and that no [`OrderRecord`] has settled, in the order in which they were kept.
+    pub unsettled: Vec<Bytes>,
+    /// What this node has promised and accepted, in the last epoch in which it was in the committee.
+    pub agreement: Option<AgreementPast>,
+}
+
+/// What a committee member has promised and accepted: by its [`Write::Agreement`](super::Write)s of one epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgreementPast {
+    /// Which epoch.
+    pub epoch: u64,
+    /// Its promises.
+    pub vows: Bytes,
+    /// The place of the first entry that is left.
+    pub compacted: u64,
+    /// The log from there on.
+    pub entries: Vec<Bytes>,
+}
+
+impl AgreementPast {
+    /// Nothing, in this epoch.
+    pub fn new(epoch: u64) -> Self {
+        Self { epoch, vows: Bytes::new(), compacted: 0, entries: Vec::new() }
+    }
+
+    /// Takes in a [`Write::Agreement`](super::Write) of its epoch: the log above `from` gives way to these
+    /// entries, and what is below `compacted` goes.
+    pub fn write(&mut self, vows: Bytes, from: u64, entries: &[Bytes], compacted: u64) {
+        self.vows = vows;
+        let gone = compacted.saturating_sub(self.compacted);
+        self.entries.drain(..usize::try_from(gone).unwrap_or(usize::MAX).min(self.entries.len()));
+        self.compacted = self.compacted.max(compacted);
+        let kept = from.saturating_sub(self.compacted);
+        self.entries.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
+        self.entries.extend_from_slice(entries);
+    }
 }
 
 /// A group as this node left it, from the driver's store: sources as they were recorded last, and
@@ -107,6 +175,8 @@ pub struct Past {
     pub removals: Vec<Bytes>,
     /// As in the last [`Record`].
     pub causes: Option<Vec<BatchId>>,
+    /// By all [`OrderRecord`]s; `None` where there were none.
+    pub order: Option<OrderPast>,
 }
 
 /// What a history lacks or holds is asked for: batches of one life, no more than so many, nor many

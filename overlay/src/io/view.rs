@@ -113,12 +113,59 @@ pub struct GroupView {
     pub trees: Vec<TreeView>,
     /// For each source, the first batch not yet delivered here.
     pub delivered: Vec<(NodeId, Life, Seq)>,
+    /// The total order, where there is one.
+    pub order: Option<OrderView>,
     /// Batches received from others for the first time.
     pub received: u64,
     /// Batches received again: what [RMR](crate::io) is made of.
     pub duplicates: u64,
     /// Bytes of batches and of all other frames sent, for this group.
     pub sent_bytes: TrafficView,
+}
+
+/// A total order, as this node sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderView {
+    /// The epoch; 0 before anything of the order was heard.
+    pub epoch: u64,
+    /// Its committee.
+    pub committee: Vec<NodeId>,
+    /// Who leads it; known to its members only.
+    pub leader: Option<NodeId>,
+    /// Messages that have a place here.
+    pub index: u64,
+    /// Batches that are shown as tentative, as they have none.
+    pub tentative: usize,
+    /// Why that has been so for some time.
+    pub stalled: Option<Stall>,
+}
+
+/// Why an order stands still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stall {
+    /// Nothing was heard of the order yet: the founder has not been met.
+    Unfounded,
+    /// No majority of the committee is online, as far as this node knows.
+    NoMajority,
+    /// This node's own disk has failed, and it is in the committee.
+    Disk,
+    /// Batches that have their place are missing here.
+    Missing,
+    /// The committee is there, and does not get on.
+    Slow,
+}
+
+impl fmt::Display for Stall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unfounded => "the founder has not been met",
+            Self::NoMajority => "no majority of the committee is online",
+            Self::Disk => "this node's disk has failed, and it is in the committee",
+            Self::Missing => "messages that have their place are missing here",
+            Self::Slow => "the committee does not get on",
+        })
+    }
 }
 
 /// Useful and total bytes.

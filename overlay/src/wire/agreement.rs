@@ -214,12 +214,22 @@ fn read_paxos(kind: u8, epoch: u32, bytes: &[u8]) -> Result<PaxosMsg<LogEntry>, 
         3 => {
             let (_, n, count, decided, sync): (u8, Vow, Count, u64, Sync) = body(bytes)?;
             let (seq_num, decided_idx) = (count.number(), index(decided)?);
-            PaxosMsg::AcceptSync(AcceptSync { n: n.ballot(epoch), seq_num, decided_idx, log_sync: sync.sync()? })
+            PaxosMsg::AcceptSync(AcceptSync {
+                n: n.ballot(epoch),
+                seq_num,
+                decided_idx,
+                log_sync: sync.sync()?,
+            })
         }
         4 => {
             let (_, n, count, decided, list): (u8, Vow, Count, u64, Vec<ByteBuf>) = body(bytes)?;
             let (seq_num, decided_idx) = (count.number(), index(decided)?);
-            PaxosMsg::AcceptDecide(AcceptDecide { n: n.ballot(epoch), seq_num, decided_idx, entries: entries(list) })
+            PaxosMsg::AcceptDecide(AcceptDecide {
+                n: n.ballot(epoch),
+                seq_num,
+                decided_idx,
+                entries: entries(list),
+            })
         }
         5 => {
             let (_, n, accepted): (u8, Vow, u64) = body(bytes)?;

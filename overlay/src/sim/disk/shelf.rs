@@ -1,6 +1,6 @@
 //! What a disk has: lives, frontiers, batches. As the tables of the ready node's store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -8,8 +8,8 @@ use super::Work;
 use crate::engine::PastLife;
 use crate::id::{BatchId, Digest, GroupId, Life, NodeId, Seq};
 use crate::io::{
-    EarlierPlace, Fetch, FetchEarlier, HistoryBatch, KeepEarlier, LifeRecord, Past, Record, SourceRecord,
-    Write,
+    AgreementPast, EarlierPlace, Fetch, FetchEarlier, HistoryBatch, KeepEarlier, LifeRecord, OrderPast,
+    OrderRecord, Past, Record, SourceRecord, Write,
 };
 
 /// An answer: batches in order, and the lowest of the life that is kept.
@@ -43,6 +43,11 @@ struct Room {
     earlier: Vec<(BatchId, Bytes)>,
     /// How far that is, unless it is all.
     gathered: Option<EarlierPlace>,
+    /// How far a total order is: epoch, committee, index.
+    place: Option<(u64, Vec<NodeId>, u64)>,
+    marks: BTreeMap<NodeId, (Life, Seq)>,
+    settled: BTreeSet<BatchId>,
+    agreement: Option<AgreementPast>,
 }
 
 /// One life of a source.
@@ -67,7 +72,14 @@ impl Shelf {
                 Work::Own(Write::Removal { group, node, record }) => {
                     self.rooms.entry(*group).or_default().removals.insert(*node, record.clone());
                 }
-                Work::Own(Write::Agreement { .. }) => {}
+                Work::Own(Write::Agreement { group, epoch, vows, from, entries, compacted }) => {
+                    let room = self.rooms.entry(*group).or_default();
+                    let it = room.agreement.get_or_insert_with(|| AgreementPast::new(*epoch));
+                    if it.epoch != *epoch {
+                        *it = AgreementPast::new(*epoch);
+                    }
+                    it.write(vows.clone(), *from, entries, *compacted);
+                }
                 Work::Delivered(record) => self.delivered(record),
                 Work::Taken { group, batch } => {
                     let room = self.rooms.get_mut(group);
@@ -126,6 +138,9 @@ impl Shelf {
         for source in &record.sources {
             room.on_source(source);
         }
+        if let Some(order) = &record.order {
+            room.on_order(order);
+        }
     }
 
     pub(super) fn past(&self, group: GroupId, me: &NodeId) -> Option<Past> {
@@ -139,6 +154,7 @@ impl Shelf {
             earlier: room.gathered,
             removals: room.removals.values().cloned().collect(),
             causes: room.causes.clone(),
+            order: room.order_past(),
         })
     }
 
@@ -254,6 +270,23 @@ impl Room {
             life.end = Some(life.next);
         }
         sources.into_values().collect()
+    }
+}
+
+impl Room {
+    fn on_order(&mut self, order: &OrderRecord) {
+        self.place = Some((order.epoch, order.roster.clone(), order.index));
+        let marks = order.marks.iter().map(|&(source, life, next)| (source, (life, next)));
+        self.marks.extend(marks);
+        self.settled.extend(order.settled.iter().map(|it| it.0));
+    }
+
+    fn order_past(&self) -> Option<OrderPast> {
+        let (epoch, roster, index) = self.place.clone()?;
+        let marks = self.marks.iter().map(|(source, (life, next))| (*source, *life, *next)).collect();
+        let unsettled = self.order.iter().filter(|it| !self.settled.contains(it));
+        let unsettled = unsettled.map(|it| self.bytes(it)).collect();
+        Some(OrderPast { epoch, roster, index, marks, unsettled, agreement: self.agreement.clone() })
     }
 }
 

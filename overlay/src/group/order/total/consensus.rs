@@ -71,13 +71,6 @@ pub(crate) struct Turn {
     pub(crate) decided: Vec<(u64, Bytes)>,
 }
 
-impl Turn {
-    pub(crate) fn is_empty(&self) -> bool {
-        let said = self.messages.is_empty() && self.heartbeats.is_empty();
-        self.saving.is_none() && said && self.decided.is_empty()
-    }
-}
-
 /// One member's part in the agreement of one epoch.
 pub(crate) trait Consensus: Debug + Send {
     /// Puts an entry at the end of the log. Only the leader's counts; others drop it.

@@ -77,10 +77,6 @@ impl Vector {
         self.0.iter()
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
-
     /// Where a life goes on: the first of its batches that is not ordered; `None` if it is over.
     pub(crate) fn next(&self, source: &NodeId, life: Life) -> Option<Seq> {
         match self.0.get(source) {

@@ -127,7 +127,10 @@ impl Delegate {
 
     /// Takes in what has come, each member's in its order, as far as the payloads of what it asks to accept are
     /// here. Gives the entries that the first of each member's messages still waits for.
-    pub(crate) fn take_in(&mut self, is_here: impl Fn(&Bytes) -> bool) -> Result<Vec<(NodeId, Bytes)>, Malformed> {
+    pub(crate) fn take_in(
+        &mut self,
+        is_here: impl Fn(&Bytes) -> bool,
+    ) -> Result<Vec<(NodeId, Bytes)>, Malformed> {
         let mut wanted = Vec::new();
         for seat in 0..self.roster.len() {
             while let Some(message) = self.incoming[seat].front() {
@@ -180,7 +183,8 @@ impl Delegate {
     /// What waits for nothing any more, in order.
     fn release(&mut self) -> Spoken {
         let mut spoken = Spoken::default();
-        while let Some(held) = self.unsaved.pop_front_if(|it| it.token.is_none()) {
+        while self.unsaved.front().is_some_and(|it| it.token.is_none()) {
+            let held = self.unsaved.pop_front().expect("looked at above");
             spoken.messages.extend(held.messages.into_iter().map(|(seat, it)| (self.roster[seat], it)));
             spoken.decided.extend(held.decided);
         }

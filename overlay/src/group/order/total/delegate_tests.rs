@@ -204,7 +204,7 @@ fn seeds() -> Vec<u64> {
 #[test]
 fn a_committee_decides_one_log_whatever_fails() {
     for seed in seeds() {
-        println!("seed {seed}");
+        eprintln!("seed {seed}");
         let mut committee = Committee::new(seed, 2 + seed as usize % 4);
         for step in 0..20_000 {
             committee.step();

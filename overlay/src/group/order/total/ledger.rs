@@ -39,7 +39,7 @@ pub(crate) struct Ledger {
     /// Messages that have a place.
     index: u64,
     /// Decided, in order; the first waits for batches.
-    cuts: VecDeque<Cut>,
+    cuts: VecDeque<(BatchId, Cut)>,
     pool: BTreeMap<NodeId, BTreeMap<(Life, Seq), Tentative>>,
     pooled_bytes: usize,
 }
@@ -74,6 +74,12 @@ impl Ledger {
         self.index
     }
 
+    /// Whether a decided cut waits for this batch.
+    pub(crate) fn needs(&self, batch: &BatchId) -> bool {
+        let of_it = |part: &&Part| part.life() == (batch.source, batch.life) && batch.seq < part.2;
+        self.cuts.iter().flat_map(|(_, cut)| &cut.parts).any(|part| of_it(&part))
+    }
+
     /// Batches that have no place yet.
     pub(crate) fn pooled(&self) -> usize {
         self.pool.values().map(BTreeMap::len).sum()
@@ -86,13 +92,6 @@ impl Ledger {
     /// Decided cuts that wait.
     pub(crate) fn waiting(&self) -> usize {
         self.cuts.len()
-    }
-
-    /// The vector and the index after all decided cuts, expanded or not.
-    pub(crate) fn decided(&self) -> Vector {
-        let mut vector = self.settled.clone();
-        self.cuts.iter().for_each(|cut| vector.apply(cut));
-        vector
     }
 
     pub(crate) fn get(&self, batch: &BatchId) -> Option<&Tentative> {
@@ -110,28 +109,29 @@ impl Ledger {
         true
     }
 
-    /// A cut was decided, the next one.
-    pub(crate) fn on_decided(&mut self, cut: Cut) {
-        self.cuts.push_back(cut);
+    /// A cut was decided, the next one, by this record.
+    pub(crate) fn on_decided(&mut self, record: BatchId, cut: Cut) {
+        self.cuts.push_back((record, cut));
     }
 
     /// What the decided cuts name and is not here.
     pub(crate) fn lacks(&self) -> Vec<Lack> {
-        let parts = self.cuts.iter().flat_map(|cut| &cut.parts);
-        let lacking = parts.filter(|part| !self.settled.is_past(&last(part)) && self.get(&last(part)).is_none());
+        let parts = self.cuts.iter().flat_map(|(_, cut)| &cut.parts);
+        let lacking =
+            parts.filter(|part| !self.settled.is_past(&last(part)) && self.get(&last(part)).is_none());
         lacking.map(|part| Lack { source: part.0, life: part.1, next: part.2 }).collect()
     }
 
-    /// Expands the next cut if all its batches are here.
-    pub(crate) fn settle(&mut self) -> Result<Option<Vec<Settled>>, Contradiction> {
-        let Some(cut) = self.cuts.front() else { return Ok(None) };
+    /// Expands the next cut if all its batches are here: its record, and what it orders.
+    pub(crate) fn settle(&mut self) -> Result<Option<(BatchId, Vec<Settled>)>, Contradiction> {
+        let Some((_, cut)) = self.cuts.front() else { return Ok(None) };
         if cut.index != self.index {
             return Err(Contradiction);
         }
         if !cut.parts.iter().all(|part| self.is_here(part)) {
             return Ok(None);
         }
-        let cut = self.cuts.pop_front().expect("looked at above");
+        let (record, cut) = self.cuts.pop_front().expect("looked at above");
         let batches = self.named(&cut);
         let sequence = self.expand(&batches);
         self.settled.apply(&cut);
@@ -142,7 +142,7 @@ impl Ledger {
             settled.push(Settled { batch, index: self.index, deliveries });
             self.index += u64::from(tentative.messages);
         }
-        Ok(Some(settled))
+        Ok(Some((record, settled)))
     }
 
     /// What can get no place any more: older lives of sources whose later ones are settled.
@@ -283,27 +283,41 @@ mod tests {
         assert!(ledger.on_delivered(batch, tentative(&batch, dependencies, 2)));
     }
 
+    fn record() -> BatchId {
+        batch(99, 1)
+    }
+
     fn cut(index: u64, ends: &[BatchId]) -> Cut {
         let parts = ends.iter().map(|it| Part(it.source, it.life, it.seq + 1, digest(it))).collect();
         Cut { index, parts }
     }
 
     fn settle(ledger: &mut Ledger) -> Vec<(BatchId, u64)> {
-        let settled = ledger.settle().expect("cuts follow each other").unwrap_or_default();
-        settled.iter().map(|it| (it.batch, it.index)).collect()
+        let settled = ledger.settle().expect("cuts follow each other");
+        settled.iter().flat_map(|it| &it.1).map(|it| (it.batch, it.index)).collect()
     }
 
     /// Whatever order batches came in, a cut gives one sequence: causes first, then by source.
     #[test]
     fn a_cut_expands_to_one_sequence_whatever_came_first() {
         let arrivals = [
-            vec![(batch(3, 0), vec![]), (batch(1, 0), vec![batch(3, 0)]), (batch(2, 0), vec![]), (batch(3, 1), vec![])],
-            vec![(batch(2, 0), vec![]), (batch(3, 0), vec![]), (batch(3, 1), vec![]), (batch(1, 0), vec![batch(3, 0)])],
+            vec![
+                (batch(3, 0), vec![]),
+                (batch(1, 0), vec![batch(3, 0)]),
+                (batch(2, 0), vec![]),
+                (batch(3, 1), vec![]),
+            ],
+            vec![
+                (batch(2, 0), vec![]),
+                (batch(3, 0), vec![]),
+                (batch(3, 1), vec![]),
+                (batch(1, 0), vec![batch(3, 0)]),
+            ],
         ];
         for arrival in arrivals {
             let mut ledger = Ledger::default();
             arrival.into_iter().for_each(|(it, causes)| hear(&mut ledger, it, &causes));
-            ledger.on_decided(cut(0, &[batch(1, 0), batch(2, 0), batch(3, 1)]));
+            ledger.on_decided(record(), cut(0, &[batch(1, 0), batch(2, 0), batch(3, 1)]));
             let sequence = [(batch(2, 0), 0), (batch(3, 0), 2), (batch(1, 0), 4), (batch(3, 1), 6)];
             assert_eq!(settle(&mut ledger), sequence);
             assert_eq!((ledger.index(), ledger.pooled_bytes()), (8, 0));
@@ -314,8 +328,8 @@ mod tests {
     fn a_cut_waits_for_all_that_it_names_and_says_what_is_missing() {
         let mut ledger = Ledger::default();
         hear(&mut ledger, batch(1, 0), &[]);
-        ledger.on_decided(cut(0, &[batch(1, 1)]));
-        ledger.on_decided(cut(4, &[batch(2, 0)]));
+        ledger.on_decided(record(), cut(0, &[batch(1, 1)]));
+        ledger.on_decided(record(), cut(4, &[batch(2, 0)]));
         assert_eq!(settle(&mut ledger), []);
         let lack = |it: BatchId| Lack { source: it.source, life: it.life, next: it.seq + 1 };
         assert_eq!(ledger.lacks(), [lack(batch(1, 1)), lack(batch(2, 0))]);
@@ -332,7 +346,7 @@ mod tests {
         hear(&mut ledger, batch(1, 0), &[]);
         let mut other = cut(0, &[batch(1, 0)]);
         other.parts[0].3 = Digest::from_bytes([99; 20]);
-        ledger.on_decided(other);
+        ledger.on_decided(record(), other);
         assert_eq!(settle(&mut ledger), []);
     }
 
@@ -343,7 +357,7 @@ mod tests {
         hear(&mut ledger, batch(1, 1), &[]);
         let next = BatchId { life: 2, ..batch(1, 0) };
         hear(&mut ledger, next, &[]);
-        ledger.on_decided(cut(0, &[batch(1, 0), next]));
+        ledger.on_decided(record(), cut(0, &[batch(1, 0), next]));
         assert_eq!(settle(&mut ledger), [(batch(1, 0), 0), (next, 2)]);
         assert_eq!(ledger.take_closed(), [batch(1, 1)]);
         assert!(!ledger.on_delivered(batch(1, 2), tentative(&batch(1, 2), &[], 1)), "it comes too late");
@@ -352,7 +366,7 @@ mod tests {
     #[test]
     fn a_cut_with_another_index_contradicts() {
         let mut ledger = Ledger::default();
-        ledger.on_decided(cut(7, &[batch(1, 0)]));
+        ledger.on_decided(record(), cut(7, &[batch(1, 0)]));
         assert!(ledger.settle().is_err());
     }
 
@@ -378,7 +392,7 @@ mod tests {
         let mut ledger = Ledger::default();
         hear(&mut ledger, batch(1, 0), &[batch(2, 0)]);
         hear(&mut ledger, batch(2, 0), &[batch(1, 0)]);
-        ledger.on_decided(cut(0, &[batch(1, 0), batch(2, 0)]));
+        ledger.on_decided(record(), cut(0, &[batch(1, 0), batch(2, 0)]));
         assert_eq!(settle(&mut ledger), [(batch(1, 0), 0), (batch(2, 0), 2)]);
     }
 }

@@ -183,7 +183,11 @@ impl Storage<LogEntry> for Mirror {
     fn get_entries(&self, from: usize, to: usize) -> StorageResult<Vec<LogEntry>> {
         let state = self.state();
         let is_whole = from >= state.compacted && from <= to && to <= state.end();
-        Ok(if is_whole { state.log[from - state.compacted..to - state.compacted].to_vec() } else { Vec::new() })
+        Ok(if is_whole {
+            state.log[from - state.compacted..to - state.compacted].to_vec()
+        } else {
+            Vec::new()
+        })
     }
 
     fn get_log_len(&self) -> StorageResult<usize> {

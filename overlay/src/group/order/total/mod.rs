@@ -17,13 +17,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::id::{BatchId, GroupId, NodeId, Seq};
+use crate::id::{BatchId, Digest, GroupId, NodeId, Seq};
 use crate::identity::{BadSignature, Verifier};
+use crate::io::{OrderPast, Stall};
 use crate::time::Time;
 use crate::wire::batch::Batch;
+use crate::wire::cbor;
 use crate::wire::order::{Entry, Opened, order_source};
 
-pub(crate) use consensus::Saving;
+pub(crate) use consensus::{Saved, Saving};
 pub(crate) use cut::{Cut, MAX_PARTS, Part, Vector};
 pub(crate) use delegate::{Delegate, Spoken};
 pub(crate) use ledger::{Lack, Ledger, Settled, Tentative};
@@ -51,8 +53,12 @@ pub(crate) struct Total {
     pub(crate) delegate: Option<Delegate>,
     /// Decided here, by the place in the log; not known as records yet.
     decided: BTreeMap<u64, Bytes>,
-    /// The last epoch is over: the next committee, once all cuts before that are expanded.
-    ending: Option<Vec<NodeId>>,
+    /// The last epoch is over, by this record: the next committee, once all cuts before that are expanded.
+    ending: Option<(BatchId, Vec<NodeId>)>,
+    /// What this node had promised and accepted when it stopped, and in which epoch.
+    saved: Option<(u64, Saved)>,
+    /// Records that are done with and are to be told as such.
+    done: Vec<BatchId>,
     /// When the first of these is to be made a record by whoever does not lead.
     records_at: Option<Time>,
     pub(crate) proposed: Option<Proposed>,
@@ -60,6 +66,12 @@ pub(crate) struct Total {
     pub(crate) stopping: Option<u64>,
     /// When to look for a better committee.
     pub(crate) next_look: Time,
+    /// Since when batches wait, or when one last got its place.
+    pub(crate) moved: Time,
+    /// It was told that they wait, and why.
+    pub(crate) stalled: Option<Stall>,
+    /// Entries below are not in the committee's log any more.
+    pub(crate) compacted_at: u64,
     pub(crate) next_cut: Time,
     /// When it last had its turn.
     pub(crate) polled: Time,
@@ -76,10 +88,15 @@ impl Total {
             delegate: None,
             decided: BTreeMap::new(),
             ending: None,
+            saved: None,
+            done: Vec::new(),
             records_at: None,
             proposed: None,
             stopping: None,
             next_look: now,
+            moved: now,
+            stalled: None,
+            compacted_at: 0,
             next_cut: now,
             polled: now,
             next_tick: now,
@@ -104,6 +121,27 @@ impl Total {
         self.rosters.insert(epoch, roster);
     }
 
+    /// What this node had promised and accepted, if that was in this epoch.
+    pub(crate) fn take_saved(&mut self, epoch: u64) -> Option<Saved> {
+        self.saved.take_if(|it| it.0 == epoch).map(|it| it.1)
+    }
+
+    pub(crate) fn resume(&mut self, past: &OrderPast) {
+        self.rosters.insert(past.epoch, past.roster.clone());
+        let marks = past.marks.iter().map(|&(source, life, next)| Part(source, life, next, Digest::ZERO));
+        self.ledger.start_at(past.index, marks);
+        self.saved = past.agreement.as_ref().and_then(|it| {
+            let vows = cbor::from_slice(&it.vows).ok()?;
+            let (compacted, entries) = (it.compacted, it.entries.clone());
+            Some((it.epoch, Saved { vows, compacted, entries }))
+        });
+    }
+
+    /// Records that need not be kept for this node to go on.
+    pub(crate) fn take_done(&mut self) -> Vec<BatchId> {
+        std::mem::take(&mut self.done)
+    }
+
     /// Whether a record is one of its epoch's committee. `None` if that committee is not known here yet.
     pub(crate) fn check(&self, record: &Batch) -> Option<Result<(), BadSignature>> {
         let BatchId { life: epoch, seq, .. } = record.header.id;
@@ -123,6 +161,7 @@ impl Total {
     pub(crate) fn on_record(&mut self, record: &BatchId, payload: &Bytes) {
         let known = self.rosters.last_key_value().map_or(0, |it| *it.0);
         if record.seq == 0 {
+            self.done.push(*record);
             // Later ones follow from the record that ended the one before.
             if let Ok(opened) = Opened::read(payload)
                 && known == 0
@@ -139,16 +178,17 @@ impl Total {
         }
         if self.ending.is_some() || record.life != known {
             // Nothing counts after the end of an epoch.
+            self.done.push(*record);
             return;
         }
         match Entry::read(payload) {
             Ok(Entry::Cut(cut)) => {
                 if let Ok(cut) = Cut::decode(&cut) {
-                    self.ledger.on_decided(cut);
+                    self.ledger.on_decided(*record, cut);
                 }
             }
-            Ok(Entry::Stop(roster)) => self.ending = Some(roster),
-            Ok(Entry::Unknown) | Err(_) => {}
+            Ok(Entry::Stop(roster)) => self.ending = Some((*record, roster)),
+            Ok(Entry::Unknown) | Err(_) => self.done.push(*record),
         }
     }
 
@@ -158,9 +198,10 @@ impl Total {
         if self.ledger.waiting() > 0 {
             return None;
         }
-        let roster = self.ending.take()?;
+        let (record, roster) = self.ending.take()?;
+        self.done.push(record);
         self.begin_epoch(epoch + 1, roster);
-        (self.records_at, self.proposed) = (None, None);
+        (self.records_at, self.proposed, self.compacted_at) = (None, None, 0);
         self.decided.clear();
         Some(epoch + 1)
     }

@@ -55,7 +55,8 @@ impl Paxos {
             buffer_size: 64,
             ..ServerConfig::default()
         };
-        let inner = cluster.build_for_server(server, mirror.clone()).expect("at least two members, numbered from 1");
+        let inner =
+            cluster.build_for_server(server, mirror.clone()).expect("at least two members, numbered from 1");
         Self { epoch, seats, seat, inner, mirror, told }
     }
 }
