@@ -13,11 +13,11 @@ use super::order::total::{
 use super::order::{Advance, total::Total};
 use super::{Group, Phase};
 use crate::descriptor::{Descriptor, Order};
-use crate::id::{BatchId, GroupId, NodeId, Seq, Token};
+use crate::id::{BatchId, Digest, GroupId, NodeId, Seq, Token};
 use crate::identity::BadSignature;
 use crate::io::{Delivery, Event, OrderPast, OrderRecord, Output, Record, Write};
 use crate::time::Time;
-use crate::wire::batch::{Batch, LifeEnd};
+use crate::wire::batch::Batch;
 use crate::wire::frame::Frame;
 use crate::wire::order::{self, Agree, Entry, Opened, Start};
 
@@ -59,8 +59,9 @@ impl Group {
                 its.push(delivery);
             }
             if batch.source == total.source() {
+                let digest = self.store.get(batch).map(|it| it.digest).unwrap_or(Digest::ZERO);
                 if let Some(payload) = its.first().and_then(|it| it.payloads.first()) {
-                    total.on_record(batch, payload);
+                    total.on_record(batch, digest, payload);
                 }
                 continue;
             }
@@ -90,6 +91,7 @@ impl Group {
         self.maybe_found(ctx);
         self.settle(ctx);
         self.maybe_open(ctx);
+        self.follow_epochs(ctx);
         self.take_seat(ctx);
         self.heartbeat(ctx);
         self.take_in(ctx);
@@ -170,7 +172,7 @@ impl Group {
             let id = batch.header.id;
             if id.source == total.source() {
                 if let Some(payload) = batch.messages.first().and_then(Option::as_ref) {
-                    total.on_record(&id, payload);
+                    total.on_record(&id, batch.digest, payload);
                 }
                 continue;
             }
@@ -226,11 +228,29 @@ impl Group {
         if is_open || !total.opens(&me, ctx.now) {
             return;
         }
-        let Some(before) = self.sources.life((source, epoch - 1)) else { return };
-        let Some(digest) = before.head else { return };
-        let previous = LifeEnd { life: epoch - 1, end: before.held.next(), digest };
+        let Some(previous) = total.ended else { return };
         let record = Opened { roster, index }.record(&self.id, epoch, Some(previous), ctx.identity);
         self.take(ctx, record, None);
+    }
+
+    /// Somebody tells of a later epoch: this one has records that are not here, as has each between. The committee
+    /// of the later one, which those name, has to be known before its records can be checked.
+    fn follow_epochs(&mut self, ctx: &Ctx<'_>) {
+        let Some((source, Some((epoch, _)))) = self.total.as_ref().map(|it| (it.source(), it.epoch())) else {
+            return;
+        };
+        let later = self.sources.get(&source).and_then(|it| it.lives.last_key_value());
+        if later.is_none_or(|(life, it)| *life <= epoch || it.heard == 0) {
+            return;
+        }
+        if let Ok(state) = self.sources.open((source, epoch), ctx.config)
+            && state.heard <= state.held.next()
+            && state.end.is_none_or(|end| state.held.next() < end)
+        {
+            state.heard = state.held.next() + 1;
+            self.undefined.insert((source, epoch));
+            self.want_missing(ctx, (source, epoch), false);
+        }
     }
 
     /// In an epoch whose committee we are in, we have a part.
@@ -314,6 +334,9 @@ impl Group {
         if total.next_cut > ctx.now || total.stopping == Some(delegate.epoch()) {
             return;
         }
+        // What was proposed in an earlier term may have been lost with it.
+        let term = delegate.term();
+        total.proposed.take_if(|it| it.term != term);
         if total.proposed.is_none() {
             // What earlier leaders have left in the log comes first.
             let records = self.sources.life((source, delegate.epoch())).map_or(0, |it| it.delivered);
@@ -322,7 +345,7 @@ impl Group {
                 return;
             }
             let (vector, index) = (total.ledger.settled().clone(), total.ledger.index());
-            total.proposed = Some(Proposed { vector, index });
+            total.proposed = Some(Proposed { term, vector, index });
         }
         let Some(proposed) = &mut total.proposed else { return };
         if let Some(roster) = roster {
@@ -407,7 +430,7 @@ impl Group {
         }
         total.begin_epoch(start.epoch, start.roster.clone());
         let of_sources = baseline.iter().filter(|it| it.0 != total.source() && it.2 > 0);
-        let marks = of_sources.map(|&(source, life, next)| Part(source, life, next, crate::id::Digest::ZERO));
+        let marks = of_sources.map(|&(source, life, next)| Part(source, life, next, Digest::ZERO));
         let marks: Vec<_> = marks.filter(|it| it.2 != Seq::MAX).collect();
         total.ledger.start_at(start.index, marks);
     }

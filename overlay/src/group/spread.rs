@@ -365,6 +365,10 @@ impl Group {
     /// Nobody holds this. In the middle of a life, or at the end of a closed one, order goes
     /// on without it; at the end of a live one it was but a rumour.
     fn give_up(&mut self, ctx: &mut Ctx<'_>, id: LifeId, (from, to): Range, dropped: bool) {
+        if self.is_order(&id.0) {
+            // Its committee has it. All waits for that.
+            return self.want_missing(ctx, id, false);
+        }
         let knew_before = self.sources.knew_before(id);
         let Some(state) = self.sources.life_mut(id) else { return };
         let rumour = to >= state.held.end().max(from + 1)

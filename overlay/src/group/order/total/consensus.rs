@@ -101,6 +101,9 @@ pub(crate) trait Consensus: Debug + Send {
     /// Who leads, as far as this member knows.
     fn leader(&self) -> Option<Seat>;
 
+    /// Which of its terms as a leader this is, if it leads.
+    fn term(&self) -> u64;
+
     /// Whether this member leads, and may propose.
     fn leads(&self) -> bool;
 

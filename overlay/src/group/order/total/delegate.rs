@@ -72,6 +72,10 @@ impl Delegate {
         !self.mute && self.consensus.leads()
     }
 
+    pub(crate) fn term(&self) -> u64 {
+        self.consensus.term()
+    }
+
     pub(crate) fn leader(&self) -> Option<NodeId> {
         self.consensus.leader().and_then(|seat| self.roster.get(seat)).copied()
     }

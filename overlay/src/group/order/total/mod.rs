@@ -21,7 +21,7 @@ use crate::id::{BatchId, Digest, GroupId, NodeId, Seq};
 use crate::identity::{BadSignature, Verifier};
 use crate::io::{OrderPast, Stall};
 use crate::time::Time;
-use crate::wire::batch::Batch;
+use crate::wire::batch::{Batch, LifeEnd};
 use crate::wire::cbor;
 use crate::wire::order::{Entry, Opened, order_source};
 
@@ -37,6 +37,8 @@ const RECORD_WAITS: Duration = Duration::from_millis(300);
 /// What a leader has proposed, decided or not.
 #[derive(Debug)]
 pub(crate) struct Proposed {
+    /// By this node, in this term of its.
+    pub(crate) term: u64,
     pub(crate) vector: Vector,
     /// Messages that have a place by that.
     pub(crate) index: u64,
@@ -55,6 +57,8 @@ pub(crate) struct Total {
     decided: BTreeMap<u64, Bytes>,
     /// The last epoch is over, by this record: the next committee, once all cuts before that are expanded.
     ending: Option<(BatchId, Vec<NodeId>)>,
+    /// Where the epoch before the last ended, if that is known here: what the last one's first record names.
+    pub(crate) ended: Option<LifeEnd>,
     /// What this node had promised and accepted when it stopped, and in which epoch.
     saved: Option<(u64, Saved)>,
     /// Records that are done with and are to be told as such.
@@ -88,6 +92,7 @@ impl Total {
             delegate: None,
             decided: BTreeMap::new(),
             ending: None,
+            ended: None,
             saved: None,
             done: Vec::new(),
             records_at: None,
@@ -158,7 +163,7 @@ impl Total {
     }
 
     /// A record has its turn. Records come one after the other, as any source's batches do.
-    pub(crate) fn on_record(&mut self, record: &BatchId, payload: &Bytes) {
+    pub(crate) fn on_record(&mut self, record: &BatchId, digest: Digest, payload: &Bytes) {
         let known = self.rosters.last_key_value().map_or(0, |it| *it.0);
         if record.seq == 0 {
             self.done.push(*record);
@@ -187,7 +192,11 @@ impl Total {
                     self.ledger.on_decided(*record, cut);
                 }
             }
-            Ok(Entry::Stop(roster)) => self.ending = Some((*record, roster)),
+            Ok(Entry::Stop(roster)) => {
+                self.ending = Some((*record, roster));
+                self.ended = Some(LifeEnd { life: record.life, end: record.seq + 1, digest });
+                self.decided.clear();
+            }
             Ok(Entry::Unknown) | Err(_) => self.done.push(*record),
         }
     }
@@ -217,6 +226,10 @@ impl Total {
 
     /// Entries were decided; records below `next` are known.
     pub(crate) fn on_decided(&mut self, now: Time, entries: Vec<(u64, Bytes)>, next: Seq) {
+        if self.ending.is_some() {
+            // Nothing counts after the end of an epoch.
+            return;
+        }
         self.decided.extend(entries.into_iter().filter(|(index, _)| index + 1 >= next));
         if !self.decided.is_empty() && self.records_at.is_none() {
             self.records_at = Some(now + RECORD_WAITS);
@@ -227,7 +240,7 @@ impl Total {
     pub(crate) fn due_record(&mut self, now: Time, next: Seq) -> Option<Bytes> {
         let leads = self.delegate.as_ref().is_some_and(Delegate::leads);
         let is_late = self.records_at.is_some_and(|at| at <= now);
-        let place = next.checked_sub(1)?;
+        let place = next.checked_sub(1).filter(|_| self.ending.is_none())?;
         (leads || is_late).then(|| self.decided.remove(&place)).flatten()
     }
 

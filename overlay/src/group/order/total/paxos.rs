@@ -133,6 +133,10 @@ impl Consensus for Paxos {
         self.inner.get_current_leader().map(|(pid, _)| seat(pid))
     }
 
+    fn term(&self) -> u64 {
+        u64::from(self.inner.get_promise().n)
+    }
+
     fn leads(&self) -> bool {
         self.inner.get_current_leader() == Some((pid(self.seat), true))
     }

@@ -78,6 +78,10 @@ impl Consensus for Solo {
         Some(0)
     }
 
+    fn term(&self) -> u64 {
+        0
+    }
+
     fn leads(&self) -> bool {
         true
     }
