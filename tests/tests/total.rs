@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use treecast_overlay::io::Event;
 use treecast_overlay::sim::{Contacts, Crash, NetworkModel, NodeIx, Record, What, World};
-use treecast_overlay::{Descriptor, GroupId, NodeId, Order, Rng};
+use treecast_overlay::{Descriptor, GroupId, NodeId, Order, Rng, Time};
 use treecast_tests::seeds::seeds;
 
 const fn s(seconds: u64) -> Duration {
@@ -254,5 +254,43 @@ fn one_sequence_through_crashes_and_cuts() {
         let last: u64 =
             String::from_utf8_lossy(last).split(' ').next().and_then(|it| it.parse().ok()).expect("a number");
         assert!(last > before, "seed {seed}: nothing said after the faults has a place");
+    }
+}
+
+/// All stop at once just when a committee gives way to the next: it begins when they are back.
+#[test]
+fn an_epoch_begins_although_all_stop_as_the_one_before_ends() {
+    for seed in seeds(20) {
+        let mut room = Room::serving(seed, 5, Some(s(3)));
+        let epoch = |room: &Room, node: NodeIx| {
+            let view = room.world.view(node, room.group());
+            view.and_then(|it| it.order).map_or(0, |it| it.epoch)
+        };
+        let step = Duration::from_millis(1 + seed % 7);
+        let first = loop {
+            room.run(step);
+            let next = room.world.running().into_iter().find(|it| epoch(&room, *it) > 1);
+            if let Some(first) = next {
+                break first;
+            }
+            assert!(
+                room.world.now() < Time::from_micros(60_000_000),
+                "seed {seed}: the committee never grows"
+            );
+        };
+        let all = room.world.running();
+        // Some disks lose what was not flushed.
+        let crash =
+            |it: &NodeIx| if (seed + it.0 as u64).is_multiple_of(2) { Crash::Process } else { Crash::Host };
+        all.iter().for_each(|it| room.world.crash(*it, crash(it)));
+        room.run(s(1));
+        all.iter().for_each(|it| room.world.start(*it, true));
+        room.run(s(30));
+        room.talk(s(5));
+        room.run(s(10));
+        room.agree(seed);
+        for node in room.world.running() {
+            assert_eq!(room.end(node), room.said, "seed {seed}: {node:?}, {first:?} was first");
+        }
     }
 }

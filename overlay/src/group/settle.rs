@@ -236,18 +236,17 @@ impl Group {
     /// Somebody tells of a later epoch: this one has records that are not here, as has each between. The committee
     /// of the later one, which those name, has to be known before its records can be checked.
     fn follow_epochs(&mut self, ctx: &Ctx<'_>) {
-        let Some((source, Some((epoch, _)))) = self.total.as_ref().map(|it| (it.source(), it.epoch())) else {
-            return;
-        };
+        let Some(total) = self.total.as_ref().filter(|it| !it.is_last_known()) else { return };
+        let (source, Some((epoch, _))) = (total.source(), total.epoch()) else { return };
         let later = self.sources.get(&source).and_then(|it| it.lives.last_key_value());
         if later.is_none_or(|(life, it)| *life <= epoch || it.heard == 0) {
             return;
         }
         if let Ok(state) = self.sources.open((source, epoch), ctx.config)
-            && state.heard <= state.held.next()
-            && state.end.is_none_or(|end| state.held.next() < end)
+            && state.heard <= state.delivered
+            && state.end.is_none_or(|end| state.delivered < end)
         {
-            state.heard = state.held.next() + 1;
+            state.heard = state.delivered + 1;
             self.undefined.insert((source, epoch));
             self.want_missing(ctx, (source, epoch), false);
         }
@@ -327,30 +326,26 @@ impl Group {
         let roster = self.better_committee(ctx);
         let Some(total) = &mut self.total else { return };
         let source = total.source();
-        let Some(delegate) = total.delegate.as_mut().filter(|it| it.leads()) else {
-            total.proposed = None;
-            return;
-        };
-        if total.next_cut > ctx.now || total.stopping == Some(delegate.epoch()) {
+        let leads = total.delegate.as_ref().filter(|it| it.leads()).map(|it| it.term());
+        // What was proposed in an earlier term may have been lost with it.
+        total.proposed.take_if(|it| Some(it.term) != leads);
+        if total.next_cut > ctx.now || total.is_ending() {
             return;
         }
-        // What was proposed in an earlier term may have been lost with it.
-        let term = delegate.term();
-        total.proposed.take_if(|it| it.term != term);
+        let (Some(term), Some(delegate)) = (leads, &mut total.delegate) else { return };
         if total.proposed.is_none() {
             // What earlier leaders have left in the log comes first.
             let records = self.sources.life((source, delegate.epoch())).map_or(0, |it| it.delivered);
-            let is_clear = delegate.log_from(records.saturating_sub(1)).is_empty();
-            if !is_clear || total.ledger.waiting() > 0 {
+            if delegate.log_end() > records.saturating_sub(1) || total.ledger.waiting() > 0 {
                 return;
             }
             let (vector, index) = (total.ledger.settled().clone(), total.ledger.index());
-            total.proposed = Some(Proposed { term, vector, index });
+            total.proposed = Some(Proposed { term, vector, index, stops: false });
         }
         let Some(proposed) = &mut total.proposed else { return };
         if let Some(roster) = roster {
             delegate.propose(Entry::Stop(roster).to_bytes());
-            total.stopping = Some(delegate.epoch());
+            proposed.stops = true;
             return;
         }
         if let Some((cut, messages)) = total.ledger.cut_beyond(&proposed.vector, proposed.index, MAX_PARTS) {

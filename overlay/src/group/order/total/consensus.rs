@@ -107,8 +107,9 @@ pub(crate) trait Consensus: Debug + Send {
     /// Whether this member leads, and may propose.
     fn leads(&self) -> bool;
 
-    /// Entries of the log from here on, decided or not: what a new leader has to go on from.
-    fn log_from(&self, index: u64) -> Vec<Bytes>;
+    /// Where the log ends, decided or not, and whether its entries are still there or not: what a new leader has
+    /// to go on from.
+    fn log_end(&self) -> u64;
 
     /// Whether there is nobody to exchange heartbeats with.
     fn is_alone(&self) -> bool;

@@ -89,8 +89,8 @@ impl Delegate {
         !self.mute && !self.consensus.is_alone()
     }
 
-    pub(crate) fn log_from(&self, index: u64) -> Vec<Bytes> {
-        self.consensus.log_from(index)
+    pub(crate) fn log_end(&self) -> u64 {
+        self.consensus.log_end()
     }
 
     pub(crate) fn propose(&mut self, entry: Bytes) {

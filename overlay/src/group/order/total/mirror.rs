@@ -67,6 +67,11 @@ impl Mirror {
         Some(Saving { vows, from: from as u64, entries, compacted: state.compacted as u64 })
     }
 
+    /// Where the log ends.
+    pub(super) fn end(&self) -> usize {
+        self.state().end()
+    }
+
     /// Entries from here on, and the index of the first.
     pub(super) fn log_from(&self, index: usize) -> (usize, Vec<Bytes>) {
         let state = self.state();

@@ -42,6 +42,8 @@ pub(crate) struct Proposed {
     pub(crate) vector: Vector,
     /// Messages that have a place by that.
     pub(crate) index: u64,
+    /// The end of the epoch is among it, and the last of it.
+    pub(crate) stops: bool,
 }
 
 /// The total order of one group, as one member sees it.
@@ -59,6 +61,8 @@ pub(crate) struct Total {
     ending: Option<(BatchId, Vec<NodeId>)>,
     /// Where the epoch before the last ended, if that is known here: what the last one's first record names.
     pub(crate) ended: Option<LifeEnd>,
+    /// The record that ended it: it is kept until the last one's first record is here.
+    closing: Option<BatchId>,
     /// What this node had promised and accepted when it stopped, and in which epoch.
     saved: Option<(u64, Saved)>,
     /// Records that are done with and are to be told as such.
@@ -66,8 +70,8 @@ pub(crate) struct Total {
     /// When the first of these is to be made a record by whoever does not lead.
     records_at: Option<Time>,
     pub(crate) proposed: Option<Proposed>,
-    /// The epoch that this one, as its leader, has proposed to end.
-    pub(crate) stopping: Option<u64>,
+    /// The entry that ends the epoch is decided, at this place: nothing counts after it.
+    last: Option<u64>,
     /// When to look for a better committee.
     pub(crate) next_look: Time,
     /// Since when batches wait, or when one last got its place.
@@ -93,11 +97,12 @@ impl Total {
             decided: BTreeMap::new(),
             ending: None,
             ended: None,
+            closing: None,
             saved: None,
             done: Vec::new(),
             records_at: None,
             proposed: None,
-            stopping: None,
+            last: None,
             next_look: now,
             moved: now,
             stalled: None,
@@ -167,6 +172,9 @@ impl Total {
         let known = self.rosters.last_key_value().map_or(0, |it| *it.0);
         if record.seq == 0 {
             self.done.push(*record);
+            if record.life == known {
+                self.done.extend(self.closing.take());
+            }
             // Later ones follow from the record that ended the one before.
             if let Ok(opened) = Opened::read(payload)
                 && known == 0
@@ -181,12 +189,19 @@ impl Total {
         if self.decided.is_empty() {
             self.records_at = None;
         }
-        if self.ending.is_some() || record.life != known {
+        let entry = Entry::read(payload);
+        let end = LifeEnd { life: record.life, end: record.seq + 1, digest };
+        if record.life + 1 == known && matches!(entry, Ok(Entry::Stop(_))) && self.closing.is_none() {
+            // This node stopped before the next epoch was opened.
+            (self.ended, self.closing) = (Some(end), Some(*record));
+            return;
+        }
+        if self.last.is_some_and(|last| place > last) || record.life != known {
             // Nothing counts after the end of an epoch.
             self.done.push(*record);
             return;
         }
-        match Entry::read(payload) {
+        match entry {
             Ok(Entry::Cut(cut)) => {
                 if let Ok(cut) = Cut::decode(&cut) {
                     self.ledger.on_decided(*record, cut);
@@ -194,7 +209,8 @@ impl Total {
             }
             Ok(Entry::Stop(roster)) => {
                 self.ending = Some((*record, roster));
-                self.ended = Some(LifeEnd { life: record.life, end: record.seq + 1, digest });
+                self.ended = Some(end);
+                self.last = Some(place);
                 self.decided.clear();
             }
             Ok(Entry::Unknown) | Err(_) => self.done.push(*record),
@@ -208,9 +224,9 @@ impl Total {
             return None;
         }
         let (record, roster) = self.ending.take()?;
-        self.done.push(record);
+        self.closing = Some(record);
         self.begin_epoch(epoch + 1, roster);
-        (self.records_at, self.proposed, self.compacted_at) = (None, None, 0);
+        (self.records_at, self.proposed, self.last, self.compacted_at) = (None, None, None, 0);
         self.decided.clear();
         Some(epoch + 1)
     }
@@ -226,21 +242,38 @@ impl Total {
 
     /// Entries were decided; records below `next` are known.
     pub(crate) fn on_decided(&mut self, now: Time, entries: Vec<(u64, Bytes)>, next: Seq) {
-        if self.ending.is_some() {
-            // Nothing counts after the end of an epoch.
-            return;
+        for (place, entry) in entries {
+            if self.last.is_some_and(|last| place > last) {
+                // Proposed by who did not know yet.
+                break;
+            }
+            if matches!(Entry::read(&entry), Ok(Entry::Stop(_))) {
+                self.last = Some(place);
+            }
+            if place + 1 >= next {
+                self.decided.insert(place, entry);
+            }
         }
-        self.decided.extend(entries.into_iter().filter(|(index, _)| index + 1 >= next));
         if !self.decided.is_empty() && self.records_at.is_none() {
             self.records_at = Some(now + RECORD_WAITS);
         }
+    }
+
+    /// Whether the entry that ends the epoch is known here.
+    pub(crate) fn is_last_known(&self) -> bool {
+        self.last.is_some()
+    }
+
+    /// Whether nothing more is to be proposed in this epoch.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.is_last_known() || self.proposed.as_ref().is_some_and(|it| it.stops)
     }
 
     /// The entry that is to be made record `next`, here and now.
     pub(crate) fn due_record(&mut self, now: Time, next: Seq) -> Option<Bytes> {
         let leads = self.delegate.as_ref().is_some_and(Delegate::leads);
         let is_late = self.records_at.is_some_and(|at| at <= now);
-        let place = next.checked_sub(1).filter(|_| self.ending.is_none())?;
+        let place = next.checked_sub(1)?;
         (leads || is_late).then(|| self.decided.remove(&place)).flatten()
     }
 

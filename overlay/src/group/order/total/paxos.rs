@@ -141,8 +141,8 @@ impl Consensus for Paxos {
         self.inner.get_current_leader() == Some((pid(self.seat), true))
     }
 
-    fn log_from(&self, index: u64) -> Vec<Bytes> {
-        self.mirror.log_from(index as usize).1
+    fn log_end(&self) -> u64 {
+        self.mirror.end() as u64
     }
 
     fn is_alone(&self) -> bool {
