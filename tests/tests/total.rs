@@ -290,6 +290,15 @@ fn an_epoch_begins_although_all_stop_as_the_one_before_ends() {
         room.run(s(10));
         room.agree(seed);
         for node in room.world.running() {
+            eprintln!(
+                "{node:?} {:?} {:?} said {} end {}",
+                room.world.id(node),
+                room.world.view(node, room.group()).map(|v| (v.ready, v.order, v.delivered)),
+                room.said,
+                room.end(node)
+            );
+        }
+        for node in room.world.running() {
             assert_eq!(room.end(node), room.said, "seed {seed}: {node:?}, {first:?} was first");
         }
     }

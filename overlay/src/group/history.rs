@@ -17,7 +17,9 @@ use super::sources::{LifeId, LifeState};
 use super::{Group, Phase};
 use crate::descriptor::Order;
 use crate::id::{BatchId, Life, NodeId, Seq, Token};
-use crate::io::{Delivery, Event, Fetch, HistoryBatch, Lane, LifeRecord, Output, Past, Record, SourceRecord};
+use crate::io::{
+    Delivery, Event, Fetch, HistoryBatch, Lane, LifeRecord, OrderRecord, Output, Past, Record, SourceRecord,
+};
 use crate::time::Time;
 use crate::wire::batch::LifeEnd;
 use crate::wire::frame::{Frame, PullEnd};
@@ -100,7 +102,7 @@ impl Group {
     }
 
     fn restore(&mut self, ctx: &Ctx<'_>, record: &SourceRecord) -> Result<(), &'static str> {
-        if !self.descriptor.admits(&record.source) {
+        if !self.admits_source(&record.source) {
             return Ok(());
         }
         if record.floor > 0 {
@@ -226,14 +228,14 @@ impl Group {
             return;
         }
         let batches = self.delivered_batches(ctx.me(), advance);
-        self.push_record(ctx, batches, sources.iter(), Some((source, floor)));
+        self.push_record(ctx, batches, sources.iter(), Some((source, floor)), None);
     }
 
     /// Has all frontiers kept: from here on we are a member.
     pub(super) fn record_all(&mut self, ctx: &mut Ctx<'_>) {
         if ctx.config.history {
             let sources: Vec<_> = self.sources.names().copied().collect();
-            self.push_record(ctx, Vec::new(), sources.iter(), None);
+            self.push_record(ctx, Vec::new(), sources.iter(), None, self.order_place());
         }
     }
 
@@ -243,13 +245,13 @@ impl Group {
         batches: Vec<HistoryBatch>,
         sources: impl Iterator<Item = &'a NodeId>,
         floor: Option<(NodeId, Life)>,
+        order: Option<OrderRecord>,
     ) {
         let floor = |it: &NodeId| floor.filter(|(source, _)| source == it).map(|it| it.1);
         let sources = sources.filter_map(|it| self.source_record(it, floor(it))).collect();
         let entered = matches!(self.phase, Phase::Member);
         let causes = self.causes.all(MAX_CAUSES);
-        let (group, order) = (self.id, None);
-        let record = Record { group, entered, batches, sources, causes, order };
+        let record = Record { group: self.id, entered, batches, sources, causes, order };
         ctx.out.push(Output::Record(Box::new(record)));
     }
 

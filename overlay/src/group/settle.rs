@@ -163,6 +163,15 @@ impl Group {
         ctx.out.push(Output::Record(Box::new(record)));
     }
 
+    /// Where this node is in the order, all of it.
+    pub(super) fn order_place(&self) -> Option<OrderRecord> {
+        let total = self.total.as_ref()?;
+        let (epoch, roster) = total.epoch()?;
+        let marks = total.ledger.settled().iter().map(|(source, it)| (*source, it.life, it.next)).collect();
+        let (roster, index) = (roster.to_vec(), total.ledger.index());
+        Some(OrderRecord { epoch, roster, index, marks, settled: Vec::new() })
+    }
+
     /// Goes on where the order was left.
     pub(super) fn resume_order(&mut self, ctx: &mut Ctx<'_>, past: Option<&OrderPast>) {
         let Some((total, past)) = self.total.as_mut().zip(past) else { return };

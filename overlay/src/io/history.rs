@@ -110,11 +110,11 @@ pub struct OrderRecord {
 /// A total order as this node left it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderPast {
-    /// As in the last [`OrderRecord`].
+    /// As in the last [`OrderRecord`]; 0 if there was none.
     pub epoch: u64,
     /// As in the last [`OrderRecord`].
     pub roster: Vec<NodeId>,
-    /// As in the last [`OrderRecord`].
+    /// As in the last [`OrderRecord`]; 0 if there was none.
     pub index: u64,
     /// Of each source the last of all [`OrderRecord`]s.
     pub marks: Vec<(NodeId, Life, Seq)>,
@@ -175,7 +175,7 @@ pub struct Past {
     pub removals: Vec<Bytes>,
     /// As in the last [`Record`].
     pub causes: Option<Vec<BatchId>>,
-    /// By all [`OrderRecord`]s; `None` where there were none.
+    /// By all [`OrderRecord`]s; `None` where there were none, and nothing is unsettled.
     pub order: Option<OrderPast>,
 }
 

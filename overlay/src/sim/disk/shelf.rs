@@ -282,11 +282,18 @@ impl Room {
     }
 
     fn order_past(&self) -> Option<OrderPast> {
-        let (epoch, roster, index) = self.place.clone()?;
+        let (epoch, roster, index) = self.place.clone().unwrap_or_default();
         let marks = self.marks.iter().map(|(source, (life, next))| (*source, *life, *next)).collect();
         let unsettled = self.order.iter().filter(|it| !self.settled.contains(it));
-        let unsettled = unsettled.map(|it| self.bytes(it)).collect();
-        Some(OrderPast { epoch, roster, index, marks, unsettled, agreement: self.agreement.clone() })
+        let unsettled: Vec<_> = unsettled.map(|it| self.bytes(it)).collect();
+        (epoch > 0 || !unsettled.is_empty()).then_some(OrderPast {
+            epoch,
+            roster,
+            index,
+            marks,
+            unsettled,
+            agreement: self.agreement.clone(),
+        })
     }
 }
 

@@ -137,7 +137,9 @@ impl Total {
     }
 
     pub(crate) fn resume(&mut self, past: &OrderPast) {
-        self.rosters.insert(past.epoch, past.roster.clone());
+        if past.epoch > 0 {
+            self.rosters.insert(past.epoch, past.roster.clone());
+        }
         let marks = past.marks.iter().map(|&(source, life, next)| Part(source, life, next, Digest::ZERO));
         self.ledger.start_at(past.index, marks);
         self.saved = past.agreement.as_ref().and_then(|it| {
