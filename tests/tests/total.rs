@@ -303,3 +303,45 @@ fn an_epoch_begins_although_all_stop_as_the_one_before_ends() {
         }
     }
 }
+
+/// One at a time comes back with nothing, or with an old copy of its disk, while another crashes: what it promised
+/// and forgot does not undo what was decided.
+#[test]
+fn who_forgot_what_it_promised_does_not_vote_again() {
+    for seed in seeds(20) {
+        let mut room = Room::serving(seed, 7, Some(s(3)));
+        room.run(s(20));
+        let all: Vec<_> = (0..7).map(NodeIx).collect();
+        for round in 0..8 {
+            all.iter().filter(|_| round % 3 == 0).for_each(|it| room.world.back_up(*it));
+            room.talk(s(2));
+            let (forgets, other) = (*room.rng.pick(&all).expect("seven"), *room.rng.pick(&all).expect("seven"));
+            room.world.crash(forgets, Crash::Process);
+            room.wiped.insert(forgets);
+            if other != forgets {
+                room.world.crash(other, Crash::Process);
+            }
+            let pause = Duration::from_millis(1_500).mul_f64(room.rng.unit());
+            room.talk(pause);
+            let with_copy = room.rng.unit() < 0.5;
+            if with_copy {
+                room.world.restore(forgets);
+            }
+            room.world.start(forgets, with_copy);
+            room.talk(s(1));
+            room.world.start(other, true);
+            room.talk(s(2));
+            room.run(s(20));
+            room.agree(seed);
+        }
+        let before = room.said;
+        room.talk(s(5));
+        room.run(s(20));
+        room.agree(seed);
+        let ends: Vec<_> = room.world.running().iter().map(|it| room.end(*it)).collect();
+        assert!(ends.iter().all(|it| *it == ends[0]), "seed {seed}: {ends:?}");
+        let last = &room.ordered[&NodeIx(0)];
+        let late = last.values().filter_map(|it| String::from_utf8_lossy(it).split(' ').next()?.parse().ok());
+        assert!(late.max() > Some(before), "seed {seed}: nothing said after the faults has a place");
+    }
+}

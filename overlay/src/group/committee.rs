@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Group;
 use super::ctx::Ctx;
-use super::order::total::Delegate;
+use super::order::total::{Delegate, Total};
 use crate::config::Config;
 use crate::descriptor::CommitteePolicy;
 use crate::id::{BatchId, NodeId};
@@ -25,7 +25,8 @@ impl Group {
     /// Whether this node says that it serves.
     pub(super) fn may_serve(&self, ctx: &Ctx<'_>) -> bool {
         let long = ctx.config.serve_after.is_some_and(|after| ctx.now.since(self.entered) >= after);
-        long && self.total.is_some() && self.is_eligible(&ctx.me())
+        let remembers = |it: &Total| it.delegate.as_ref().is_none_or(|it| !it.is_mute());
+        long && self.total.as_deref().is_some_and(remembers) && self.is_eligible(&ctx.me())
     }
 
     fn is_eligible(&self, node: &NodeId) -> bool {
@@ -103,12 +104,15 @@ impl Group {
         let me = ctx.me();
         let state = |node: &NodeId| self.roster.get(node).map(|it| it.state());
         let runs = |node: &NodeId| *node == me || state(node) == Some(MemberState::Online);
+        let forgetful = |node: &NodeId| self.total.as_ref().is_some_and(|it| it.is_forgetful(node));
         let stays = |node: &&NodeId| {
-            **node == me || matches!(state(node), Some(MemberState::Online | MemberState::Offline))
+            let is_there = matches!(state(node), Some(MemberState::Online | MemberState::Offline));
+            **node == me || (is_there && !forgetful(node))
         };
         let mut next: Vec<NodeId> = roster.iter().filter(stays).copied().collect();
         let others = self.roster.iter().filter(|(node, member)| {
-            member.record.serves && runs(node) && !next.contains(node) && self.is_eligible(node)
+            let is_free = !next.contains(node) && !forgetful(node);
+            member.record.serves && runs(node) && is_free && self.is_eligible(node)
         });
         let others: Vec<NodeId> = others.map(|(node, _)| *node).collect();
         let size = odd((next.len() + others.len()).min(LARGEST));

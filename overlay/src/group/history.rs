@@ -128,6 +128,11 @@ impl Group {
         self.history.ungreeted = false;
     }
 
+    /// Whether nobody has told yet what it knows of our own past.
+    pub(super) fn is_ungreeted(&self) -> bool {
+        self.history.ungreeted
+    }
+
     /// Whether our next life had better wait: nobody has told of our last one yet, or nobody has what
     /// we published in it. (Who hears of a life first, and has nobody near who holds the one before,
     /// takes that for lost.)
@@ -235,7 +240,8 @@ impl Group {
     pub(super) fn record_all(&mut self, ctx: &mut Ctx<'_>) {
         if ctx.config.history {
             let sources: Vec<_> = self.sources.names().copied().collect();
-            self.push_record(ctx, Vec::new(), sources.iter(), None, self.order_place());
+            let order = self.order_place();
+            self.push_record(ctx, Vec::new(), sources.iter(), None, order);
         }
     }
 

@@ -252,12 +252,18 @@ impl Group {
         }
         self.on_greeted();
         if matches!(self.phase, Phase::Fresh) {
+            let order = welcome.order.as_ref().map(|start| (start.index, self.check_start(ctx, start)));
+            if matches!(order, Some((_, None))) && self.total.is_some() {
+                // Where it stands, it did not get by following the order.
+                ctx.send(&from, &Frame::Disconnect(Empty::default()));
+                return;
+            }
             self.phase = Phase::Member;
             let pieces = self.pieces.take(&from);
             let baseline = [&welcome.baseline[..], &pieces].concat();
             self.start_from(ctx, &baseline);
-            if let Some(start) = &welcome.order {
-                self.start_order(start, &baseline);
+            if let Some((index, Some(lineage))) = order {
+                self.start_order(ctx, lineage, index, &baseline);
             }
             self.record_all(ctx);
             self.want_earlier(ctx);

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::baseline::First;
 use super::ctx::Ctx;
 use super::order::total::{
-    Cut, Delegate, Lack, MAX_PARTS, Part, Proposed, Saving, Settled, Spoken, Tentative,
+    Cut, Delegate, Lack, Lineage, MAX_PARTS, Part, Proposed, Saving, Settled, Spoken, Tentative, Vows,
 };
 use super::order::{Advance, total::Total};
 use super::{Group, Phase};
@@ -59,9 +59,10 @@ impl Group {
                 its.push(delivery);
             }
             if batch.source == total.source() {
-                let digest = self.store.get(batch).map(|it| it.digest).unwrap_or(Digest::ZERO);
-                if let Some(payload) = its.first().and_then(|it| it.payloads.first()) {
-                    total.on_record(batch, digest, payload);
+                if let Some(payload) = its.first().and_then(|it| it.payloads.first())
+                    && let Some(stored) = self.store.get(batch)
+                {
+                    total.on_record(batch, stored.digest, &stored.bytes, payload);
                 }
                 continue;
             }
@@ -93,6 +94,7 @@ impl Group {
         self.maybe_open(ctx);
         self.follow_epochs(ctx);
         self.take_seat(ctx);
+        self.remember(ctx);
         self.heartbeat(ctx);
         self.take_in(ctx);
         self.propose(ctx);
@@ -149,14 +151,14 @@ impl Group {
         let entered = matches!(self.phase, Phase::Member);
         let Some(total) = &mut self.total else { return };
         settled.extend(total.take_done().into_iter().map(|it| (it, None)));
-        let Some((epoch, roster)) = total.epoch().filter(|_| ctx.config.history && !settled.is_empty())
-        else {
+        if total.epoch().is_none() || !ctx.config.history || settled.is_empty() {
             return;
-        };
+        }
         let moved: BTreeSet<NodeId> = settled.iter().map(|it| it.0.source).collect();
+        let (index, ended) = (total.ledger.index(), total.take_ended());
         let mark = |source: &NodeId| total.ledger.settled().get(source).map(|it| (*source, it.life, it.next));
-        let (roster, marks) = (roster.to_vec(), moved.iter().filter_map(mark).collect());
-        let order = Some(OrderRecord { epoch, roster, index: total.ledger.index(), marks, settled });
+        let marks = moved.iter().filter_map(mark).collect();
+        let order = Some(OrderRecord { ended, index, marks, settled });
         let (group, batches, sources) = (self.id, Vec::new(), Vec::new());
         let causes = self.causes.all(super::history::MAX_CAUSES);
         let record = Record { group, entered, batches, sources, causes, order };
@@ -164,24 +166,25 @@ impl Group {
     }
 
     /// Where this node is in the order, all of it.
-    pub(super) fn order_place(&self) -> Option<OrderRecord> {
-        let total = self.total.as_ref()?;
-        let (epoch, roster) = total.epoch()?;
+    pub(super) fn order_place(&mut self) -> Option<OrderRecord> {
+        let total = self.total.as_mut().filter(|it| it.epoch().is_some())?;
+        let ended = total.take_ended();
         let marks = total.ledger.settled().iter().map(|(source, it)| (*source, it.life, it.next)).collect();
-        let (roster, index) = (roster.to_vec(), total.ledger.index());
-        Some(OrderRecord { epoch, roster, index, marks, settled: Vec::new() })
+        Some(OrderRecord { ended, index: total.ledger.index(), marks, settled: Vec::new() })
     }
 
     /// Goes on where the order was left.
     pub(super) fn resume_order(&mut self, ctx: &mut Ctx<'_>, past: Option<&OrderPast>) {
         let Some((total, past)) = self.total.as_mut().zip(past) else { return };
-        total.resume(past);
+        let (founder, ended) = (total.lineage().founder(), past.ended.iter().cloned());
+        let lineage = Lineage::follow(&self.id, founder, ended, ctx.identity.signatures());
+        total.resume(past, lineage.ok().filter(|_| past.founded));
         for bytes in &past.unsettled {
             let Ok(batch) = Batch::parse(&self.id, bytes.clone()) else { continue };
             let id = batch.header.id;
             if id.source == total.source() {
                 if let Some(payload) = batch.messages.first().and_then(Option::as_ref) {
-                    total.on_record(&id, batch.digest, payload);
+                    total.on_record(&id, batch.digest, bytes, payload);
                 }
                 continue;
             }
@@ -217,7 +220,7 @@ impl Group {
     fn maybe_found(&mut self, ctx: &mut Ctx<'_>) {
         let Some(total) = &self.total else { return };
         let (source, me) = (total.source(), ctx.me());
-        let is_first = total.founder() == me && total.epoch().is_none();
+        let is_first = total.lineage().founder() == me && total.epoch().is_none();
         let is_known = self.sources.get(&source).is_some();
         let waits = matches!(self.phase, Phase::Fresh) && ctx.now.since(self.entered) < ctx.config.fresh_wait;
         if is_first && !is_known && !waits {
@@ -272,6 +275,29 @@ impl Group {
         }
     }
 
+    /// What this node, a member of the committee, promised in this epoch it does not know: it takes no part in it,
+    /// and is replaced (`DESIGN.md` §5).
+    fn forget(&mut self, ctx: &mut Ctx<'_>) {
+        let group = self.id;
+        let Some(total) = self.total.as_mut() else { return };
+        let Some(epoch) = total.on_forgotten(&ctx.me()) else { return };
+        let vows = Vows { forgot: true, ..Vows::default() };
+        let saving = Saving { vows, from: 0, entries: Vec::new(), compacted: 0 };
+        ctx.persist(vec![to_write(group, epoch, saving)]);
+    }
+
+    /// A committee of one has nobody to tell it that its disk is an old copy, but others have its records.
+    fn remember(&mut self, ctx: &mut Ctx<'_>) {
+        let Some(total) = &self.total else { return };
+        let Some(delegate) = total.delegate.as_ref().filter(|it| it.leads() && !it.has_heartbeats()) else {
+            return;
+        };
+        let heard = self.sources.life((total.source(), delegate.epoch())).map_or(0, |it| it.heard);
+        if heard > delegate.log_end() + 1 {
+            self.forget(ctx);
+        }
+    }
+
     fn heartbeat(&mut self, ctx: &mut Ctx<'_>) {
         let Some(total) = &mut self.total else { return };
         let Some(delegate) = total.delegate.as_mut().filter(|it| it.has_heartbeats()) else { return };
@@ -299,8 +325,12 @@ impl Group {
     pub(super) fn handle_agree(&mut self, ctx: &mut Ctx<'_>, from: NodeId, agree: Agree) {
         let delegate = self.total.as_mut().and_then(|it| it.delegate.as_mut());
         if let Some(delegate) = delegate.filter(|it| it.epoch() == agree.epoch) {
+            let was_mute = delegate.is_mute();
             // What is malformed is dropped: it is as if the link had lost it.
             let _ = delegate.handle(&from, agree.message.into_vec().into());
+            if delegate.is_mute() && !was_mute {
+                self.forget(ctx);
+            }
             self.poll_total(ctx);
         }
     }
@@ -333,12 +363,15 @@ impl Group {
     /// A leader proposes all that is here and has no place: idle, at once; busy, every few milliseconds.
     fn propose(&mut self, ctx: &mut Ctx<'_>) {
         let roster = self.better_committee(ctx);
+        let ungreeted = self.is_ungreeted();
         let Some(total) = &mut self.total else { return };
         let source = total.source();
         let leads = total.delegate.as_ref().filter(|it| it.leads()).map(|it| it.term());
         // What was proposed in an earlier term may have been lost with it.
         total.proposed.take_if(|it| Some(it.term) != leads);
-        if total.next_cut > ctx.now || total.is_ending() {
+        // Others may know of more than its disk does.
+        let waits = ungreeted && ctx.now.since(self.entered) < ctx.config.fresh_wait;
+        if total.next_cut > ctx.now || total.is_ending() || waits {
             return;
         }
         let (Some(term), Some(delegate)) = (leads, &mut total.delegate) else { return };
@@ -415,8 +448,10 @@ impl Group {
     /// Where a newcomer starts: everybody from one cut on.
     pub(super) fn start(&self) -> Option<(Start, Vec<First>)> {
         let total = self.total.as_ref()?;
-        let (epoch, roster) = total.epoch()?;
-        let start = Start { epoch, roster: roster.to_vec(), index: total.ledger.index() };
+        let (epoch, _) = total.epoch()?;
+        let lineage =
+            total.lineage().ended().iter().map(|it| serde_bytes::ByteBuf::from(it.to_vec())).collect();
+        let start = Start { lineage, index: total.ledger.index() };
         let next = self.sources.life((total.source(), epoch))?.delivered - total.ledger.waiting() as u64;
         let marks = total.ledger.settled().iter().map(|(source, mark)| (*source, mark.life, mark.next));
         let fresh = self.sources.lives().filter(|((source, life), _)| {
@@ -426,17 +461,27 @@ impl Group {
         Some((start, marks.chain(fresh).chain([(total.source(), epoch, next)]).collect()))
     }
 
+    /// The committees of a total order as another member tells of them, if they follow from the founder.
+    pub(super) fn check_start(&self, ctx: &Ctx<'_>, start: &Start) -> Option<Lineage> {
+        let founder = self.total.as_ref()?.lineage().founder();
+        let ended = start.lineage.iter().map(|it| Bytes::copy_from_slice(it));
+        Lineage::follow(&self.id, founder, ended, ctx.identity.signatures()).ok()
+    }
+
     /// Begins an order where another member stands.
-    pub(super) fn start_order(&mut self, start: &Start, baseline: &[First]) {
-        let Some(total) = &mut self.total else { return };
-        if total.epoch().is_some() || start.roster.is_empty() {
-            return;
-        }
-        total.begin_epoch(start.epoch, start.roster.clone());
-        let of_sources = baseline.iter().filter(|it| it.0 != total.source() && it.2 > 0);
+    pub(super) fn start_order(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        lineage: Lineage,
+        index: u64,
+        baseline: &[First],
+    ) {
+        let Some(total) = self.total.as_mut().filter(|it| it.epoch().is_none()) else { return };
+        let source = total.source();
+        let of_sources = baseline.iter().filter(|it| it.0 != source && it.2 > 0 && it.2 != Seq::MAX);
         let marks = of_sources.map(|&(source, life, next)| Part(source, life, next, Digest::ZERO));
-        let marks: Vec<_> = marks.filter(|it| it.2 != Seq::MAX).collect();
-        total.ledger.start_at(start.index, marks);
+        total.start(lineage, index, marks);
+        self.forget(ctx);
     }
 }
 

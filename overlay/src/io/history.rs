@@ -93,10 +93,9 @@ pub struct Record {
 /// How far a total order is here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderRecord {
-    /// The epoch.
-    pub epoch: u64,
-    /// Its committee, by seat.
-    pub roster: Vec<NodeId>,
+    /// Records that ended epochs, in their order, after those of earlier [`OrderRecord`]s: from them follows who is
+    /// in the committee.
+    pub ended: Vec<Bytes>,
     /// Messages that have a place.
     pub index: u64,
     /// Of each source that moved: its batches below this of its life have a place, and those of earlier lives
@@ -110,10 +109,10 @@ pub struct OrderRecord {
 /// A total order as this node left it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderPast {
-    /// As in the last [`OrderRecord`]; 0 if there was none.
-    pub epoch: u64,
-    /// As in the last [`OrderRecord`].
-    pub roster: Vec<NodeId>,
+    /// Whether there was an [`OrderRecord`]: an order had begun.
+    pub founded: bool,
+    /// Of all [`OrderRecord`]s, in their order.
+    pub ended: Vec<Bytes>,
     /// As in the last [`OrderRecord`]; 0 if there was none.
     pub index: u64,
     /// Of each source the last of all [`OrderRecord`]s.

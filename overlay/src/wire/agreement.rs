@@ -265,6 +265,45 @@ pub(crate) fn appended(bytes: &[u8]) -> Vec<Bytes> {
     entries.into_iter().map(|it| it.0).collect()
 }
 
+/// What a member has accepted: in which round (number, priority, owner), and how many entries. Of two that it
+/// said, the greater is the later.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Claim(pub(crate) (u32, u32, u64), pub(crate) u64);
+
+/// Something that a member says of what it has accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Claims {
+    /// This much, just now.
+    More(Claim),
+    /// This much and no more.
+    All(Claim),
+}
+
+/// What a message says of what its sender has accepted.
+pub(crate) fn claims(bytes: &[u8]) -> Option<Claims> {
+    let of = |it: Ballot, accepted| Claim((it.n, it.priority, it.pid), accepted as u64);
+    match read_paxos(kind(bytes).ok().filter(|it| [1, 2, 5].contains(it))?, 0, bytes).ok()? {
+        PaxosMsg::Prepare(it) => Some(Claims::All(of(it.n_accepted, it.accepted_idx))),
+        PaxosMsg::Promise(it) => Some(Claims::All(of(it.n_accepted, it.accepted_idx))),
+        PaxosMsg::Accepted(it) => Some(Claims::More(of(it.n, it.accepted_idx))),
+        _ => None,
+    }
+}
+
+/// What a member has heard others claim, by seat.
+pub(crate) fn write_heard(heard: &[Claim]) -> Vec<u8> {
+    cbor::to_vec(&(HEARD, heard))
+}
+
+/// As [`write_heard`] wrote it; `None` if it is another message.
+pub(crate) fn read_heard(bytes: &[u8]) -> Option<Vec<Claim>> {
+    let (_, heard): (u8, Vec<Claim>) = cbor::from_slice(bytes).ok().filter(|(kind, _)| *kind == HEARD)?;
+    Some(heard)
+}
+
+/// The kind of message that is not `omnipaxos`'s.
+const HEARD: u8 = 10;
+
 /// Whether it is one of those that find out who lives, and who should lead.
 pub(crate) fn is_heartbeat(bytes: &[u8]) -> bool {
     matches!(kind(bytes), Ok(8 | 9))

@@ -79,11 +79,6 @@ fn committee(roster: Vec<NodeId>) -> Result<Vec<NodeId>, Malformed> {
 }
 
 impl Opened {
-    pub(crate) fn read(bytes: &[u8]) -> Result<Self, Malformed> {
-        let Self { roster, index } = cbor::from_slice(bytes)?;
-        Ok(Self { roster: committee(roster)?, index })
-    }
-
     /// The record that opens an epoch.
     pub(crate) fn record(
         &self,
@@ -117,8 +112,8 @@ cbor_array! {
     /// Where a newcomer to an order starts, beside its baseline.
     #[derive(Debug, Clone, PartialEq)]
     pub(crate) struct Start {
-        pub(crate) epoch: u64,
-        pub(crate) roster: Vec<NodeId>,
+        /// The record that ended each epoch before this one, oldest first, as it is sent.
+        pub(crate) lineage: Vec<ByteBuf>,
         /// Messages that were ordered before.
         pub(crate) index: u64,
     }

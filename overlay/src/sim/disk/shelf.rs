@@ -44,7 +44,9 @@ struct Room {
     /// How far that is, unless it is all.
     gathered: Option<EarlierPlace>,
     /// How far a total order is: epoch, committee, index.
-    place: Option<(u64, Vec<NodeId>, u64)>,
+    place: Option<u64>,
+    /// The records that ended epochs.
+    ended: Vec<Bytes>,
     marks: BTreeMap<NodeId, (Life, Seq)>,
     settled: BTreeSet<BatchId>,
     agreement: Option<AgreementPast>,
@@ -275,21 +277,21 @@ impl Room {
 
 impl Room {
     fn on_order(&mut self, order: &OrderRecord) {
-        self.place = Some((order.epoch, order.roster.clone(), order.index));
+        self.place = Some(order.index);
+        self.ended.extend(order.ended.iter().cloned());
         let marks = order.marks.iter().map(|&(source, life, next)| (source, (life, next)));
         self.marks.extend(marks);
         self.settled.extend(order.settled.iter().map(|it| it.0));
     }
 
     fn order_past(&self) -> Option<OrderPast> {
-        let (epoch, roster, index) = self.place.clone().unwrap_or_default();
         let marks = self.marks.iter().map(|(source, (life, next))| (*source, *life, *next)).collect();
         let unsettled = self.order.iter().filter(|it| !self.settled.contains(it));
         let unsettled: Vec<_> = unsettled.map(|it| self.bytes(it)).collect();
-        (epoch > 0 || !unsettled.is_empty()).then_some(OrderPast {
-            epoch,
-            roster,
-            index,
+        (self.place.is_some() || !unsettled.is_empty()).then_some(OrderPast {
+            founded: self.place.is_some(),
+            ended: self.ended.clone(),
+            index: self.place.unwrap_or(0),
             marks,
             unsettled,
             agreement: self.agreement.clone(),

@@ -8,6 +8,7 @@ use std::fmt::Debug;
 
 use bytes::Bytes;
 
+use crate::wire::agreement::Claim;
 use crate::wire::cbor::{Malformed, cbor_array};
 
 /// A member of the committee, by its place in the roster of its epoch.
@@ -23,6 +24,8 @@ cbor_array! {
         pub(crate) accepted: Option<Vow>,
         /// So many entries are decided. May lag: others know.
         pub(crate) decided: u64,
+        /// It does not know what it has promised in this epoch, and takes no part in it.
+        pub(crate) forgot: bool,
     }
 }
 
@@ -110,6 +113,9 @@ pub(crate) trait Consensus: Debug + Send {
     /// Where the log ends, decided or not, and whether its entries are still there or not: what a new leader has
     /// to go on from.
     fn log_end(&self) -> u64;
+
+    /// What this member has accepted so far; the default if there is nobody to tell.
+    fn accepted(&self) -> Claim;
 
     /// Whether there is nobody to exchange heartbeats with.
     fn is_alone(&self) -> bool;

@@ -9,6 +9,7 @@ use super::consensus::{Consensus, Saved, Saving, Seat, Turn};
 use super::paxos::Paxos;
 use super::solo::Solo;
 use crate::id::{NodeId, Token};
+use crate::wire::agreement::{self, Claim, Claims};
 use crate::wire::cbor::Malformed;
 
 /// Messages of one other member that wait for payloads, at most: it sends again what is not answered. Guess.
@@ -34,13 +35,22 @@ pub(crate) struct Spoken {
 #[derive(Debug)]
 pub(crate) struct Delegate {
     epoch: u64,
+    /// This node's.
+    seat: Seat,
     /// By seat.
     roster: Vec<NodeId>,
     consensus: Box<dyn Consensus>,
     unsaved: VecDeque<Held>,
     /// By seat: messages that wait for payloads, in order.
     incoming: Vec<VecDeque<Bytes>>,
-    /// A write failed: what this one promises is not to be relied on any more.
+    /// By seat: what each was heard to have accepted.
+    heard: Vec<Claim>,
+    /// By seat: it claims less than it did, so it has forgotten, and counts no more in this epoch.
+    forgetful: Vec<bool>,
+    /// What others are to be told of that.
+    gossip: Vec<(Seat, Bytes)>,
+    news: bool,
+    /// A write failed, or its disk is not what it was: what this one promises is not to be relied on.
     mute: bool,
 }
 
@@ -50,14 +60,25 @@ impl Delegate {
         let seat = roster.iter().position(|it| it == me)?;
         let number = u32::try_from(epoch).ok()?;
         let saved = saved.unwrap_or_default();
+        let mute = saved.vows.forgot;
         let consensus: Box<dyn Consensus> = if roster.len() > 1 {
             Box::new(Paxos::resume(number, roster.len(), seat, saved))
         } else {
             Box::new(Solo::resume(saved))
         };
-        let incoming = vec![VecDeque::new(); roster.len()];
-        let roster = roster.to_vec();
-        Some(Self { epoch, roster, consensus, unsaved: VecDeque::new(), incoming, mute: false })
+        Some(Self {
+            epoch,
+            seat,
+            consensus,
+            unsaved: VecDeque::new(),
+            incoming: vec![VecDeque::new(); roster.len()],
+            heard: vec![Claim::default(); roster.len()],
+            forgetful: vec![false; roster.len()],
+            gossip: Vec::new(),
+            news: false,
+            mute,
+            roster: roster.to_vec(),
+        })
     }
 
     pub(crate) fn epoch(&self) -> u64 {
@@ -100,9 +121,27 @@ impl Delegate {
     }
 
     pub(crate) fn tick(&mut self) {
-        if !self.mute {
-            self.consensus.tick();
+        if self.mute {
+            return;
         }
+        self.consensus.tick();
+        if std::mem::take(&mut self.news) {
+            let heard: Bytes = agreement::write_heard(&self.heard).into();
+            let others = (0..self.roster.len()).filter(|it| *it != self.seat);
+            self.gossip.extend(others.map(|seat| (seat, heard.clone())));
+        }
+    }
+
+    /// It is known not to remember all that it promised.
+    pub(crate) fn hush(&mut self) {
+        self.mute = true;
+        self.unsaved.clear();
+        self.incoming.iter_mut().for_each(VecDeque::clear);
+    }
+
+    /// Whether this member is known to have forgotten what it accepted.
+    pub(crate) fn is_forgetful(&self, node: &NodeId) -> bool {
+        self.seat_of(node).is_some_and(|seat| self.forgetful[seat])
     }
 
     pub(crate) fn compact(&mut self, below: u64) {
@@ -120,6 +159,13 @@ impl Delegate {
     /// A message of another member. Nothing of who is not in the roster comes further.
     pub(crate) fn handle(&mut self, from: &NodeId, message: Bytes) -> Result<(), Malformed> {
         let Some(seat) = self.seat_of(from).filter(|_| !self.mute) else { return Ok(()) };
+        if let Some(heard) = agreement::read_heard(&message) {
+            self.on_heard(from, &heard);
+            return Ok(());
+        }
+        if !self.remembers(seat, &message) {
+            return Ok(());
+        }
         if self.consensus.is_heartbeat(&message) {
             return self.consensus.handle(seat, &message);
         }
@@ -127,6 +173,37 @@ impl Delegate {
             self.incoming[seat].push_back(message);
         }
         Ok(())
+    }
+
+    /// Whether a member remembers what it accepted, as far as that was heard here (`DESIGN.md` §5, amnesia): who
+    /// lost its disk, or got an old copy of it, would vote again on what is decided.
+    fn remembers(&mut self, seat: Seat, message: &[u8]) -> bool {
+        match agreement::claims(message) {
+            Some(Claims::More(claim)) if claim > self.heard[seat] => {
+                (self.heard[seat], self.news) = (claim, true);
+            }
+            Some(Claims::All(claim)) if claim < self.heard[seat] => self.forgetful[seat] = true,
+            _ => {}
+        }
+        if self.forgetful[seat] && !self.consensus.is_heartbeat(message) {
+            // It is told, and will be silent.
+            self.gossip.push((seat, agreement::write_heard(&self.heard).into()));
+        }
+        !self.forgetful[seat]
+    }
+
+    /// Another member tells what it has heard.
+    fn on_heard(&mut self, from: &NodeId, heard: &[Claim]) {
+        if heard.len() != self.heard.len() {
+            return;
+        }
+        let from = self.seat_of(from);
+        for (seat, claim) in heard.iter().enumerate().filter(|(seat, _)| Some(*seat) != from) {
+            self.heard[seat] = self.heard[seat].max(*claim);
+        }
+        if self.heard[self.seat] > self.consensus.accepted() {
+            self.hush();
+        }
     }
 
     /// Takes in what has come, each member's in its order, as far as the payloads of what it asks to accept are
@@ -161,6 +238,7 @@ impl Delegate {
             self.unsaved.push_back(Held { token, messages, decided });
         }
         let mut spoken = self.release();
+        spoken.messages.extend(self.gossip.drain(..).map(|(seat, it)| (self.roster[seat], it)));
         let heartbeats = heartbeats.into_iter().map(|(seat, it)| (self.roster[seat], it));
         spoken.messages.extend(heartbeats);
         spoken
@@ -177,9 +255,7 @@ impl Delegate {
     pub(crate) fn on_persist_failed(&mut self, token: Token) -> bool {
         let is_ours = self.unsaved.iter().any(|it| it.token == Some(token));
         if is_ours {
-            self.mute = true;
-            self.unsaved.clear();
-            self.incoming.iter_mut().for_each(VecDeque::clear);
+            self.hush();
         }
         is_ours
     }

@@ -6,12 +6,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use bytes::Bytes;
 use omnipaxos::ballot_leader_election::Ballot;
 use omnipaxos::storage::{StopSign, Storage, StorageOp, StorageResult};
 
 use super::consensus::{Saved, Saving, Vow, Vows};
-use crate::wire::agreement::{LogEntry, Passed};
+use crate::wire::agreement::{Claim, LogEntry, Passed};
 
 #[derive(Debug, Default)]
 struct State {
@@ -62,6 +61,7 @@ impl Mirror {
             promised: state.promised.map(vow),
             accepted: state.accepted.map(vow),
             decided: state.decided as u64,
+            forgot: false,
         };
         let entries = state.log[from - state.compacted..].iter().map(|it| it.0.clone()).collect();
         Some(Saving { vows, from: from as u64, entries, compacted: state.compacted as u64 })
@@ -72,11 +72,11 @@ impl Mirror {
         self.state().end()
     }
 
-    /// Entries from here on, and the index of the first.
-    pub(super) fn log_from(&self, index: usize) -> (usize, Vec<Bytes>) {
+    /// What was accepted so far.
+    pub(super) fn accepted(&self) -> Claim {
         let state = self.state();
-        let first = index.clamp(state.compacted, state.compacted + state.log.len());
-        (first, state.log[first - state.compacted..].iter().map(|it| it.0.clone()).collect())
+        let round = state.accepted.map_or((0, 0, 0), |it| (it.n, it.priority, it.pid));
+        Claim(round, state.end() as u64)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

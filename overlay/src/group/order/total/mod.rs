@@ -8,6 +8,7 @@ mod consensus;
 mod cut;
 mod delegate;
 mod ledger;
+mod lineage;
 mod mirror;
 mod paxos;
 mod solo;
@@ -18,21 +19,32 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::id::{BatchId, Digest, GroupId, NodeId, Seq};
-use crate::identity::{BadSignature, Verifier};
+use crate::identity::BadSignature;
 use crate::io::{OrderPast, Stall};
 use crate::time::Time;
 use crate::wire::batch::{Batch, LifeEnd};
 use crate::wire::cbor;
-use crate::wire::order::{Entry, Opened, order_source};
+use crate::wire::order::{Entry, order_source};
 
-pub(crate) use consensus::{Saved, Saving};
+pub(crate) use consensus::{Saved, Saving, Vows};
 pub(crate) use cut::{Cut, MAX_PARTS, Part, Vector};
 pub(crate) use delegate::{Delegate, Spoken};
 pub(crate) use ledger::{Lack, Ledger, Settled, Tentative};
+pub(crate) use lineage::Lineage;
 
 /// Whoever does not lead makes a record of what was decided itself if that does not come for so long: the leader
 /// is gone. Guess: longer than a record takes through a tree.
 const RECORD_WAITS: Duration = Duration::from_millis(300);
+
+/// The end of an epoch.
+#[derive(Debug)]
+struct Ending {
+    record: BatchId,
+    /// The whole record.
+    bytes: Bytes,
+    /// The next committee.
+    roster: Vec<NodeId>,
+}
 
 /// What a leader has proposed, decided or not.
 #[derive(Debug)]
@@ -50,15 +62,16 @@ pub(crate) struct Proposed {
 #[derive(Debug)]
 pub(crate) struct Total {
     source: NodeId,
-    founder: NodeId,
     pub(crate) ledger: Ledger,
-    /// The committees that are known, by epoch.
-    rosters: BTreeMap<u64, Vec<NodeId>>,
+    /// The committees.
+    lineage: Lineage,
+    /// So many of the records that ended epochs are kept for the next start.
+    kept: usize,
     pub(crate) delegate: Option<Delegate>,
     /// Decided here, by the place in the log; not known as records yet.
     decided: BTreeMap<u64, Bytes>,
     /// The last epoch is over, by this record: the next committee, once all cuts before that are expanded.
-    ending: Option<(BatchId, Vec<NodeId>)>,
+    ending: Option<Ending>,
     /// Where the epoch before the last ended, if that is known here: what the last one's first record names.
     pub(crate) ended: Option<LifeEnd>,
     /// The record that ended it: it is kept until the last one's first record is here.
@@ -90,9 +103,9 @@ impl Total {
     pub(crate) fn new(group: &GroupId, founder: NodeId, now: Time) -> Self {
         Self {
             source: order_source(group),
-            founder,
             ledger: Ledger::default(),
-            rosters: BTreeMap::new(),
+            lineage: Lineage::new(founder),
+            kept: 0,
             delegate: None,
             decided: BTreeMap::new(),
             ending: None,
@@ -118,17 +131,40 @@ impl Total {
         self.source
     }
 
-    pub(crate) fn founder(&self) -> NodeId {
-        self.founder
-    }
-
     /// The last epoch that is known here, and its committee.
     pub(crate) fn epoch(&self) -> Option<(u64, &[NodeId])> {
-        self.rosters.last_key_value().map(|(epoch, roster)| (*epoch, &roster[..]))
+        let epoch = self.lineage.epoch();
+        self.lineage.roster(epoch).map(|roster| (epoch, roster))
     }
 
-    pub(crate) fn begin_epoch(&mut self, epoch: u64, roster: Vec<NodeId>) {
-        self.rosters.insert(epoch, roster);
+    /// How this epoch came about, for those who cannot know.
+    pub(crate) fn lineage(&self) -> &Lineage {
+        &self.lineage
+    }
+
+    /// This node has a seat in the last epoch, and does not know what it promised there. Which epoch that is.
+    pub(crate) fn on_forgotten(&mut self, me: &NodeId) -> Option<u64> {
+        let (epoch, _) = self.epoch().filter(|(_, roster)| roster.contains(me))?;
+        let vows = Vows { forgot: true, ..Vows::default() };
+        self.saved = Some((epoch, Saved { vows, ..Saved::default() }));
+        if let Some(delegate) = self.delegate.as_mut().filter(|it| it.epoch() == epoch) {
+            delegate.hush();
+        }
+        Some(epoch)
+    }
+
+    /// The records that ended epochs since this was asked last.
+    pub(crate) fn take_ended(&mut self) -> Vec<Bytes> {
+        let all = self.lineage.ended();
+        let new = all[self.kept.min(all.len())..].to_vec();
+        self.kept = all.len();
+        new
+    }
+
+    /// Goes on in somebody's epoch, where that one stands.
+    pub(crate) fn start(&mut self, lineage: Lineage, index: u64, marks: impl Iterator<Item = Part>) {
+        self.lineage = lineage;
+        self.ledger.start_at(index, marks);
     }
 
     /// What this node had promised and accepted, if that was in this epoch.
@@ -136,9 +172,11 @@ impl Total {
         self.saved.take_if(|it| it.0 == epoch).map(|it| it.1)
     }
 
-    pub(crate) fn resume(&mut self, past: &OrderPast) {
-        if past.epoch > 0 {
-            self.rosters.insert(past.epoch, past.roster.clone());
+    /// `lineage` is that of the past; `None` if there was no order yet.
+    pub(crate) fn resume(&mut self, past: &OrderPast, lineage: Option<Lineage>) {
+        if let Some(lineage) = lineage {
+            self.kept = lineage.ended().len();
+            self.lineage = lineage;
         }
         let marks = past.marks.iter().map(|&(source, life, next)| Part(source, life, next, Digest::ZERO));
         self.ledger.start_at(past.index, marks);
@@ -157,32 +195,25 @@ impl Total {
     /// Whether a record is one of its epoch's committee. `None` if that committee is not known here yet.
     pub(crate) fn check(&self, record: &Batch) -> Option<Result<(), BadSignature>> {
         let BatchId { life: epoch, seq, .. } = record.header.id;
-        let is_founding = epoch == 1 && seq == 0;
-        let signers: Vec<NodeId> = if is_founding {
-            vec![self.founder]
-        } else {
-            // An epoch is opened by whoever is in its committee, or in the one before it.
-            let before = epoch.checked_sub(1).filter(|_| seq == 0).and_then(|it| self.rosters.get(&it));
-            self.rosters.get(&epoch)?.iter().chain(before.into_iter().flatten()).copied().collect()
-        };
-        let signed = |node: &NodeId| Verifier::new(node).and_then(|it| record.check(&it)).is_ok();
-        Some(if signers.iter().any(signed) { Ok(()) } else { Err(BadSignature) })
+        let is_known = self.lineage.roster(epoch).is_some();
+        // An epoch is opened by whoever is in its committee, or in the one before it; the first by the founder.
+        let opens = seq == 0 && self.lineage.signed(epoch.saturating_sub(1), record);
+        let founds = (epoch, seq) == (1, 0) && self.lineage.founded_by(record);
+        let is_good = opens || founds || self.lineage.signed(epoch, record);
+        (is_known || founds).then_some(if is_good { Ok(()) } else { Err(BadSignature) })
     }
 
     /// A record has its turn. Records come one after the other, as any source's batches do.
-    pub(crate) fn on_record(&mut self, record: &BatchId, digest: Digest, payload: &Bytes) {
-        let known = self.rosters.last_key_value().map_or(0, |it| *it.0);
+    pub(crate) fn on_record(&mut self, record: &BatchId, digest: Digest, bytes: &Bytes, payload: &Bytes) {
+        let known = self.lineage.epoch();
         if record.seq == 0 {
             self.done.push(*record);
             if record.life == known {
                 self.done.extend(self.closing.take());
             }
             // Later ones follow from the record that ended the one before.
-            if let Ok(opened) = Opened::read(payload)
-                && known == 0
-                && record.life == 1
-            {
-                self.begin_epoch(1, opened.roster);
+            if known == 0 && record.life == 1 {
+                self.lineage.found();
             }
             return;
         }
@@ -210,7 +241,7 @@ impl Total {
                 }
             }
             Ok(Entry::Stop(roster)) => {
-                self.ending = Some((*record, roster));
+                self.ending = Some(Ending { record: *record, bytes: bytes.clone(), roster });
                 self.ended = Some(end);
                 self.last = Some(place);
                 self.decided.clear();
@@ -221,16 +252,15 @@ impl Total {
 
     /// The epoch is over and all of it is expanded: the next one begins. Its number.
     pub(crate) fn end_epoch(&mut self) -> Option<u64> {
-        let (epoch, _) = self.epoch()?;
         if self.ledger.waiting() > 0 {
             return None;
         }
-        let (record, roster) = self.ending.take()?;
+        let Ending { record, bytes, roster } = self.ending.take()?;
         self.closing = Some(record);
-        self.begin_epoch(epoch + 1, roster);
+        self.lineage.end(bytes, roster);
         (self.records_at, self.proposed, self.last, self.compacted_at) = (None, None, None, 0);
         self.decided.clear();
-        Some(epoch + 1)
+        Some(self.lineage.epoch())
     }
 
     /// Whether this one makes the record that opens the epoch: who led the one before, or whoever is in the new
@@ -295,6 +325,11 @@ impl Total {
         let cut = (self.may_propose() && self.ledger.pooled() > 0).then_some(self.next_cut);
         // What is due and was not done waits for something else.
         crate::time::soonest([ticks, cut, self.records_at].map(|it| it.filter(|at| *at > self.polled)))
+    }
+
+    /// Whether a member of the committee is known not to remember what it promised.
+    pub(crate) fn is_forgetful(&self, node: &NodeId) -> bool {
+        self.delegate.as_ref().is_some_and(|it| it.is_forgetful(node))
     }
 
     fn may_propose(&self) -> bool {

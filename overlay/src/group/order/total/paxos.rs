@@ -13,7 +13,7 @@ use omnipaxos::{ClusterConfig, OmniPaxos, ServerConfig};
 
 use super::consensus::{Consensus, Saved, Seat, Turn};
 use super::mirror::Mirror;
-use crate::wire::agreement::{self, LogEntry};
+use crate::wire::agreement::{self, Claim, LogEntry};
 use crate::wire::cbor::Malformed;
 
 /// Heartbeat intervals after which what was not answered is sent again. Guess.
@@ -143,6 +143,10 @@ impl Consensus for Paxos {
 
     fn log_end(&self) -> u64 {
         self.mirror.end() as u64
+    }
+
+    fn accepted(&self) -> Claim {
+        self.mirror.accepted()
     }
 
     fn is_alone(&self) -> bool {

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::consensus::{Consensus, Saved, Saving, Seat, Turn, Vows};
+use crate::wire::agreement::Claim;
 use crate::wire::cbor::Malformed;
 
 /// The founder alone, or whoever is left of a group of two.
@@ -88,6 +89,10 @@ impl Consensus for Solo {
 
     fn log_end(&self) -> u64 {
         self.end()
+    }
+
+    fn accepted(&self) -> Claim {
+        Claim::default()
     }
 
     fn is_alone(&self) -> bool {
