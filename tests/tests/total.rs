@@ -315,7 +315,8 @@ fn who_forgot_what_it_promised_does_not_vote_again() {
         for round in 0..8 {
             all.iter().filter(|_| round % 3 == 0).for_each(|it| room.world.back_up(*it));
             room.talk(s(2));
-            let (forgets, other) = (*room.rng.pick(&all).expect("seven"), *room.rng.pick(&all).expect("seven"));
+            let (forgets, other) =
+                (*room.rng.pick(&all).expect("seven"), *room.rng.pick(&all).expect("seven"));
             room.world.crash(forgets, Crash::Process);
             room.wiped.insert(forgets);
             if other != forgets {

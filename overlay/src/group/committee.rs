@@ -3,6 +3,7 @@
 //! It grows from the founder to three and to five as members serve that can replace each other, and who has left
 //! or failed is replaced while a majority is there. Only rosters whose majority is live are proposed.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Group;
@@ -25,8 +26,9 @@ impl Group {
     /// Whether this node says that it serves.
     pub(super) fn may_serve(&self, ctx: &Ctx<'_>) -> bool {
         let long = ctx.config.serve_after.is_some_and(|after| ctx.now.since(self.entered) >= after);
-        let remembers = |it: &Total| it.delegate.as_ref().is_none_or(|it| !it.is_mute());
-        long && self.total.as_deref().is_some_and(remembers) && self.is_eligible(&ctx.me())
+        // Who has a seat says so at once, unless it does not know what it promised there.
+        let serves = |it: &Total| it.delegate.as_ref().map_or(long, |it| !it.is_mute());
+        self.total.as_deref().is_some_and(serves) && self.is_eligible(&ctx.me())
     }
 
     fn is_eligible(&self, node: &NodeId) -> bool {
@@ -38,7 +40,7 @@ impl Group {
 
     /// Says so, once it does.
     pub(super) fn poll_service(&mut self, ctx: &mut Ctx<'_>) {
-        if self.may_serve(ctx) && !self.roster.own().serves && !self.is_over() {
+        if self.may_serve(ctx) != self.roster.own().serves && !self.is_over() {
             self.restate_at_least(ctx, 0, Standing::Online);
         }
     }
@@ -100,6 +102,11 @@ impl Group {
             return None;
         }
         total.next_look = ctx.now + LOOK_EVERY;
+        let (_, roster) = total.epoch()?;
+        // Who comes back says in its first words that it serves, or soon after.
+        let serves = |it: &&NodeId| self.roster.get(it).is_none_or(|it| it.record.serves);
+        let lapsed: BTreeSet<NodeId> = roster.iter().filter(|it| !serves(it)).copied().collect();
+        let was_lapsed = std::mem::replace(&mut total.lapsed, lapsed);
         let (_, roster) = self.total.as_ref()?.epoch()?;
         let me = ctx.me();
         let state = |node: &NodeId| self.roster.get(node).map(|it| it.state());
@@ -107,7 +114,8 @@ impl Group {
         let forgetful = |node: &NodeId| self.total.as_ref().is_some_and(|it| it.is_forgetful(node));
         let stays = |node: &&NodeId| {
             let is_there = matches!(state(node), Some(MemberState::Online | MemberState::Offline));
-            **node == me || (is_there && !forgetful(node))
+            let serves = !was_lapsed.contains(*node) || serves(node);
+            **node == me || (is_there && serves && !forgetful(node))
         };
         let mut next: Vec<NodeId> = roster.iter().filter(stays).copied().collect();
         let others = self.roster.iter().filter(|(node, member)| {

@@ -13,7 +13,7 @@ mod mirror;
 mod paxos;
 mod solo;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -85,6 +85,8 @@ pub(crate) struct Total {
     pub(crate) proposed: Option<Proposed>,
     /// The entry that ends the epoch is decided, at this place: nothing counts after it.
     last: Option<u64>,
+    /// Members of the committee that did not say that they serve when that was looked at last.
+    pub(crate) lapsed: BTreeSet<NodeId>,
     /// When to look for a better committee.
     pub(crate) next_look: Time,
     /// Since when batches wait, or when one last got its place.
@@ -116,6 +118,7 @@ impl Total {
             records_at: None,
             proposed: None,
             last: None,
+            lapsed: BTreeSet::new(),
             next_look: now,
             moved: now,
             stalled: None,
