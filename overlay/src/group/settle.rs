@@ -452,7 +452,7 @@ impl Group {
         let lineage =
             total.lineage().ended().iter().map(|it| serde_bytes::ByteBuf::from(it.to_vec())).collect();
         let start = Start { lineage, index: total.ledger.index() };
-        let next = self.sources.life((total.source(), epoch))?.delivered - total.ledger.waiting() as u64;
+        let next = self.sources.life((total.source(), epoch))?.delivered - total.unexpanded();
         let marks = total.ledger.settled().iter().map(|(source, mark)| (*source, mark.life, mark.next));
         let fresh = self.sources.lives().filter(|((source, life), _)| {
             *source != total.source() && total.ledger.settled().get(source).is_none_or(|it| it.life < *life)

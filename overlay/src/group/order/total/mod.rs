@@ -294,6 +294,11 @@ impl Total {
         }
     }
 
+    /// Records that are here and still to be followed.
+    pub(crate) fn unexpanded(&self) -> u64 {
+        self.ledger.waiting() as u64 + u64::from(self.ending.is_some())
+    }
+
     /// Whether the entry that ends the epoch is known here.
     pub(crate) fn is_last_known(&self) -> bool {
         self.last.is_some()
