@@ -33,6 +33,7 @@ mod nearer;
 mod order;
 mod publish;
 mod ranges;
+mod recall;
 mod receipts;
 mod remove;
 mod repair;
@@ -93,6 +94,7 @@ use membership::views::Views;
 use order::total::Total;
 use order::{Causes, Sequencer};
 use publish::{Making, Publisher, Unwritten};
+use recall::Recall;
 use receipts::Receipts;
 use repair::Repair;
 use route::near::Near;
@@ -137,6 +139,7 @@ pub(crate) struct Group {
     silence: Silence,
     sequencer: Sequencer,
     total: Option<Box<Total>>,
+    recall: Recall,
     causes: Causes,
     publisher: Publisher,
     receipts: Receipts,
@@ -222,6 +225,7 @@ impl Group {
             silence: Silence::default(),
             sequencer: Sequencer::new(descriptor.order, descriptor.admission.clone()),
             total: Self::new_total(&id, &descriptor, now),
+            recall: Recall::default(),
             causes: Causes::default(),
             publisher: Publisher::new(last_life),
             receipts: Receipts::default(),
@@ -461,6 +465,7 @@ impl Group {
             self.receipts.deadline(),
             self.early.deadline().filter(|_| !going),
             self.total.as_ref().and_then(|it| it.deadline()).filter(|_| !going),
+            self.total.as_ref().and_then(|it| self.recall.deadline(it.polled)).filter(|_| !going),
             (!self.news.is_empty()).then_some(self.next_news),
             Some(self.next_eviction),
             self.farewell_deadline(),

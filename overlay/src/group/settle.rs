@@ -141,6 +141,7 @@ impl Group {
         }
         let lacks = total.ledger.lacks();
         self.record_order(ctx, placed);
+        self.poll_recall(ctx);
         for lack in lacks {
             self.want_named(ctx, lack);
         }
@@ -189,14 +190,7 @@ impl Group {
                 continue;
             }
             let deliveries = runs(&batch);
-            let tentative = Tentative {
-                digest: batch.digest,
-                dependencies: batch.header.dependencies.clone(),
-                messages: u32::try_from(batch.messages.len()).unwrap_or(u32::MAX),
-                bytes: batch.bytes.len(),
-                deliveries: deliveries.clone(),
-            };
-            if total.ledger.on_delivered(id, tentative) {
+            if total.ledger.on_delivered(id, tentative(&batch)) {
                 for delivery in deliveries {
                     ctx.event(Event::Deliver { group: self.id, delivery, tentative: true });
                 }
@@ -205,7 +199,11 @@ impl Group {
     }
 
     /// A cut names batches that are not here: they exist.
-    fn want_named(&mut self, ctx: &mut Ctx<'_>, Lack { source, life, next }: Lack) {
+    fn want_named(&mut self, ctx: &mut Ctx<'_>, lack: Lack) {
+        if self.is_to_recall(&lack) {
+            return self.recall(ctx, lack);
+        }
+        let Lack { source, life, next, .. } = lack;
         match self.sources.open((source, life), ctx.config) {
             Ok(state) if state.heard < next => {
                 state.heard = next.min(state.held.next().saturating_add(ctx.config.max_lookahead));
@@ -351,13 +349,8 @@ impl Group {
     fn lacks_of(&self, entry: &Bytes) -> Vec<Lack> {
         let Ok(Entry::Cut(cut)) = Entry::read(entry) else { return Vec::new() };
         let Some((cut, total)) = Cut::decode(&cut).ok().zip(self.total.as_ref()) else { return Vec::new() };
-        let is_here = |&Part(source, life, next, digest): &Part| {
-            let last = BatchId { source, life, seq: next - 1 };
-            total.ledger.settled().is_past(&last)
-                || total.ledger.get(&last).is_some_and(|it| it.digest == digest)
-        };
-        let lacking = cut.parts.iter().filter(|part| !is_here(part));
-        lacking.map(|&Part(source, life, next, _)| Lack { source, life, next }).collect()
+        let lacking = cut.parts.iter().filter(|part| !total.ledger.is_here(part));
+        lacking.filter_map(|part| total.ledger.lack(part)).collect()
     }
 
     /// A leader proposes all that is here and has no place: idle, at once; busy, every few milliseconds.
@@ -485,8 +478,19 @@ impl Group {
     }
 }
 
+/// A batch as it waits for its place.
+pub(super) fn tentative(batch: &Batch) -> Tentative {
+    Tentative {
+        digest: batch.digest,
+        dependencies: batch.header.dependencies.clone(),
+        messages: u32::try_from(batch.messages.len()).unwrap_or(u32::MAX),
+        bytes: batch.bytes.len(),
+        deliveries: runs(batch),
+    }
+}
+
 /// A batch's messages as they are delivered: those of unknown kinds split the run.
-fn runs(batch: &Batch) -> Vec<Delivery> {
+pub(super) fn runs(batch: &Batch) -> Vec<Delivery> {
     let BatchId { source, life, seq } = batch.header.id;
     let time_unix_ms = batch.time_unix_ms();
     let numbered: Vec<_> = (0..).zip(&batch.messages).collect();

@@ -40,6 +40,9 @@ impl Group {
         if !self.admits_source(&id.source) || !self.allows(&from) {
             return Ok(());
         }
+        if self.on_recalled(ctx, &batch)? {
+            return Ok(());
+        }
         match self.sources.place(&id, ctx.config) {
             Place::New => {}
             Place::Held => {
@@ -365,8 +368,9 @@ impl Group {
     /// Nobody holds this. In the middle of a life, or at the end of a closed one, order goes
     /// on without it; at the end of a live one it was but a rumour.
     fn give_up(&mut self, ctx: &mut Ctx<'_>, id: LifeId, (from, to): Range, dropped: bool) {
-        if self.is_order(&id.0) {
-            // Its committee has it. All waits for that.
+        let first = BatchId { source: id.0, life: id.1, seq: from };
+        if self.is_order(&id.0) || self.total.as_ref().is_some_and(|it| it.ledger.needs(&first)) {
+            // The committee has it. All waits for that.
             return self.want_missing(ctx, id, false);
         }
         let knew_before = self.sources.knew_before(id);

@@ -66,6 +66,18 @@ impl Store {
         self.arrivals.push_back(id);
     }
 
+    /// Takes a batch that comes beside the order, in the place of another of its number if there is one.
+    pub(crate) fn replace(&mut self, now: Time, batch: Batch) {
+        let id = batch.header.id;
+        if let Some(other) = self.batches.remove(&id) {
+            self.bytes -= other.bytes.len();
+            self.pending -= if other.delivered { 0 } else { other.bytes.len() };
+        }
+        self.insert(now, batch);
+        self.deliver(&id);
+        self.on_delivered(now, &id);
+    }
+
     /// Hands out the messages of a batch, once.
     pub(crate) fn deliver(&mut self, id: &BatchId) -> Option<(Vec<Option<Bytes>>, &Stored)> {
         let stored = self.batches.get_mut(id)?;

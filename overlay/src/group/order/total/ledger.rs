@@ -44,13 +44,17 @@ pub(crate) struct Ledger {
     pooled_bytes: usize,
 }
 
-/// What of a cut is not here.
+/// What of a cut is not here, or not as the cut names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Lack {
     pub(crate) source: NodeId,
     pub(crate) life: Life,
+    /// The first that has no place yet.
+    pub(crate) first: Seq,
     /// One past the last that is needed.
     pub(crate) next: Seq,
+    /// That of the last.
+    pub(crate) digest: Digest,
 }
 
 /// A cut contradicts what was settled before, or itself: its maker is broken.
@@ -109,6 +113,16 @@ impl Ledger {
         true
     }
 
+    /// A cut names this batch, and it comes beside the causal order: that had given it up, or has another of its
+    /// number. Whether it was not here yet.
+    pub(crate) fn on_recalled(&mut self, batch: BatchId, tentative: Tentative) -> bool {
+        if self.get(&batch).is_some_and(|it| it.digest == tentative.digest) {
+            return false;
+        }
+        self.remove(&batch);
+        self.on_delivered(batch, tentative)
+    }
+
     /// A cut was decided, the next one, by this record.
     pub(crate) fn on_decided(&mut self, record: BatchId, cut: Cut) {
         self.cuts.push_back((record, cut));
@@ -117,9 +131,25 @@ impl Ledger {
     /// What the decided cuts name and is not here.
     pub(crate) fn lacks(&self) -> Vec<Lack> {
         let parts = self.cuts.iter().flat_map(|(_, cut)| &cut.parts);
-        let lacking =
-            parts.filter(|part| !self.settled.is_past(&last(part)) && self.get(&last(part)).is_none());
-        lacking.map(|part| Lack { source: part.0, life: part.1, next: part.2 }).collect()
+        parts.filter(|part| !self.is_here(part)).filter_map(|part| self.lack(part)).collect()
+    }
+
+    /// Whether a lack is one still.
+    pub(crate) fn still_lacks(&self, lack: &Lack) -> bool {
+        !self.is_here(&Part(lack.source, lack.life, lack.next, lack.digest))
+    }
+
+    /// The first that is not here at all; `None` if what is here is not what the cut names.
+    pub(crate) fn hole(&self, lack: &Lack) -> Option<Seq> {
+        let pool = self.pool.get(&lack.source);
+        (lack.first..lack.next).find(|seq| pool.is_none_or(|it| !it.contains_key(&(lack.life, *seq))))
+    }
+
+    /// What is to be had for a part of a cut, unless it is settled.
+    pub(crate) fn lack(&self, part: &Part) -> Option<Lack> {
+        let &Part(source, life, next, digest) = part;
+        let first = self.settled.next(&source, life).filter(|first| *first < next)?;
+        Some(Lack { source, life, first, next, digest })
     }
 
     /// Expands the next cut if all its batches are here: its record, and what it orders.
@@ -164,10 +194,17 @@ impl Ledger {
     pub(crate) fn cut_beyond(&self, from: &Vector, index: u64, most: usize) -> Option<(Cut, u64)> {
         let (mut parts, mut messages) = (Vec::new(), 0_u64);
         for (source, batches) in &self.pool {
+            let mut expected = None;
             for ((life, seq), tentative) in batches {
-                if from.is_past(&BatchId { source: *source, life: *life, seq: *seq }) {
+                // What comes after a hole is not named: others may have what is missing here.
+                let next = match expected {
+                    Some((of, next)) if of == *life => Some(next),
+                    _ => from.next(source, *life),
+                };
+                if next.is_none_or(|next| *seq != next) {
                     continue;
                 }
+                expected = Some((*life, seq + 1));
                 messages += u64::from(tentative.messages);
                 let part = Part(*source, *life, seq + 1, tentative.digest);
                 match parts.last_mut() {
@@ -180,13 +217,13 @@ impl Ledger {
         whole.then_some((Cut { index, parts }, messages))
     }
 
-    fn is_here(&self, part: &Part) -> bool {
-        let Some(first) = self.settled.next(&part.0, part.1) else { return true };
-        if first >= part.2 {
-            return true;
-        }
-        // Deliveries of one life come without a hole: with the last all are here.
-        self.get(&last(part)).is_some_and(|it| it.digest == part.3)
+    /// Whether all that a part of a cut names is here, as the cut names it.
+    pub(crate) fn is_here(&self, part: &Part) -> bool {
+        let Some(lack) = self.lack(part) else { return true };
+        // What was lost for good leaves a hole; digests are chained, so that of the last stands for all.
+        let named = (part.1, lack.first)..(part.1, part.2);
+        let count = self.pool.get(&part.0).map_or(0, |it| it.range(named).count() as u64);
+        count == part.2 - lack.first && self.get(&last(part)).is_some_and(|it| it.digest == part.3)
     }
 
     /// The batches that a cut orders, by source, life and seq.
@@ -331,7 +368,10 @@ mod tests {
         ledger.on_decided(record(), cut(0, &[batch(1, 1)]));
         ledger.on_decided(record(), cut(4, &[batch(2, 0)]));
         assert_eq!(settle(&mut ledger), []);
-        let lack = |it: BatchId| Lack { source: it.source, life: it.life, next: it.seq + 1 };
+        let lack = |it: BatchId| {
+            let (source, life, next) = (it.source, it.life, it.seq + 1);
+            Lack { source, life, first: 0, next, digest: digest(&it) }
+        };
         assert_eq!(ledger.lacks(), [lack(batch(1, 1)), lack(batch(2, 0))]);
         hear(&mut ledger, batch(2, 0), &[]);
         assert_eq!(settle(&mut ledger), [], "in the order of cuts");
