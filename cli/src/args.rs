@@ -189,7 +189,8 @@ Examples:
   treecast sub lobby
   treecast sub lobby --json | jq -r .text
   treecast sub lobby --count 1 --timeout 30s
-  treecast sub lobby --since start          all that is kept, then what comes"
+  treecast sub lobby --since start          all that is kept, then what comes
+  treecast sub garden --since 120           from that index on, in a group with a total order"
     )]
     Sub(SubArgs),
     /// Print what is kept of a group's messages, oldest first.
@@ -297,9 +298,12 @@ pub(crate) struct BenchArgs {
     /// For how long messages are published.
     #[arg(long, default_value = "5", value_name = "S", value_parser = crate::input::seconds)]
     pub(crate) seconds: f64,
-    /// The group's order: unordered, fifo or causal.
+    /// The group's order: unordered, fifo, causal or total.
     #[arg(long, default_value = "causal")]
     pub(crate) order: treecast_overlay::Order,
+    /// Nodes that agree on a total order: 1, 3 or 5.
+    #[arg(long, value_name = "K")]
+    pub(crate) committee: Option<usize>,
     /// Whole nodes that keep all of it on disk, each in a temporary directory of its own.
     #[arg(long)]
     pub(crate) storage: bool,
@@ -325,6 +329,9 @@ pub(crate) struct UpArgs {
     /// Be in this group while running; again for more.
     #[arg(long, value_name = "GROUP")]
     pub(crate) group: Vec<GroupName>,
+    /// In groups with a total order, help to order messages once up for so long. Default: 60s.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) serve_after: Option<Duration>,
     /// How logs are written to stderr.
     #[arg(long, value_name = "text|json", value_enum, hide_possible_values = true)]
     pub(crate) log_format: Option<LogFormat>,
@@ -378,12 +385,12 @@ pub(crate) struct SubArgs {
     /// End after this time, 10s or 500ms say; with --count, exit code 4 if fewer came.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
-    /// Where to begin: `now`, `start` (with all that is kept), or with what came in so long a time, 10m
-    /// or 2h say.
+    /// Where to begin: `now`, `start` (with all that is kept), with what came in so long a time, 10m
+    /// or 2h say, or in a total order at an index, 120 say.
     #[arg(long, value_name = "now|start|DURATION|INDEX", default_value = "now")]
     pub(crate) since: Since,
-    /// Show messages before their order is final.
-    #[arg(long, hide = true)]
+    /// In a total order, show messages before it is settled, too: each comes again when it is.
+    #[arg(long)]
     pub(crate) tentative: bool,
     /// How the node starts.
     #[command(flatten)]
@@ -398,7 +405,8 @@ pub(crate) struct HistoryArgs {
     /// Only the last so many messages.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
-    /// Where to begin: `start`, or with what came in so long a time, 10m or 2h say.
+    /// Where to begin: `start`, with what came in so long a time, 10m or 2h say, or in a total order at an
+    /// index, 120 say.
     #[arg(long, value_name = "start|DURATION|INDEX", default_value = "start")]
     pub(crate) since: Since,
 }
@@ -452,6 +460,8 @@ Examples:
   treecast group create garden
   treecast group create builds --order fifo --retain 7d --retain 1GiB
   treecast group create board --members 12D3KooW…,12D3KooW…     these nodes only, and this one
+All members see the same sequence, unless another --order is chosen. Members that run with `treecast up` keep it going \
+while others are away; this node must be up until some do.
 If the name is taken on this node, the new group is called NAME~ab12 here."
     )]
     Create(CreateArgs),
@@ -492,9 +502,9 @@ pub(crate) struct RemoveArgs {
 pub(crate) struct CreateArgs {
     /// The group's name: 1 to 64 characters of any script.
     pub(crate) name: NewName,
-    /// In which order messages are delivered: as they come, each author's in order, or answers
-    /// after their questions too.
-    #[arg(long, value_name = "unordered|fifo|causal", default_value = "causal", value_parser = order)]
+    /// In which order messages are delivered: as they come, each author's in order, answers after
+    /// their questions too, or to all members in the same.
+    #[arg(long, value_name = "unordered|fifo|causal|total", default_value = "total", value_parser = order)]
     pub(crate) order: treecast_node::Order,
     /// How messages travel.
     #[arg(long, value_name = "tree:shared|tree:source|tree:auto|unicast", default_value = "tree:auto", value_parser = route)]
@@ -503,8 +513,9 @@ pub(crate) struct CreateArgs {
     /// kind, then what exceeds any of them may go.
     #[arg(long, value_name = "AGE|SIZE|COUNT")]
     pub(crate) retain: Vec<Bound>,
-    /// Who may order messages, in a total order: any member.
-    #[arg(long, value_name = "any", default_value = "any", value_parser = committee, hide = true)]
+    /// Who may help to order messages, in a total order: any member that runs with `treecast up`, or
+    /// only those named by --members and this node.
+    #[arg(long, value_name = "any|named", default_value = "any", value_parser = committee)]
     pub(crate) committee: Committee,
     /// A static group: these nodes only (and this one), by id, or by nick if known here.
     #[arg(long, value_name = "NODE,…", value_delimiter = ',')]
@@ -527,6 +538,9 @@ pub(crate) struct ConfigArgs {
     /// Groups a node would be in.
     #[arg(long, value_name = "GROUP")]
     pub(crate) group: Vec<GroupName>,
+    /// After how long a node would help to order messages.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) serve_after: Option<Duration>,
     /// How logs would be written.
     #[arg(long, value_name = "text|json", value_enum, hide_possible_values = true)]
     pub(crate) log_format: Option<LogFormat>,

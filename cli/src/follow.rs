@@ -36,6 +36,11 @@ impl<'a> Follower<'a> {
                 self.names.learn(members);
             }
             Line::GroupReady { .. } => {}
+            Line::Message(message) if message.tentative && !self.screen.json => {
+                let mut lines = self.screen.lines(line, &mut self.names);
+                lines.last_mut().into_iter().for_each(|last| last.push_str(" (tentative)"));
+                lines.iter().try_for_each(|text| self.screen.say(text))?;
+            }
             Line::Message(_) => self.screen.show_with(line, &mut self.names)?,
             Line::Notice { code, what, .. } if self.screen.json => {
                 self.screen.warn(&Failure::new(code, 0, what, "", ""))

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use directories::ProjectDirs;
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use treecast_node::{Failure, exit};
 
 use crate::args::{GlobalArgs, LogFormat, NodeArgs};
 use crate::failure::usage;
-use crate::input::{GroupName, socket_address};
+use crate::input::{GroupName, duration, socket_address};
 use crate::output::ColorChoice;
 
 /// Where a value came from.
@@ -109,6 +110,16 @@ impl Readable for Option<SocketAddr> {
     }
 }
 
+impl Readable for Duration {
+    fn from_text(text: &str) -> Result<Self, String> {
+        duration(text)
+    }
+
+    fn from_toml(value: &toml::Value) -> Result<Self, String> {
+        Self::from_text(value.as_str().unwrap_or_default())
+    }
+}
+
 impl Readable for Vec<String> {
     fn from_text(text: &str) -> Result<Self, String> {
         Ok(text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect())
@@ -148,8 +159,11 @@ macro_rules! readable_choice {
 readable_choice!(ColorChoice);
 readable_choice!(LogFormat);
 
+/// A node that has been up for so long is likely to stay. Guess.
+const SERVE_AFTER: Duration = Duration::from_secs(60);
+
 /// The keys a TOML file may have; `_` may stand for `-`.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "data-dir",
     "json",
     "quiet",
@@ -161,6 +175,7 @@ const KEYS: [&str; 12] = [
     "no-kad",
     "metrics",
     "group",
+    "serve-after",
     "log-format",
 ];
 
@@ -234,6 +249,8 @@ pub(crate) struct Settings {
     pub(crate) metrics: Setting<Option<SocketAddr>>,
     /// Groups that `up` is in.
     pub(crate) group: Setting<Vec<String>>,
+    /// After how long `up` serves in committees.
+    pub(crate) serve_after: Setting<Duration>,
     /// How logs are written.
     pub(crate) log_format: Setting<LogFormat>,
 }
@@ -245,6 +262,8 @@ pub(crate) struct LocalFlags {
     pub(crate) node: NodeArgs,
     /// `--group` of `up`.
     pub(crate) group: Vec<GroupName>,
+    /// `--serve-after` of `up`.
+    pub(crate) serve_after: Option<Duration>,
     /// `--log-format` of `up`.
     pub(crate) log_format: Option<LogFormat>,
 }
@@ -277,6 +296,7 @@ impl Settings {
             no_kad: layers.pick("no-kad", typed(local.node.no_kad), false)?,
             metrics: layers.pick("metrics", local.node.metrics.map(Some), None)?,
             group: layers.pick("group", given(groups), Vec::new())?,
+            serve_after: layers.pick("serve-after", local.serve_after, SERVE_AFTER)?,
             log_format: layers.pick("log-format", local.log_format, LogFormat::Text)?,
         };
         Ok(settings)
@@ -297,6 +317,7 @@ impl Settings {
             ("no-kad", json!(self.no_kad.value), &self.no_kad.from),
             ("metrics", json!(self.metrics.value.map(|it| it.to_string())), &self.metrics.from),
             ("group", json!(self.group.value), &self.group.from),
+            ("serve-after", json!(format!("{}s", self.serve_after.value.as_secs_f64())), &self.serve_after.from),
             ("log-format", json!(self.log_format.value.name()), &self.log_format.from),
         ]
     }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use libp2p::Multiaddr;
 use treecast_overlay::Config;
@@ -121,6 +122,13 @@ impl NodeBuilder {
     /// Caps and durations of the overlay. Default: [`Config::wan`].
     pub fn overlay(mut self, overlay: Config) -> Self {
         self.config.overlay = overlay;
+        self
+    }
+
+    /// In groups with a total order the node may be asked into the committee, once it has been in the group for
+    /// so long; for nodes that run as a service. Default: never.
+    pub fn serve_after(mut self, after: Duration) -> Self {
+        self.config.overlay.serve_after = Some(after);
         self
     }
 

@@ -1,5 +1,6 @@
 //! What can fail, an enum an operation, each with its three parts for people.
 
+mod no_index;
 mod remove;
 
 use std::io;
@@ -12,6 +13,7 @@ use treecast_overlay::{ConfigError, DescriptorError};
 
 use crate::failure::{Failure, exit};
 
+pub use self::no_index::NoIndex;
 pub use self::remove::RemoveError;
 
 /// Why a node did not start.
@@ -309,6 +311,9 @@ pub enum JoinError {
     /// The group asks for what is not built yet.
     #[error("{0} is not built yet")]
     NotBuilt(String),
+    /// A place of a total order is named, and the group has none.
+    #[error(transparent)]
+    NoIndex(#[from] NoIndex),
     /// The group lists its members, and this node is not among them.
     #[error("this node is not on the group's list of members")]
     NotAdmitted,
@@ -338,6 +343,7 @@ impl From<JoinError> for Failure {
                 ("too-many-groups", exit::REFUSED, "Leave one with `treecast group leave`.")
             }
             JoinError::NotSaved(_) => return not_saved("The group was not joined.", sentence(&error)),
+            JoinError::NoIndex(error) => return error.clone().into(),
             JoinError::Stopped(stopped) => return stopped.clone().into(),
         };
         Self::new(code, status, "The group was not joined.", sentence(&error), fix)
@@ -484,6 +490,9 @@ pub enum HistoryError {
     /// No group of this node has that name.
     #[error(transparent)]
     Unknown(#[from] UnknownGroup),
+    /// A place of a total order is named, and the group has none.
+    #[error(transparent)]
+    NoIndex(#[from] NoIndex),
     /// There is no word to look for.
     #[error("there is no word to look for")]
     EmptyQuery,
@@ -523,6 +532,7 @@ impl From<HistoryError> for Failure {
                 sentence(&error),
                 "Free some space there or mend its permissions; the node tries again by itself.",
             ),
+            HistoryError::NoIndex(error) => error.clone().into(),
             HistoryError::Unknown(unknown) => unknown.clone().into(),
             HistoryError::Stopped(stopped) => stopped.clone().into(),
         }

@@ -3,10 +3,10 @@
 mod queue;
 
 use bytes::Bytes;
-use treecast_overlay::io::{MemberState, ParentReason, TreeId};
+use treecast_overlay::io::{MemberState, ParentReason, Stall, TreeId};
 use treecast_overlay::{BatchId, Life, NodeId, Seq};
 
-pub(crate) use queue::EventQueue;
+pub(crate) use queue::{EventQueue, Standing};
 
 /// What a subscriber is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,8 +14,17 @@ pub(crate) use queue::EventQueue;
 pub enum Event {
     /// The group has a neighbour and a place in its tree. Told once.
     Ready,
-    /// A message, in the group's order. A node's own come too.
+    /// A message, in the group's order. A node's own come too. In a total order each comes once it has its
+    /// place; who [listens](crate::Listen) for tentative ones is told of it before that as well.
     Message(Message),
+    /// Messages of a total order have waited for their places for some time, or for another reason than was
+    /// told. They are shown as tentative until they have them.
+    OrderStalled {
+        /// Why.
+        reason: Stall,
+    },
+    /// The total order goes on.
+    OrderResumed,
     /// A member came, went or failed.
     Member {
         /// What happened.
@@ -105,6 +114,11 @@ pub struct Message {
     pub nick: String,
     /// The author's clock, unix milliseconds; for show only.
     pub time_unix_ms: u64,
+    /// Its place in a total order, counted from 0 over all messages; `None` in other orders, while it has none
+    /// yet, and of what was said before this node's time.
+    pub index: Option<u64>,
+    /// It has no place in the total order yet: it comes again when it has.
+    pub tentative: bool,
     /// What.
     pub payload: Bytes,
 }

@@ -60,7 +60,7 @@ impl From<Ticket> for GroupRef {
     }
 }
 
-/// A group to be created: `causal` and `tree:auto` unless told otherwise, for whoever has its
+/// A group to be created: `total` and `tree:auto` unless told otherwise, for whoever has its
 /// ticket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
@@ -78,7 +78,7 @@ impl NewGroup {
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
-            order: Order::Causal,
+            order: Order::Total,
             route: Route::TreeAuto,
             retention: Retention::default(),
             named_committee: false,
@@ -90,6 +90,11 @@ impl NewGroup {
     pub fn order(mut self, order: Order) -> Self {
         self.order = order;
         self
+    }
+
+    /// Whether it is to have a total order.
+    pub(crate) fn is_total(&self) -> bool {
+        self.order == Order::Total
     }
 
     /// How its messages travel.
@@ -156,7 +161,7 @@ mod tests {
         let new = NewGroup::new("three").members([node(9), node(1), node(9)]);
         let descriptor = new.descriptor(node(5), Digest::from_bytes([1; 20])).expect("a good group");
         assert_eq!(descriptor.admission, Admission::Members(vec![node(1), node(5), node(9)]));
-        assert_eq!((descriptor.founder, descriptor.order), (Some(node(5)), Order::Causal));
+        assert_eq!((descriptor.founder, descriptor.order), (Some(node(5)), Order::Total));
     }
 
     #[test]
@@ -174,7 +179,7 @@ mod tests {
             new.descriptor(node(5), Digest::ZERO).expect("a good group").committee
         };
         assert_eq!(of(NewGroup::new("x")), CommitteePolicy::Named(vec![node(5)]));
-        let causal = NewGroup::new("x").named_committee(true).descriptor(node(5), Digest::ZERO);
+        let causal = NewGroup::new("x").named_committee(true).order(Order::Causal).descriptor(node(5), Digest::ZERO);
         assert_eq!(causal.expect("a good group").committee, CommitteePolicy::Any);
         assert_eq!(of(NewGroup::new("x").members([node(7)])), CommitteePolicy::Named(vec![node(5), node(7)]));
     }

@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::FutureExt;
 use libp2p::Multiaddr;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use treecast_overlay::wire::ticket::Ticket;
@@ -20,10 +19,11 @@ use crate::driver::enter::Reply;
 use crate::error::{
     GroupError, JoinError, PingError, PublishError, RemoveError, SetNickError, Stopped, check_nick,
 };
-use crate::event::{Event, EventQueue};
+use crate::event::EventQueue;
 use crate::failure::Failure;
 use crate::group::{GroupRef, NewGroup};
-use crate::history::{Pages, Since};
+use crate::history::{Listen, Pages, Since};
+use crate::receiver::Receiver;
 use crate::swarm::entropy;
 use crate::view::{GroupInfo, NodeStatus, PeerView, PingReport};
 
@@ -212,9 +212,24 @@ impl Node {
         keep: bool,
         since: Since,
     ) -> Result<(Sender, Receiver), JoinError> {
-        let entered = self.ask_for(move |driver, reply| driver.enter(group, keep, since, reply)).await?;
+        self.listen(group, keep, Listen { since, ..Listen::default() }).await
+    }
+
+    /// As [`Node::enter_since`]; in a total order also with messages that have no place yet, if they are
+    /// asked for.
+    ///
+    /// # Errors
+    /// See [`JoinError`].
+    pub async fn listen(
+        &self,
+        group: GroupRef,
+        keep: bool,
+        listen: Listen,
+    ) -> Result<(Sender, Receiver), JoinError> {
+        let entered = self.ask_for(move |driver, reply| driver.enter(group, keep, listen, reply)).await?;
         let hold = Arc::new(Hold { node: self.clone(), group: entered.group, stay: entered.stay });
-        let receiver = Receiver { past: entered.past, queue: entered.queue, hold: hold.clone() };
+        let least = if let Since::Index(index) = listen.since { index } else { 0 };
+        let receiver = Receiver { past: entered.past, queue: entered.queue, least, hold: hold.clone() };
         let sender =
             Sender { hold, descriptor: entered.descriptor, room: entered.room, max: entered.max_message };
         Ok((sender, receiver))
@@ -384,9 +399,9 @@ impl Node {
 }
 
 /// Keeps the node online in a group.
-struct Hold {
-    node: Node,
-    group: GroupId,
+pub(crate) struct Hold {
+    pub(crate) node: Node,
+    pub(crate) group: GroupId,
     stay: u64,
 }
 
@@ -499,67 +514,6 @@ impl Future for Placement {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.0).poll(cx).map(|result| result.unwrap_or(Err(Stopped.into())))
-    }
-}
-
-/// The events of a group, from the moment of joining; with [`Node::enter_since`], messages from before
-/// come first.
-pub struct Receiver {
-    past: Option<Box<Pages>>,
-    queue: Arc<EventQueue>,
-    hold: Arc<Hold>,
-}
-
-impl std::fmt::Debug for Receiver {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Receiver").field(&self.hold.group).finish()
-    }
-}
-
-impl Receiver {
-    /// The next event; `None` once the node has stopped or left the group. A call that is
-    /// dropped loses nothing.
-    pub async fn next(&mut self) -> Option<Event> {
-        if let Some(past) = &mut self.past {
-            match past.next().await {
-                Ok(Some(message)) => return Some(Event::Message(message)),
-                Ok(None) => {}
-                // What was to be read is on disk, and cannot be read: that is told, and no reason to
-                // keep back what comes.
-                Err(error) => {
-                    self.past = None;
-                    return Some(Event::NotSaved { why: error.to_string() });
-                }
-            }
-            self.past = None;
-        }
-        self.queue.next().await
-    }
-
-    /// The next event if it is at hand; as [`Receiver::next`].
-    pub(crate) fn at_hand(&mut self) -> Option<Option<Event>> {
-        match &mut self.past {
-            Some(past) => past.at_hand().map(|message| Some(Event::Message(message))),
-            None => self.queue.next().now_or_never(),
-        }
-    }
-
-    /// Waits until the group has a neighbour. Swallows no event: they are still there for
-    /// [`Receiver::next`].
-    ///
-    /// # Errors
-    /// When the node has stopped or left the group.
-    pub async fn ready(&self) -> Result<(), Stopped> {
-        let group = self.hold.group;
-        let ready = self.hold.node.ask(move |driver| driver.await_ready(group)).await?;
-        ready.await.map_err(|_| Stopped)
-    }
-}
-
-impl Drop for Receiver {
-    fn drop(&mut self) {
-        // Its queue takes no more; the driver forgets it at its next event.
-        self.queue.close();
     }
 }
 

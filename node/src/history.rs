@@ -20,8 +20,20 @@ pub enum Since {
     Now,
     /// All that are kept.
     Start,
-    /// Those that came here in so long a time, whatever their authors' clocks say.
+    /// Those that came here in so long a time, whatever their authors' clocks say. In a total order the first of
+    /// them, and all after it.
     Last(Duration),
+    /// In a total order: from this place on.
+    Index(u64),
+}
+
+/// What of a group's messages is listened to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Listen {
+    /// From where on.
+    pub since: Since,
+    /// In a total order also those that have no place yet: they come again when they have.
+    pub tentative: bool,
 }
 
 impl Node {
@@ -82,6 +94,10 @@ pub struct Pages {
     until: Option<(BatchId, u32)>,
     /// So many of the first batch's messages are too many.
     skip: u64,
+    /// Where it begins in a total order is to be looked up.
+    unbegun: bool,
+    /// Of a total order: from this place on.
+    least: u64,
     page: VecDeque<Message>,
     /// Why what came last is not in it.
     incomplete: Option<String>,
@@ -96,7 +112,9 @@ impl Pages {
         limit: Option<u64>,
     ) -> Self {
         let (skip, page, incomplete) = (0, VecDeque::new(), None);
-        Self { library, label, span, except, limit, until: None, skip, page, incomplete }
+        let unbegun = span.total && (span.from > i64::MIN || span.since_ms > 0);
+        let least = u64::try_from(span.from).unwrap_or(0);
+        Self { library, label, span, except, limit, until: None, skip, unbegun, least, page, incomplete }
     }
 
     /// Only what stands before this message, if there is a limit; nothing if it is not there.
@@ -139,6 +157,11 @@ impl Pages {
     /// Reads on; whether there was more.
     async fn turn(&mut self) -> Result<bool, HistoryError> {
         let span = self.span;
+        if self.unbegun {
+            self.span = look_up(&self.library, move |shelf| shelf.begin(&span)).await?;
+            self.unbegun = false;
+            return Ok(true);
+        }
         if let Some((batch, n)) = self.until.filter(|_| self.limit.is_some()) {
             let limit = self.limit.take().unwrap_or(u64::MAX);
             let found =
@@ -158,7 +181,8 @@ impl Pages {
         let except = |at: i64| u64::try_from(at).is_ok_and(|at| self.except.contains(&at));
         let wanted = batches.into_iter().filter(|it| !except(it.at));
         for message in wanted.flat_map(messages) {
-            if self.until.is_some_and(|(batch, n)| message.batch == batch && message.n >= n) {
+            let is_after = self.until.is_some_and(|(batch, n)| message.batch == batch && message.n >= n);
+            if is_after || message.index.is_some_and(|index| index < self.least) {
                 continue;
             }
             if self.skip > 0 {
@@ -259,11 +283,12 @@ fn is_match(words: &Words, message: &Message) -> bool {
 }
 
 fn messages(batch: PastBatch) -> impl Iterator<Item = Message> {
-    let PastBatch { nick, shown, .. } = batch;
+    let PastBatch { nick, shown, index: first, tentative, .. } = batch;
     let (batch, time_unix_ms) = (shown.id, shown.time_unix_ms);
     shown.messages.into_iter().map(move |(n, payload)| {
         let nick = nick.clone();
-        Message { batch, n, nick, time_unix_ms, payload }
+        let index = first.map(|first| first + u64::from(n));
+        Message { batch, n, nick, time_unix_ms, index, tentative, payload }
     })
 }
 

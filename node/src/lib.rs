@@ -34,6 +34,7 @@ mod identity;
 mod listen;
 mod lock;
 mod metrics;
+mod receiver;
 mod remembered;
 mod start;
 mod store;
@@ -44,17 +45,18 @@ mod view;
 pub use config::NodeBuilder;
 pub use discovery::ear::{Multicast, probe as probe_multicast};
 pub use error::{
-    GroupError, HistoryError, JoinError, NickError, PingError, PublishError, RemoveError, SetNickError,
-    StartError, Stopped, UnknownGroup, check_nick,
+    GroupError, HistoryError, JoinError, NickError, NoIndex, PingError, PublishError, RemoveError,
+    SetNickError, StartError, Stopped, UnknownGroup, check_nick,
 };
 pub use event::{Event, MemberChange, Message, PartitionChange, Range};
 pub use failure::{Failure, exit};
 pub use group::{GroupRef, NewGroup};
-pub use handle::{Node, Placement, Published, Receipt, ReceiptGoal, Receiver, Sender};
-pub use history::{Finds, Pages, Since};
+pub use handle::{Node, Placement, Published, Receipt, ReceiptGoal, Sender};
+pub use history::{Finds, Listen, Pages, Since};
 pub use identity::identity;
 pub use libp2p::Multiaddr;
 pub use lock::{holder, wait_released};
+pub use receiver::Receiver;
 pub use remembered::{Remembered, RememberedNode, remembered};
 pub use treecast_overlay::wire::ticket::{Ticket, TicketError};
 pub use treecast_overlay::{BatchId, Config, Descriptor, GroupId, NodeId, Order, Retention, Route};

@@ -17,7 +17,7 @@ pub use self::error::{PublishError, RemoveError};
 pub use self::event::{Event, ParentReason, TreeId};
 pub use self::history::{
     AgreementPast, EarlierBatch, EarlierPlace, Fetch, FetchEarlier, HistoryBatch, KeepEarlier, LifeRecord,
-    OrderPast, OrderRecord, Past, Record, Shown, SourceRecord,
+    OrderPast, OrderRecord, Past, Record, Shown, SourceRecord, order_source,
 };
 pub use self::view::{
     CollectionView, GroupView, MemberState, MemberView, OrderView, Stall, TrafficView, TreeView,

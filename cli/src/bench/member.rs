@@ -67,6 +67,8 @@ pub(super) struct Look {
     pub(super) online: usize,
     pub(super) root: Option<NodeId>,
     pub(super) parent: Option<NodeId>,
+    /// Nodes in the committee of a total order.
+    pub(super) committee: usize,
 }
 
 enum Command {
@@ -88,12 +90,15 @@ impl Member {
     /// Starts a node that has joined the group, and waits until it listens.
     pub(super) async fn start(
         transport: Transport,
-        group: &Descriptor,
+        group: &mut Descriptor,
+        serve_after: Option<Duration>,
         meter: &Meter,
     ) -> Result<Self, BenchError> {
         let key = Keypair::generate_ed25519();
         let peer = key.public().to_peer_id();
-        let behaviour = Behaviour::new(&key, Config::lan(), begin(&peer))?;
+        let config = Config { serve_after, ..Config::lan() };
+        let behaviour = Behaviour::new(&key, config, begin(&peer))?;
+        super::found(group, behaviour.engine().node());
         let sockets =
             sockets(transport, &key, meter).map_err(|error| BenchError::Listen(error.to_string()))?;
         let mut swarm = Swarm::new(sockets, behaviour, peer, SwarmConfig::with_tokio_executor());
@@ -248,10 +253,11 @@ impl Task {
     fn look(&self) -> Look {
         let behaviour = self.swarm.behaviour();
         let view = behaviour.engine().group(behaviour.now(), self.group);
-        let Some(view) = view else { return Look { online: 0, root: None, parent: None } };
+        let Some(view) = view else { return Look { online: 0, root: None, parent: None, committee: 0 } };
         let online = view.members.iter().filter(|it| it.state == MemberState::Online).count();
         let tree = view.trees.first();
-        Look { online, root: tree.map(|it| it.root), parent: tree.and_then(|it| it.parent) }
+        let committee = view.order.as_ref().map_or(0, |it| it.committee.len());
+        Look { online, root: tree.map(|it| it.root), parent: tree.and_then(|it| it.parent), committee }
     }
 
     /// For who asks why: `TREECAST_LOG=treecast=debug` or `-vv`.
@@ -287,13 +293,16 @@ impl Task {
     fn on_event(&mut self, event: SwarmEvent<Event>) {
         let SwarmEvent::Behaviour(Event::Overlay(event)) = event else { return };
         match event {
-            treecast_overlay::Event::Deliver { delivery, .. } if delivery.source != self.me => {
+            treecast_overlay::Event::Deliver { delivery, tentative: false, .. }
+            | treecast_overlay::Event::Ordered { delivery, .. }
+                if delivery.source != self.me =>
+            {
                 for payload in delivery.payloads {
                     note(&mut self.tally, &payload);
                 }
                 self.received.store(self.tally.received, Ordering::Relaxed);
             }
-            treecast_overlay::Event::Deliver { .. } => {}
+            treecast_overlay::Event::Deliver { .. } | treecast_overlay::Event::Ordered { .. } => {}
             other => tracing::trace!(me = %self.me.short(), ?other),
         }
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use treecast_overlay::behaviour::NewError;
-use treecast_overlay::{Descriptor, DescriptorError, Order};
+use treecast_overlay::{Descriptor, DescriptorError, NodeId, Order};
 
 use self::counted::Meter;
 use self::member::{Look, Member, Plan};
@@ -29,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long messages are sent at an easy pace, to measure latency.
 const PACED: Duration = Duration::from_secs(2);
+
+/// After so long a node may be in the committee: this one has just been started to measure.
+const SERVE_AFTER: Duration = Duration::from_secs(1);
 
 /// That pace, as a share of the throughput.
 const PACE: f64 = 0.1;
@@ -87,6 +90,8 @@ pub(crate) struct BenchOptions {
     pub(crate) seconds: f64,
     /// The group's order.
     pub(crate) order: Order,
+    /// Nodes that agree on a total order.
+    pub(crate) committee: usize,
     /// Whole nodes that keep all of it, each in a directory of its own.
     pub(crate) storage: bool,
 }
@@ -125,6 +130,8 @@ pub(crate) enum BenchError {
     TooFewNodes,
     #[error("a message has {least} to {most} bytes", least = BenchOptions::LEAST_SIZE, most = 1 << 20)]
     BadSize,
+    #[error("a committee has 1, 3 or 5 nodes, and no more than there are")]
+    BadCommittee,
     #[error("nodes with storage talk over tcp or quic")]
     NoMemory,
     #[error(transparent)]
@@ -150,11 +157,15 @@ pub(crate) async fn run(options: BenchOptions) -> Result<BenchReport, BenchError
     if options.size < BenchOptions::LEAST_SIZE || options.size > 1 << 20 {
         return Err(BenchError::BadSize);
     }
+    if ![1, 3, 5].contains(&options.committee) || options.committee > options.nodes {
+        return Err(BenchError::BadCommittee);
+    }
     let mut group = Descriptor::open("bench")?;
     group.order = options.order;
     let meter = Meter::default();
-    let members = start(&options, &group, &meter).await?;
-    settle(&members).await?;
+    let members = start(&options, group, &meter).await?;
+    let committee = (options.order == Order::Total).then_some(options.committee);
+    settle(&members, committee).await?;
     measure(&options, &members, &meter).await
 }
 
@@ -195,17 +206,24 @@ impl Runner {
 }
 
 /// All nodes; all but the first know where that is.
-async fn start(options: &BenchOptions, group: &Descriptor, meter: &Meter) -> Result<Vec<Runner>, BenchError> {
+async fn start(
+    options: &BenchOptions,
+    mut group: Descriptor,
+    meter: &Meter,
+) -> Result<Vec<Runner>, BenchError> {
     let mut runners: Vec<Runner> = Vec::with_capacity(options.nodes);
-    for _ in 0..options.nodes {
+    for number in 0..options.nodes {
+        let serve_after = (number < options.committee).then_some(SERVE_AFTER);
         let runner = match runners.first() {
             first if options.storage => {
                 let first =
                     first.and_then(|it| if let Runner::Stored(node) = it { Some(&**node) } else { None });
-                Runner::Stored(Box::new(Stored::start(options.transport, group, first).await?))
+                Runner::Stored(Box::new(
+                    Stored::start(options.transport, &mut group, serve_after, first).await?,
+                ))
             }
             first => {
-                let member = Member::start(options.transport, group, meter).await?;
+                let member = Member::start(options.transport, &mut group, serve_after, meter).await?;
                 if let Some(Runner::Bare(first)) = first {
                     member.introduce(first).await?;
                 }
@@ -217,7 +235,14 @@ async fn start(options: &BenchOptions, group: &Descriptor, meter: &Meter) -> Res
     Ok(runners)
 }
 
-async fn settle(members: &[Runner]) -> Result<(), BenchError> {
+/// Who founds a group with a total order: the first that starts.
+fn found(group: &mut Descriptor, node: NodeId) {
+    if group.order == Order::Total {
+        group.founder.get_or_insert(node);
+    }
+}
+
+async fn settle(members: &[Runner], committee: Option<usize>) -> Result<(), BenchError> {
     let began = Instant::now();
     let mut calm = 0;
     while calm < 4 {
@@ -230,12 +255,14 @@ async fn settle(members: &[Runner]) -> Result<(), BenchError> {
         let roots = views.iter().filter(|view| view.parent.is_none()).count();
         let met = views.iter().filter(|view| view.online == members.len()).count();
         let agreed = views.iter().filter(|view| view.root == root).count();
-        let one_tree = roots == 1 && root.is_some() && met == members.len() && agreed == members.len();
+        let seated = views.iter().filter(|view| committee.is_none_or(|all| view.committee == all)).count();
+        let one_tree = seated == members.len() && roots == 1 && root.is_some() && met == members.len() && agreed == members.len();
         calm = if one_tree { calm + 1 } else { 0 };
         if began.elapsed() > SETTLE {
             let all = members.len();
             let what = format!(
-                "{met} of {all} know all others, {agreed} of {all} agree on a root, {roots} have no parent"
+                "{met} of {all} know all others, {agreed} of {all} agree on a root, {roots} have no parent, {seated} of \
+                 {all} see the committee"
             );
             return Err(BenchError::Unsettled(what));
         }

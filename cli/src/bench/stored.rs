@@ -55,18 +55,20 @@ impl Stored {
     /// Starts a node that is in the group, and dials the other if there is one.
     pub(super) async fn start(
         transport: Transport,
-        group: &Descriptor,
+        group: &mut Descriptor,
+        serve_after: Option<Duration>,
         other: Option<&Self>,
     ) -> Result<Self, BenchError> {
         let failed = |error: &dyn std::fmt::Display| BenchError::Listen(error.to_string());
         let directory = Directory::new();
-        let overlay = Config { publish_queue_bytes: QUEUE, ..Config::lan() };
+        let overlay = Config { publish_queue_bytes: QUEUE, serve_after, ..Config::lan() };
         let mut builder = Node::builder().data_dir(&directory.0).overlay(overlay);
         builder = builder.mdns(false).kad(false).control(false).listen(transport.any().parse().expect("one"));
         if let Some(other) = other {
             builder = builder.peer(other.address.clone());
         }
         let node = builder.spawn().await.map_err(|error| failed(&error))?;
+        super::found(group, node.id());
         let (sender, receiver) =
             node.join(GroupRef::from(group.clone())).await.map_err(|error| failed(&error))?;
         let address = loop {
@@ -90,7 +92,8 @@ impl Stored {
         let group = self.node.group_view(&self.label).await.map_err(|_| BenchError::Ended)?;
         let online = group.view.members.iter().filter(|it| it.state == MemberState::Online).count();
         let tree = group.view.trees.first();
-        Ok(Look { online, root: tree.map(|it| it.root), parent: tree.and_then(|it| it.parent) })
+        let committee = group.view.order.as_ref().map_or(0, |it| it.committee.len());
+        Ok(Look { online, root: tree.map(|it| it.root), parent: tree.and_then(|it| it.parent), committee })
     }
 
     pub(super) fn received(&self) -> u64 {

@@ -1,5 +1,6 @@
 //! The line at the bottom of the terminal: editing, history, and printing above it.
 
+use std::collections::VecDeque;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::mpsc as std_mpsc;
@@ -13,6 +14,7 @@ use rustyline::{
 };
 use tokio::sync::mpsc;
 
+use super::past::Key;
 use super::rows::{Rows, Spot};
 use crate::output::terminal_size;
 
@@ -34,9 +36,19 @@ pub(super) enum Entry {
 /// What is printed above the prompt.
 enum Print {
     Line(String),
+    /// One that a mark is put beside now, and another later.
+    Open(Key, String, Beside),
+    /// The last mark beside such a line.
+    Close(Key, Beside),
     /// Beside a line that stands there: as painted, and its columns.
     Mark(Spot, String, usize),
 }
+
+/// A mark as painted, and its columns.
+pub(super) type Beside = (String, usize);
+
+/// Lines with a mark that is to change, at most; of older ones it stays. Guess: more than a terminal shows.
+const MAX_OPEN: usize = 256;
 
 /// Shared by those who write on the terminal.
 type SharedRows = Arc<Mutex<Rows>>;
@@ -77,6 +89,16 @@ impl Editor {
     /// Prints a line above the prompt.
     pub(super) fn print(&self, line: String) {
         self.hand_over(Print::Line(line));
+    }
+
+    /// Prints a line with a mark beside it, which [`close`](Self::close) changes.
+    pub(super) fn open(&self, key: Key, line: String, mark: Beside) {
+        self.hand_over(Print::Open(key, line, mark));
+    }
+
+    /// Changes the mark beside a line for good, if that can still be seen.
+    pub(super) fn close(&self, key: Key, mark: Beside) {
+        self.hand_over(Print::Close(key, mark));
     }
 
     /// Puts a mark beside a line, if that can still be seen; its columns are given, as it may be painted.
@@ -177,14 +199,32 @@ fn now(rows: &Mutex<Rows>) -> std::sync::MutexGuard<'_, Rows> {
 }
 
 fn print_all(lines: &std_mpsc::Receiver<Print>, rows: &Mutex<Rows>, mut printer: impl ExternalPrinter) {
+    let mut open: VecDeque<(Key, Spot)> = VecDeque::new();
     while let Ok(first) = lines.recv() {
         let mut text = String::new();
         let mut rows = now(rows);
         for what in std::iter::once(first).chain(lines.try_iter().take(AT_ONCE)) {
             match what {
                 Print::Line(line) => {
-                    rows.on_printed(&line);
+                    let _ = rows.on_printed(&line);
                     text.push_str(&line);
+                }
+                Print::Open(key, line, (mark, width)) => {
+                    open.push_back((key, rows.on_printed(&line)));
+                    open.drain(..open.len().saturating_sub(MAX_OPEN));
+                    text.push_str(&line);
+                    let spot = open.back().map(|it| it.1);
+                    if let Some(mark) = spot.and_then(|spot| rows.mark(spot, &mark, width)) {
+                        text.extend(["\n", &mark]);
+                    }
+                }
+                Print::Close(key, (mark, width)) => {
+                    let at = open.iter().position(|it| it.0 == key);
+                    let spot = at.and_then(|at| open.remove(at)).map(|it| it.1);
+                    match spot.and_then(|spot| rows.mark(spot, &mark, width)) {
+                        Some(mark) => text.push_str(&mark),
+                        None => continue,
+                    }
                 }
                 Print::Mark(spot, mark, width) => match rows.mark(spot, &mark, width) {
                     Some(mark) => text.push_str(&mark),

@@ -1,8 +1,8 @@
 //! What became of the lines that were typed: who has them, beside them where they still can be seen.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
-use treecast_node::control::protocol::{Line, MemberEntry};
+use treecast_node::control::protocol::{Line, MemberEntry, MessageLine};
 
 use super::rows::Spot;
 use crate::output::{Names, Style};
@@ -20,6 +20,8 @@ struct Said {
     place: Option<(u64, u64)>,
     /// Others that have it, of those that are online.
     held: Option<(usize, usize)>,
+    /// It has no place in a total order yet.
+    unsettled: bool,
     /// Columns of the mark that stands beside it.
     drawn: usize,
 }
@@ -38,6 +40,8 @@ pub(super) struct Mark {
 pub(super) struct Marks {
     said: VecDeque<Said>,
     count: u64,
+    /// Own batches that have no place in a total order yet, whether it is known which lines are in them or not.
+    unsettled: BTreeSet<(u64, u64)>,
 }
 
 impl Marks {
@@ -47,16 +51,35 @@ impl Marks {
         if self.said.len() >= WATCHED {
             self.said.pop_front();
         }
-        self.said.push_back(Said { number: self.count, spot, place: None, held: None, drawn: 0 });
+        let (number, unsettled) = (self.count, false);
+        self.said.push_back(Said { number, spot, place: None, held: None, unsettled, drawn: 0 });
+    }
+
+    /// A message of this node has a place in a total order, or none yet: the marks that change.
+    pub(super) fn on_own(&mut self, message: &MessageLine) -> Vec<Mark> {
+        let place = (message.life, message.seq);
+        if !message.tentative {
+            self.unsettled.remove(&place);
+        } else if self.unsettled.len() < WATCHED {
+            self.unsettled.insert(place);
+        }
+        let said = self.said.iter_mut().filter(|it| it.place == Some(place));
+        said.filter_map(|it| {
+            let changes = std::mem::replace(&mut it.unsettled, message.tentative) != message.tentative;
+            it.held.filter(|_| changes).and_then(|held| it.redraw(held))
+        })
+        .collect()
     }
 
     /// What the node says of lines: the marks that change.
     pub(super) fn take(&mut self, line: &Line) -> Vec<Mark> {
+        let unsettled = &self.unsettled;
         match *line {
             Line::Placed { line, life, seq } => {
                 let said = self.said.iter_mut().filter(|it| it.number == line);
                 said.filter_map(|it| {
                     it.place = Some((life, seq));
+                    it.unsettled = unsettled.contains(&(life, seq));
                     it.draw((0, 0))
                 })
                 .collect()
@@ -80,16 +103,28 @@ impl Marks {
 impl Said {
     /// So many have it now; the mark, if that shows.
     fn draw(&mut self, held: (usize, usize)) -> Option<Mark> {
-        let is_new = self.held != Some(held);
+        if self.held == Some(held) {
+            return None;
+        }
+        self.redraw(held)
+    }
+
+    fn redraw(&mut self, held: (usize, usize)) -> Option<Mark> {
         self.held = Some(held);
         let (mut text, is_whole) = mark(held);
+        if self.unsettled {
+            text.push_str(UNSETTLED);
+        }
         let width = text.chars().count().max(self.drawn);
         text.extend(std::iter::repeat_n(' ', width - text.chars().count()));
         self.drawn = width;
-        let style = if is_whole { Style::Green } else { Style::Dim };
-        self.spot.filter(|_| is_new).map(|spot| Mark { spot, text, width, style })
+        let style = if is_whole && !self.unsettled { Style::Green } else { Style::Dim };
+        self.spot.map(|spot| Mark { spot, text, width, style })
     }
 }
+
+/// Beside a line that has no place in the group's order yet.
+pub(super) const UNSETTLED: &str = "…";
 
 /// `✓5/6`; with nobody else online only that it is kept here and will go out. And whether all have it.
 fn mark((have, of): (usize, usize)) -> (String, bool) {
@@ -160,6 +195,19 @@ mod tests {
         marks.take(&Line::Held { life: 7, seq: 0, have: 8, of: 10 });
         let less = marks.take(&Line::Held { life: 7, seq: 0, have: 9, of: 9 });
         assert_eq!(texts(&less), [("✓9/9 ", Style::Green)]);
+    }
+
+    #[test]
+    fn what_has_no_place_yet_is_marked_until_it_has() {
+        let mut marks = Marks::default();
+        marks.on_said(spot());
+        let own = |tentative| MessageLine { tentative, ..crate::chat::past::tests::message(3) };
+        assert_eq!(marks.on_own(&own(true)), [], "it is not known yet which line that is");
+        assert_eq!(texts(&marks.take(&Line::Placed { line: 1, life: 1, seq: 3 })), [("✓…", Style::Dim)]);
+        let held = Line::Held { life: 1, seq: 3, have: 2, of: 2 };
+        assert_eq!(texts(&marks.take(&held)), [("✓2/2…", Style::Dim)]);
+        assert_eq!(texts(&marks.on_own(&own(false))), [("✓2/2 ", Style::Green)]);
+        assert_eq!(marks.on_own(&own(false)), []);
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub(crate) mod piped;
 mod room;
 mod rows;
 pub(crate) mod terminal;
+mod unsettled;
 
 use std::time::Duration;
 

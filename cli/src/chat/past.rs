@@ -32,7 +32,7 @@ pub(super) struct Arrivals {
     began: Option<Instant>,
     latest: Option<Instant>,
     /// Shown from the history before they came here.
-    known: BTreeSet<(String, u64, u64, u32)>,
+    known: BTreeSet<Key>,
 }
 
 impl Arrivals {
@@ -43,7 +43,9 @@ impl Arrivals {
 
     /// A message has come.
     pub(super) fn add(&mut self, now: Instant, message: MessageLine) {
-        if self.known.remove(&key(&message)) {
+        let key = key(&message);
+        // What is tentative comes once more.
+        if if message.tentative { self.known.contains(&key) } else { self.known.remove(&key) } {
             return;
         }
         self.began.get_or_insert(now);
@@ -53,6 +55,16 @@ impl Arrivals {
         if self.held.len() > MAX_HELD {
             self.held.pop_front();
         }
+    }
+
+    /// A message that may wait here has its place: whether it does. It stands before those that have none.
+    pub(super) fn settle(&mut self, message: &MessageLine) -> bool {
+        let key_of = key(message);
+        let Some(at) = self.held.iter().position(|it| it.tentative && key(it) == key_of) else { return false };
+        self.held.remove(at);
+        let first = self.held.iter().position(|it| it.tentative).unwrap_or(self.held.len());
+        self.held.insert(first, message.clone());
+        true
     }
 
     /// When they are to be shown.
@@ -73,7 +85,10 @@ impl Arrivals {
     }
 }
 
-fn key(message: &MessageLine) -> (String, u64, u64, u32) {
+/// What names a message: source, life, batch, and its number in that.
+pub(super) type Key = (String, u64, u64, u32);
+
+pub(super) fn key(message: &MessageLine) -> Key {
     (message.source.clone(), message.life, message.seq, message.n)
 }
 
@@ -93,10 +108,10 @@ pub(super) fn messages(lines: Vec<Line>) -> Vec<MessageLine> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn message(seq: u64) -> MessageLine {
+    pub(in crate::chat) fn message(seq: u64) -> MessageLine {
         MessageLine {
             group: "g".into(),
             source: "ada".into(),
@@ -124,6 +139,21 @@ mod tests {
         assert_eq!((hidden, shown.len()), (4_981, 20));
         assert_eq!((shown[0].seq, shown[19].seq), (4_981, 5_000));
         assert_eq!(arrivals.due(20), None);
+    }
+
+    #[test]
+    fn what_is_settled_before_it_is_shown_stands_in_its_order() {
+        let (mut arrivals, now) = (Arrivals::default(), Instant::now());
+        arrivals.knows(&[message(9)]);
+        let tentative = |seq| MessageLine { tentative: true, ..message(seq) };
+        [1, 2, 3, 9].into_iter().for_each(|seq| arrivals.add(now, tentative(seq)));
+        assert!(arrivals.settle(&message(3)) && arrivals.settle(&message(1)) && !arrivals.settle(&message(4)));
+        arrivals.add(now, message(9));
+        let shown = arrivals.take(20).1;
+        assert_eq!(
+            shown.iter().map(|it| (it.seq, it.tentative)).collect::<Vec<_>>(),
+            [(3, false), (1, false), (2, true)]
+        );
     }
 
     #[test]

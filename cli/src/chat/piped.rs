@@ -29,8 +29,9 @@ pub(crate) async fn talk(
     screen: &Screen,
     signals: &Signals,
 ) -> Result<u8, Stop> {
-    let request =
-        Request::Sub { group: group.as_str().to_owned(), verbose: screen.verbose > 0, since: Start::Now };
+    // In a pipe nothing can be taken back: only what is settled is printed.
+    let (group_name, verbose) = (group.as_str().to_owned(), screen.verbose > 0);
+    let request = Request::Sub { group: group_name, verbose, since: Start::Now, tentative: false };
     // Listening comes first: so own messages are seen as everybody else's are.
     let mut listening = host.ask(&request).await?;
     let mut pipe =

@@ -38,9 +38,15 @@ impl Rows {
         self.era += 1;
     }
 
-    /// Lines were printed.
-    pub(super) fn on_printed(&mut self, text: &str) {
-        self.printed += text.lines().map(|line| self.end_of(line).0 + 1).sum::<u64>();
+    /// Lines were printed. Where the text of the last ends.
+    pub(super) fn on_printed(&mut self, text: &str) -> Spot {
+        let mut spot = Spot { row: self.printed, column: 0, era: self.era };
+        for line in text.lines() {
+            let (rows, column) = self.end_of(line);
+            (spot.row, spot.column) = (self.printed + rows, column);
+            self.printed += rows + 1;
+        }
+        spot
     }
 
     /// A line was typed behind this prompt, and ended. Where its text ends.
@@ -119,6 +125,13 @@ mod tests {
         assert_eq!(rows.mark(spot, "v1/2", 4).as_deref(), Some("\x1b[1A\x1b[15Gv1/2\r"));
         rows.on_printed("12:00 bob: one\n12:00 bob: \x1b[1mtwo\x1b[0m");
         assert_eq!(rows.mark(spot, "v2/2", 4).as_deref(), Some("\x1b[3A\x1b[15Gv2/2\x1b[2B\r"));
+    }
+
+    #[test]
+    fn a_mark_goes_to_the_end_of_what_was_printed() {
+        let mut rows = rows();
+        let spot = rows.on_printed("12:00 bob: one\n           and two");
+        assert_eq!(rows.mark(spot, "x", 1).as_deref(), Some("\x1b[1A\x1b[20Gx\r"));
     }
 
     #[test]

@@ -7,10 +7,11 @@ use treecast_node::control::protocol::{Line, Members, MessageLine, Place, Reques
 use treecast_node::control::{Client, ClientError, ClientReader};
 
 use super::editor::{Editor, Entry, Prompt};
-use super::marks::Marks;
-use super::past::{self, Arrivals, messages, place};
+use super::marks::{Mark, Marks, UNSETTLED};
+use super::past::{self, Arrivals, key, messages, place};
 use super::room::{Command, HELP, Room};
 use super::rows::Spot;
+use super::unsettled::{Firm, Unsettled};
 use super::{LAST_LINES, Told, not_sent, piped};
 use crate::alone;
 use crate::failure::Stop;
@@ -21,6 +22,9 @@ use crate::output::{Screen, Style, clean_line, paint, style_of, terminal_size};
 use crate::settings::Settings;
 use crate::signals::Signals;
 use crate::stdio::{MAX_LINE, Typed};
+
+/// Beside a line that never gets a place in the group's order.
+const LOST: &str = "✗";
 
 /// Typed lines that may wait for the node.
 const QUEUE: usize = 256;
@@ -35,8 +39,8 @@ pub(crate) async fn talk(
 ) -> Result<u8, Stop> {
     let (me, nick) = whoami(host).await?;
     let history = settings.data_dir.value.join("chat_history");
-    let request =
-        Request::Sub { group: group.as_str().to_owned(), verbose: screen.verbose > 0, since: Start::Now };
+    let (name, verbose) = (group.as_str().to_owned(), screen.verbose > 0);
+    let request = Request::Sub { group: name, verbose, since: Start::Now, tentative: true };
     let listening = host.ask(&request).await?;
     let Ok(editor) = Editor::start(history, prompt(&me, &nick, screen)) else {
         // No terminal that can be drawn on (TERM=dumb).
@@ -51,9 +55,10 @@ pub(crate) async fn talk(
     let (say, said) = mpsc::channel(QUEUE);
     let feeding = tokio::spawn(feed::all(said, to, screen.clone()));
     let (marks, arrivals, told) = (Marks::default(), Arrivals::default(), Told::default());
+    let unsettled = Unsettled::default();
     let say = Some(say);
     let mut chat =
-        Chat { group, host, screen, editor, room, me, say, told, sent: 0, marks, arrivals, oldest: None };
+        Chat { group, host, screen, editor, room, me, say, told, sent: 0, marks, arrivals, unsettled, oldest: None };
     chat.look_back().await?;
     let mut sources = Sources { listening, receipts };
     let done = {
@@ -128,6 +133,8 @@ struct Chat<'a> {
     sent: u64,
     marks: Marks,
     arrivals: Arrivals,
+    /// What stands there without a place in the group's order.
+    unsettled: Unsettled,
     /// The oldest message of the past that was shown.
     oldest: Option<Place>,
 }
@@ -277,8 +284,47 @@ impl Chat<'_> {
             self.editor.print(self.room.dim(&text));
         }
         for message in shown {
-            let lines = self.room.lines(&Line::Message(message));
+            let line = Line::Message(message.clone());
+            let mut lines = self.room.lines(&line);
+            let last = lines.pop_if(|_| message.tentative);
             lines.into_iter().for_each(|text| self.editor.print(text));
+            if let Some(last) = last {
+                self.unsettled.on_printed(&message);
+                let mark = paint(self.screen.color, Style::Dim, UNSETTLED);
+                self.editor.open(key(&message), last, (mark, 1));
+            }
+        }
+    }
+
+    /// A message, which in a total order may come twice: before it has its place, and when it has.
+    fn take(&mut self, message: MessageLine) {
+        if message.source == self.me {
+            let marks = self.marks.on_own(&message);
+            self.draw(marks);
+        }
+        if message.tentative {
+            if self.room.is_echo(&message) {
+                self.unsettled.on_typed(&message);
+            } else {
+                self.arrivals.add(Instant::now(), message);
+            }
+            return;
+        }
+        if self.arrivals.settle(&message) {
+            return;
+        }
+        match self.unsettled.settle(&message) {
+            Firm::Typed => {}
+            Firm::Printed => self.editor.close(key(&message), (" ".to_owned(), 1)),
+            Firm::New if self.room.is_echo(&message) => {}
+            Firm::New => self.arrivals.add(Instant::now(), message),
+        }
+    }
+
+    fn draw(&self, marks: Vec<Mark>) {
+        for mark in marks {
+            let painted = paint(self.screen.color, mark.style, &mark.text);
+            self.editor.mark(mark.spot, painted, mark.width);
         }
     }
 
@@ -298,18 +344,21 @@ impl Chat<'_> {
         match line {
             Line::Error(failure) => return Err(failure.into()),
             Line::Done { .. } => return Err(ClientError::Gone.into()),
-            Line::Message(message) if self.room.is_echo(&message) => {}
-            Line::Message(message) => self.arrivals.add(Instant::now(), message),
-            line => self.room.lines(&line).into_iter().for_each(|text| self.editor.print(text)),
+            Line::Message(message) => self.take(message),
+            line => {
+                for lost in self.unsettled.lost(&line) {
+                    let mark = paint(self.screen.color, Style::Red, LOST);
+                    self.editor.close(lost, (mark, 1));
+                }
+                self.room.lines(&line).into_iter().for_each(|text| self.editor.print(text));
+            }
         }
         Ok(())
     }
 
     fn account(&mut self, line: Line) -> Result<(), Stop> {
-        for mark in self.marks.take(&line) {
-            let painted = paint(self.screen.color, mark.style, &mark.text);
-            self.editor.mark(mark.spot, painted, mark.width);
-        }
+        let marks = self.marks.take(&line);
+        self.draw(marks);
         let (editor, screen) = (&self.editor, self.screen);
         let complain = |failure: &Failure| editor.print(screen.three_parts(failure, Style::Red));
         if self.told.take(line, complain)? {

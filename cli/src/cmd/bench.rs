@@ -10,12 +10,13 @@ use crate::output::Screen;
 use crate::settings::capital;
 
 pub(super) async fn run(args: BenchArgs, screen: &Screen) -> Result<u8, Stop> {
-    let BenchArgs { nodes, transport, size, seconds, order, storage } = args;
-    if order == Order::Total {
-        let fix = "Choose `unordered`, `fifo` or `causal`.";
-        return Err(usage("Nothing was measured.", "This version has no total order yet.", fix).into());
+    let BenchArgs { nodes, transport, size, seconds, order, committee, storage } = args;
+    if committee.is_some() && order != Order::Total {
+        let why = "A committee agrees on a total order, and another was asked for.";
+        return Err(usage("Nothing was measured.", why, "Add --order total, or leave --committee out.").into());
     }
-    let options = BenchOptions { nodes, transport, size, seconds, order, storage };
+    let committee = committee.unwrap_or(1);
+    let options = BenchOptions { nodes, transport, size, seconds, order, committee, storage };
     let report = bench::run(options).await.map_err(failed)?;
     if screen.json {
         screen.say_json(&as_json(&options, &report))?;
@@ -27,7 +28,10 @@ pub(super) async fn run(args: BenchArgs, screen: &Screen) -> Result<u8, Stop> {
 
 fn failed(error: BenchError) -> Stop {
     match error {
-        BenchError::TooFewNodes | BenchError::BadSize | BenchError::NoMemory => usage(
+        BenchError::TooFewNodes
+        | BenchError::BadSize
+        | BenchError::BadCommittee
+        | BenchError::NoMemory => usage(
             "Nothing was measured.",
             format!("{}.", capital(&error.to_string())),
             "See `treecast bench --help`.",
@@ -44,6 +48,9 @@ fn as_json(options: &BenchOptions, report: &BenchReport) -> serde_json::Value {
     line["transport"] = json!(options.transport.to_string());
     line["size"] = json!(options.size);
     line["order"] = json!(options.order.name());
+    if options.order == Order::Total {
+        line["committee"] = json!(options.committee);
+    }
     line["storage"] = json!(options.storage);
     line
 }

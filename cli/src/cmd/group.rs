@@ -1,11 +1,12 @@
 //! `group create|join|ls|show|leave|remove`, `invite`: the groups this node is in.
 
+use treecast_node::Order;
 use treecast_node::control::protocol::{CreateGroup, GroupLine, Line, Request};
 
 use crate::args::{CreateArgs, GroupArg, GroupVerb, RemoveArgs};
-use crate::failure::Stop;
+use crate::failure::{Stop, usage};
 use crate::host;
-use crate::input::retain;
+use crate::input::{Committee, retain};
 use crate::output::{GROUP_HEAD, Screen, clean_line, group_row, new_group_lines, table};
 use crate::settings::Settings;
 
@@ -48,6 +49,14 @@ async fn ask_group(
 }
 
 async fn create(args: CreateArgs, settings: &Settings, screen: &Screen) -> Result<u8, Stop> {
+    if args.committee == Committee::Named && args.order != Order::Total {
+        return Err(usage(
+            "The group was not created.",
+            "A committee agrees on a total order, and this group is to have none.",
+            "Leave --committee out, or choose --order total.",
+        )
+        .into());
+    }
     let request = Request::GroupCreate(CreateGroup {
         name: args.name.as_str().to_owned(),
         order: Some(args.order.to_string()),

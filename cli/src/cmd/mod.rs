@@ -29,11 +29,17 @@ use crate::signals::Signals;
 pub(crate) fn local_flags(verb: &Verb) -> LocalFlags {
     match verb {
         Verb::Up(up) => {
-            LocalFlags { node: up.node.clone(), group: up.group.clone(), log_format: up.log_format }
+            LocalFlags {
+                node: up.node.clone(),
+                group: up.group.clone(),
+                serve_after: up.serve_after,
+                log_format: up.log_format,
+            }
         }
         Verb::Config(config) => LocalFlags {
             node: config.node.clone(),
             group: config.group.clone(),
+            serve_after: config.serve_after,
             log_format: config.log_format,
         },
         Verb::Chat(chat) => LocalFlags { node: chat.node.clone(), ..LocalFlags::default() },

@@ -20,14 +20,6 @@ pub(super) async fn run(
     screen: &Screen,
     signals: &Signals,
 ) -> Result<u8, Stop> {
-    if args.tentative {
-        return Err(crate::failure::usage(
-            "--tentative cannot be used yet.",
-            "It shows messages of a total order before it is settled, and total order is not built.",
-            "Leave it out.",
-        )
-        .into());
-    }
     let deadline = args.timeout.map(|timeout| tokio::time::Instant::now() + timeout);
     let host = tokio::select! {
         host = Host::attach_or_start(settings, &args.node, signals) => host?,
@@ -37,6 +29,7 @@ pub(super) async fn run(
         group: args.group.as_str().to_owned(),
         verbose: screen.verbose > 0,
         since: args.since.0,
+        tentative: args.tentative,
     };
     let (mut follower, mut seen) = (Follower::new(screen), 0);
     let done = async {
@@ -87,7 +80,7 @@ async fn listen(
         if let Some(exit) = follower.take(&line)? {
             return Ok(exit);
         }
-        *seen += u64::from(matches!(line, Line::Message(_)));
+        *seen += u64::from(matches!(line, Line::Message(message) if !message.tentative));
     }
     Ok(0)
 }

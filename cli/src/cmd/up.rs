@@ -14,7 +14,7 @@ use crate::signals::Signals;
 
 pub(super) async fn run(settings: &Settings, screen: &Screen, signals: &Signals) -> Result<u8, Stop> {
     let addresses = Addresses::read(settings)?;
-    let mut builder = builder(settings, &addresses);
+    let mut builder = builder(settings, &addresses).serve_after(settings.serve_after.value);
     for group in groups(settings)? {
         builder = builder.group(group.as_str());
     }

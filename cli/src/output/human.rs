@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use treecast_node::control::protocol::{GroupLine, Line, MemberEntry, Members, MessageLine, Status};
+use treecast_node::control::protocol::{
+    GroupLine, Line, MemberEntry, Members, MessageLine, Status, TotalEntry,
+};
 
 use super::color::{self, Style, paint};
 use super::{Screen, clean, counted, layout, tree};
@@ -176,6 +178,11 @@ pub(crate) fn event(line: &Line, names: &mut Names) -> Option<String> {
                 _ => format!("* {count} batches of {who} are missing; asking for them"),
             }
         }
+        Line::Order { event, .. } if event == "resumed" => "* messages get their places again".to_owned(),
+        Line::Order { reason, .. } => {
+            let why = reason.as_deref().map_or_else(Default::default, clean::line);
+            format!("! messages do not get their places in the group's order: {why}; they do once that changes")
+        }
         Line::Partition { event, .. } if event == "healed" => "* the group is whole again".to_owned(),
         Line::Partition { .. } => "! the group may be cut in two".to_owned(),
         Line::Parent { tree, to, reason, .. } => match to {
@@ -313,8 +320,30 @@ fn group_lines(group: &GroupLine, screen: &Screen) -> Vec<String> {
         format!("  {}, {}; {}", group.order, group.route, state_sentence(&group.state)),
     ];
     lines.extend(rules(group));
+    lines.extend(group.total.as_ref().into_iter().flat_map(|total| order_lines(total, members)));
     let rows: Vec<Vec<String>> = members.iter().map(member_row).collect();
     lines.extend(layout::table(&["  MEMBER", "STATE", "HELD", "NODE"], &rows));
+    lines
+}
+
+/// How a total order stands: who keeps it going, how far it is, what holds it up.
+fn order_lines(order: &TotalEntry, members: &[MemberEntry]) -> Vec<String> {
+    let Some((committee, index)) = order.committee.as_ref().zip(order.index) else { return Vec::new() };
+    let called = |node: &String| {
+        let nick = members.iter().find(|it| it.node == *node).map(|it| clean::line(&it.nick).into_owned());
+        nick.filter(|nick| !nick.trim().is_empty()).unwrap_or_else(|| short(node))
+    };
+    let names: Vec<String> = committee.iter().map(called).collect();
+    let leader = order.leader.as_ref().map(|node| format!(", led by {}", called(node))).unwrap_or_default();
+    let by = match names.len() {
+        0 => "by nobody who is known here yet".to_owned(),
+        _ => format!("by {}{leader}", names.join(", ")),
+    };
+    let mut lines = vec![format!("  {} ordered; {by}", counted(index, "message", "messages"))];
+    if let Some(why) = &order.stalled {
+        let waiting = counted(order.tentative.unwrap_or(0) as u64, "batch waits", "batches wait");
+        lines.push(format!("  stalled: {}; {waiting}", clean::line(why)));
+    }
     lines
 }
 

@@ -25,9 +25,10 @@ pub(super) async fn create(node: &Node, asked: CreateGroup) -> Result<Line, Fail
     }
     match asked.committee.as_deref() {
         None | Some("any") => {}
+        Some("named") if new.is_total() => new = new.named_committee(true),
         Some("named") => {
-            let why = "A committee agrees on a total order, and this version has none yet.";
-            let fix = "Leave --committee out; --members says who may join.";
+            let why = "A committee agrees on a total order, and this group is to have none.";
+            let fix = "Leave --committee out, or choose --order total.";
             return Err(Failure::new("usage", exit::USAGE, "The group was not created.", why, fix));
         }
         Some(other) => return Err(unusable("committee", other)),

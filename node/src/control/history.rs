@@ -10,28 +10,18 @@ use super::connection::{Incoming, Outgoing};
 use super::lines;
 use super::protocol::{Line, Place, Start};
 use crate::error::HistoryError;
-use crate::failure::{Failure, exit};
+use crate::failure::Failure;
 use crate::handle::Node;
 use crate::history::{Finds, Pages, Since};
 
-/// From where on messages are wanted; an index says nothing where no total order is.
-pub(super) fn since(start: Start) -> Result<Since, Failure> {
+/// From where on messages are wanted.
+pub(super) fn since(start: Start) -> Since {
     match start {
-        Start::Now => Ok(Since::Now),
-        Start::Start => Ok(Since::Start),
-        Start::LastMs(ms) => Ok(Since::Last(Duration::from_millis(ms))),
-        Start::Index(index) => Err(no_index(index)),
+        Start::Now => Since::Now,
+        Start::Start => Since::Start,
+        Start::LastMs(ms) => Since::Last(Duration::from_millis(ms)),
+        Start::Index(index) => Since::Index(index),
     }
-}
-
-fn no_index(index: u64) -> Failure {
-    Failure::new(
-        "no-index",
-        exit::USAGE,
-        format!("--since {index} cannot be used in this group."),
-        "A bare number is an index, and only messages of a total order have one.",
-        format!("Use `start` or a time, {index}m say."),
-    )
 }
 
 /// What of a group's history is wanted.
@@ -55,14 +45,7 @@ pub(super) async fn tell(
     group: &str,
     Asked { limit, since: start, before }: Asked,
 ) -> io::Result<()> {
-    let since = match since(start.unwrap_or(Start::Start)) {
-        Ok(since) => since,
-        Err(failure) => {
-            // That there is no such group is the better answer.
-            let known = node.group_view(group).await;
-            return outgoing.end(Err(known.err().map_or(failure, Failure::from))).await;
-        }
-    };
+    let since = since(start.unwrap_or(Start::Start));
     let told = async {
         let pages = match before {
             Some(place) => match batch_of(&place) {

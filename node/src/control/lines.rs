@@ -92,8 +92,21 @@ pub(super) fn group(info: &GroupInfo, who: bool, left: bool) -> Line {
         .to_owned(),
         retain: (descriptor.retention != Retention::default()).then_some(Retain { age_s, bytes, count }),
         contacts: Contacts { known, answered, refused, timed_out, failed },
-        total: who.then_some(TotalEntry { committee: None, epoch: None, leader: None, stalled: None }),
+        total: who.then(|| total(info)),
     }))
+}
+
+fn total(info: &GroupInfo) -> TotalEntry {
+    let order = info.view.order.as_ref();
+    let text = |nodes: &[NodeId]| nodes.iter().map(ToString::to_string).collect();
+    TotalEntry {
+        committee: order.map(|it| text(&it.committee)),
+        epoch: order.map(|it| it.epoch),
+        leader: order.and_then(|it| it.leader).map(|it| it.to_string()),
+        stalled: order.and_then(|it| it.stalled).map(|it| it.to_string()),
+        index: order.map(|it| it.index),
+        tentative: order.map(|it| it.tentative),
+    }
 }
 
 /// A member, without what was delivered of it.
@@ -160,6 +173,10 @@ pub(super) fn event(group: &str, event: Event, verbose: bool) -> Option<Line> {
             Line::Member { group, event: change.name().to_owned(), node: node.to_string(), nick }
         }
         Event::Partition(change) => Line::Partition { group, event: change.name().to_owned() },
+        Event::OrderStalled { reason } => {
+            Line::Order { group, event: "stalled".to_owned(), reason: Some(reason.to_string()) }
+        }
+        Event::OrderResumed => Line::Order { group, event: "resumed".to_owned(), reason: None },
         Event::ParentChanged { tree, from, to, reason } if verbose => Line::Parent {
             group,
             tree: tree.to_string(),
@@ -211,8 +228,8 @@ pub(super) fn message(group: String, message: Message) -> MessageLine {
         life: message.batch.life,
         seq: message.batch.seq,
         n: message.n,
-        index: None,
-        tentative: false,
+        index: message.index,
+        tentative: message.tentative,
         time: message.time_unix_ms,
         text,
         data,
@@ -237,13 +254,15 @@ mod tests {
     fn line(payload: &'static [u8]) -> MessageLine {
         let batch = BatchId { source: NodeId::from_bytes([1; 32]), life: 1, seq: 0 };
         let payload = Bytes::from_static(payload);
-        message("g".into(), Message { batch, n: 0, nick: String::new(), time_unix_ms: 0, payload })
+        let (nick, time_unix_ms, index, tentative) = (String::new(), 0, Some(7), false);
+        message("g".into(), Message { batch, n: 0, nick, time_unix_ms, index, tentative, payload })
     }
 
     #[test]
     fn utf8_is_text_and_all_else_data() {
         let text = line("grüß\u{7}".as_bytes());
         assert_eq!((text.text.as_deref(), text.data), (Some("grüß\u{7}"), None));
+        assert_eq!((text.index, text.tentative), (Some(7), false));
         let data = line(&[0xff, 0x00]);
         assert_eq!((data.text, data.data.as_deref()), (None, Some("/wA=")));
         assert_eq!(line(b"").text.as_deref(), Some(""));

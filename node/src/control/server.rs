@@ -16,6 +16,7 @@ use super::protocol::{Line, Request};
 use super::{groups, history, lines, publish, socket, socket_path, subscribe};
 use crate::failure::Failure;
 use crate::handle::{Command, Node, Stage};
+use crate::history::Listen;
 
 /// Commands served at the same time; more wait. Guess.
 const CONNECTIONS: usize = 256;
@@ -141,8 +142,9 @@ async fn serve(stream: UnixStream, node: Node, data_dir: &Path) -> io::Result<()
             let asked = publish::Asked { wait, timeout_ms, follow };
             publish::run(&node, &mut incoming, &mut outgoing, group, asked).await
         }
-        Request::Sub { group, verbose, since } => {
-            subscribe::run(node, &mut incoming, &mut outgoing, group, verbose, since).await
+        Request::Sub { group, verbose, since, tentative } => {
+            let listen = Listen { since: history::since(since), tentative };
+            subscribe::run(node, &mut incoming, &mut outgoing, group, verbose, listen).await
         }
         Request::History { group, limit, since, before } => {
             let asked = history::Asked { limit, since, before };

@@ -4,13 +4,15 @@ use std::io;
 use std::time::Duration;
 
 use super::connection::{Incoming, Outgoing};
-use super::protocol::{Line, Start, TreeLine};
-use super::{history, lines};
+use super::lines;
+use super::protocol::{Line, TreeLine};
 use crate::error::{Stopped, UnknownGroup};
 use crate::event::{Event, MemberChange};
 use crate::failure::Failure;
 use crate::group::GroupRef;
-use crate::handle::{Node, Receiver};
+use crate::handle::Node;
+use crate::history::Listen;
+use crate::receiver::Receiver;
 
 /// Between looks at the trees.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
@@ -21,9 +23,9 @@ pub(super) async fn run(
     outgoing: &mut Outgoing,
     group: String,
     verbose: bool,
-    start: Start,
+    listen: Listen,
 ) -> io::Result<()> {
-    let (mut receiver, joined, label) = match enter(&node, &group, start).await {
+    let (mut receiver, joined, label) = match enter(&node, &group, listen).await {
         Ok(entered) => entered,
         Err(failure) => return outgoing.end(Err(failure)).await,
     };
@@ -53,9 +55,8 @@ pub(super) async fn run(
     }
 }
 
-async fn enter(node: &Node, group: &str, start: Start) -> Result<(Receiver, Vec<Line>, String), Failure> {
-    let since = history::since(start)?;
-    let (sender, receiver) = node.enter_since(GroupRef::from(group), true, since).await?;
+async fn enter(node: &Node, group: &str, listen: Listen) -> Result<(Receiver, Vec<Line>, String), Failure> {
+    let (sender, receiver) = node.listen(GroupRef::from(group), true, listen).await?;
     let info = node.group_view(&sender.group().to_string()).await?;
     let joined = Line::Joined {
         group: info.label.clone(),

@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use treecast_overlay::io::{EarlierPlace, HistoryBatch, KeepEarlier, LifeRecord, Past, Record, SourceRecord};
+use treecast_overlay::io::{
+    EarlierPlace, HistoryBatch, KeepEarlier, LifeRecord, OrderRecord, Past, Record, SourceRecord, order_source,
+};
 use treecast_overlay::{BatchId, Digest, GroupId, Life, NodeId, PastLife, Seq};
 
-use crate::store::{KeptBatch, Work};
+use super::order::OrderPlace;
+use crate::store::{Agreement, KeptBatch, Work};
 
 /// What may wait to be written, bytes; more is not kept. A disk that writes 50 MB a second has a
 /// second to catch up. Guess.
@@ -29,6 +32,8 @@ struct Place {
     /// As they were read.
     past_removals: Vec<Bytes>,
     causes: Option<Vec<BatchId>>,
+    /// In a group that has a total order.
+    order: Option<Box<OrderPlace>>,
 }
 
 /// What is to be written, and what would be brought back.
@@ -61,11 +66,53 @@ impl Archive {
         self.waiting_bytes
     }
 
-    /// A place in the history for a batch.
-    pub(super) fn keep(&mut self, nick: Arc<str>, kept_ms: u64, batch: HistoryBatch) -> KeptBatch {
+    /// The group has a total order.
+    pub(super) fn has_order(&mut self, group: GroupId) {
+        self.places.entry(group).or_default().order.get_or_insert_default();
+    }
+
+    pub(super) fn order(&self, group: GroupId) -> Option<&OrderPlace> {
+        self.places.get(&group)?.order.as_deref()
+    }
+
+    fn order_mut(&mut self, group: GroupId) -> Option<&mut OrderPlace> {
+        self.places.get_mut(&group)?.order.as_deref_mut()
+    }
+
+    /// A place in the history for a batch; in a total order it waits for its place in that, too.
+    pub(super) fn keep(
+        &mut self,
+        group: GroupId,
+        nick: Arc<str>,
+        kept_ms: u64,
+        mut batch: HistoryBatch,
+    ) -> KeptBatch {
         let at = self.next_at;
         self.next_at += 1;
-        KeptBatch { at, nick, kept_ms, batch }
+        let order = self.order_mut(group);
+        let unsettled = order.is_some();
+        if let Some(order) = order {
+            order.wait(batch.id, batch.bytes.clone());
+            if batch.id.source == order_source(&group) {
+                // Nobody said it.
+                (batch.messages, batch.payload) = (0, 0);
+            }
+        }
+        KeptBatch { at, nick, kept_ms, unsettled, batch }
+    }
+
+    /// An own batch was not kept.
+    pub(super) fn on_not_own(&mut self, group: GroupId, id: &BatchId) {
+        if let Some(order) = self.order_mut(group) {
+            order.remove(id);
+        }
+    }
+
+    /// What this node has promised and accepted is on disk.
+    pub(super) fn on_agreement(&mut self, agreement: &Agreement) {
+        if let Some(order) = self.order_mut(agreement.group) {
+            order.agree(agreement);
+        }
     }
 
     /// Something was delivered. Where its batches stand; `None` if there is no room for them.
@@ -75,8 +122,18 @@ impl Archive {
         kept_ms: u64,
         nick_of: impl Fn(&NodeId) -> Arc<str>,
     ) -> Option<Vec<(BatchId, u64)>> {
-        let Record { group, entered, batches, sources, causes } = record;
+        let Record { group, entered, batches, sources, causes, order } = record;
+        let weight: usize = batches.iter().map(|it| it.bytes.len()).sum();
+        let fits = self.waiting_bytes + weight <= MAX_WAITING;
         let place = self.places.entry(group).or_default();
+        if let Some(kept) = &mut place.order {
+            if !fits && !batches.is_empty() {
+                kept.freeze();
+            }
+            if kept.is_frozen() {
+                return None;
+            }
+        }
         place.entered |= entered;
         place.causes.clone_from(&causes);
         for source in &sources {
@@ -90,14 +147,15 @@ impl Archive {
             place.sources.insert(source.source, now);
         }
         let count = batches.len();
-        let weight: usize = batches.iter().map(|it| it.bytes.len()).sum();
-        let fits = self.waiting_bytes + weight <= MAX_WAITING;
         let batches = if fits { batches } else { Vec::new() };
         let batches: Vec<KeptBatch> =
-            batches.into_iter().map(|it| self.keep(nick_of(&it.id.source), kept_ms, it)).collect();
+            batches.into_iter().map(|it| self.keep(group, nick_of(&it.id.source), kept_ms, it)).collect();
+        if let Some((kept, order)) = self.order_mut(group).zip(order.as_ref()) {
+            kept.settle(order);
+        }
         let places =
             batches.iter().filter(|it| it.batch.messages > 0).map(|it| (it.batch.id, it.at)).collect();
-        self.push(Work::History { group, entered, batches, sources, causes });
+        self.push(Work::History { group, entered, batches, sources, causes, order });
         (fits || count == 0).then_some(places)
     }
 
@@ -106,20 +164,21 @@ impl Archive {
         // Many small ones of one group are one, however long they wait.
         match (self.waiting.iter_mut().find(|it| is_alike(it, &work)), work) {
             (
-                Some(Work::History { entered, batches, sources, causes, .. }),
-                Work::History { entered: now, batches: more, sources: moved, causes: heads, .. },
+                Some(Work::History { entered, batches, sources, causes, order, .. }),
+                Work::History { entered: now, batches: more, sources: moved, causes: heads, order: places, .. },
             ) => {
                 *entered |= now;
                 *causes = heads;
                 batches.extend(more);
-                self.waiting_bytes -= sources.len() * SOURCE_WEIGHT;
+                self.waiting_bytes -= sources.len() * SOURCE_WEIGHT + order_weight(order.as_ref());
+                add_order(order, places);
                 for mut new in moved {
                     if let Some(at) = sources.iter().position(|it| it.source == new.source) {
                         new.add_closed(&sources.swap_remove(at).closed);
                     }
                     sources.push(new);
                 }
-                self.waiting_bytes += sources.len() * SOURCE_WEIGHT;
+                self.waiting_bytes += sources.len() * SOURCE_WEIGHT + order_weight(order.as_ref());
             }
             (Some(Work::Taken { next, .. }), Work::Taken { next: now, .. }) => *next = (*next).max(now),
             (_, work) => {
@@ -201,7 +260,8 @@ impl Archive {
         let removals = place.past_removals.iter().chain(place.removals.values()).cloned().collect();
         let Place { entered, end, earlier, .. } = *place;
         let causes = place.causes.clone();
-        Some(Past { group, entered, sources, end, earlier, removals, causes })
+        let order = place.order.as_ref().and_then(|it| it.past());
+        Some(Past { group, entered, sources, end, earlier, removals, causes, order })
     }
 
     /// The group is left: only the number of the last life there is used further.
@@ -217,16 +277,38 @@ fn place(me: &NodeId, past: Past) -> Place {
     let taken = own.into_iter().flat_map(|it| &it.lives);
     let taken = taken.map(|it| (it.life, it.owed.unwrap_or(it.next))).collect();
     let sources = past.sources.into_iter().map(|it| (it.source, it)).collect();
-    let Past { entered, end, earlier, removals: past_removals, causes, .. } = past;
-    Place { entered, sources, taken, end, earlier, removals: BTreeMap::new(), past_removals, causes }
+    let Past { group, entered, end, earlier, removals: past_removals, causes, order, .. } = past;
+    let order = order.map(|it| Box::new(OrderPlace::new(&group, it)));
+    Place { entered, sources, taken, end, earlier, removals: BTreeMap::new(), past_removals, causes, order }
 }
 
 /// What a source's frontier takes while it waits, bytes, roughly.
 const SOURCE_WEIGHT: usize = 128;
 
+/// What a batch that got its place, or a source's mark, takes while it waits, bytes, roughly.
+const SETTLED_WEIGHT: usize = 64;
+
+fn order_weight(order: Option<&OrderRecord>) -> usize {
+    order.map_or(0, |it| (it.settled.len() + it.marks.len()) * SETTLED_WEIGHT)
+}
+
+/// What comes later is how far the order is; all that got places have them.
+fn add_order(order: &mut Option<OrderRecord>, later: Option<OrderRecord>) {
+    let Some(mut later) = later else { return };
+    if let Some(earlier) = order.take() {
+        let moved = |it: &(NodeId, Life, Seq)| later.marks.iter().any(|mark| mark.0 == it.0);
+        let still: Vec<_> = earlier.marks.into_iter().filter(|it| !moved(it)).collect();
+        later.marks.extend(still);
+        later.settled.splice(..0, earlier.settled);
+    }
+    *order = Some(later);
+}
+
 fn weight(work: &Work) -> usize {
     let rest = match work {
-        Work::History { sources, .. } => sources.len() * SOURCE_WEIGHT,
+        Work::History { sources, order, .. } => {
+            sources.len() * SOURCE_WEIGHT + order_weight(order.as_ref())
+        }
         _ => 64,
     };
     rest + batches_weight(work)
@@ -278,7 +360,7 @@ mod tests {
             LifeRecord { life: 7, next: seqs.end, head: None, end: None, above: Vec::new(), owed: None };
         let sources = vec![SourceRecord { source, floor: 0, lives: vec![life], closed: Vec::new() }];
         let batches = seqs.map(batch).collect();
-        Record { group: group(), entered: true, batches, sources, causes: Some(Vec::new()) }
+        Record { group: group(), entered: true, batches, sources, causes: Some(Vec::new()), order: None }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use tokio::sync::{oneshot, watch};
 use treecast_overlay::io::MemberView;
 use treecast_overlay::wire::ticket::Ticket;
-use treecast_overlay::{BatchId, Descriptor, Digest, GroupId, Life, NodeId, Order, Route, Seq};
+use treecast_overlay::{BatchId, Descriptor, Digest, GroupId, Life, NodeId, Route, Seq};
 
 use super::Driver;
 use super::contacts::contacts_of;
@@ -13,7 +13,7 @@ use crate::clock::unix_ms;
 use crate::error::{GroupError, JoinError, SetNickError, UnknownGroup};
 use crate::group::{GroupRef, NewGroup};
 use crate::handle::{Entered, Receipt, ReceiptGoal};
-use crate::history::Since;
+use crate::history::{Listen, Since};
 use crate::store::{Contact, KeptGroup, SaveError};
 use crate::view::GroupInfo;
 
@@ -26,12 +26,16 @@ impl Driver {
         &mut self,
         group: GroupRef,
         keep: bool,
-        since: Since,
+        listen: Listen,
         reply: Reply<Entered, JoinError>,
     ) {
         match self.be_in(group) {
             Ok((id, contacts)) => {
-                let entered = self.hold(id, since);
+                if let Err(error) = self.may_begin(id, listen.since) {
+                    self.release_if_idle(id);
+                    return drop(reply.send(Err(error.into())));
+                }
+                let entered = self.hold(id, listen);
                 if keep {
                     self.keep(id, contacts, Box::new(|driver, saved| driver.entered(entered, saved, reply)));
                 } else {
@@ -42,7 +46,8 @@ impl Driver {
         }
     }
 
-    fn hold(&mut self, id: GroupId, since: Since) -> Entered {
+    fn hold(&mut self, id: GroupId, listen: Listen) -> Entered {
+        let Listen { since, tentative } = listen;
         // What is delivered from here on comes through the queue.
         let past = (since != Since::Now).then(|| Box::new(self.pages(id, since, None)));
         let slot = self.groups.slots.get_mut(&id).expect("the group was just entered");
@@ -52,7 +57,7 @@ impl Driver {
             stay: slot.stay,
             descriptor: slot.descriptor.clone(),
             past,
-            queue: slot.subscribe(self.limits.event_bytes),
+            queue: slot.subscribe(self.limits.event_bytes, tentative),
             room: slot.room.clone(),
             max_message: self.limits.max_message,
         }
@@ -327,9 +332,6 @@ fn ticket_contacts(group: &GroupRef) -> Vec<Contact> {
 
 /// Whether this node may be in the group, and knows how.
 pub(crate) fn check_joinable(descriptor: &Descriptor, me: &NodeId) -> Result<(), JoinError> {
-    if descriptor.order == Order::Total {
-        return Err(JoinError::NotBuilt("total order".to_owned()));
-    }
     if !matches!(descriptor.route, Route::TreeShared | Route::TreeSource | Route::TreeAuto | Route::Unicast) {
         return Err(JoinError::NotBuilt(format!("the route {}", descriptor.route)));
     }

@@ -12,10 +12,11 @@ use treecast_overlay::wire::ticket::Ticket;
 use treecast_overlay::{BatchId, Delivery, Descriptor, GroupId, NodeId, PublishId};
 
 use super::partition::Partition;
+use super::placing::Placing;
 use super::receipts::Receipts;
 use super::tally::GroupTally;
 use crate::error::{PublishError, Stopped};
-use crate::event::{Event, EventQueue, MemberChange, Range};
+use crate::event::{Event, EventQueue, MemberChange, Range, Standing};
 use crate::group::GroupRef;
 use crate::handle::{Published, Receipt, ReceiptGoal};
 use crate::store::free_label;
@@ -55,6 +56,8 @@ pub(super) struct Slot {
     waiting: VecDeque<Waiting>,
     /// Batches that stand in the history and are on their way to subscribers, and where they stand.
     pub(super) undelivered: BTreeMap<BatchId, u64>,
+    /// In a total order: what has no place yet, and what is told of those that have.
+    pub(super) placing: Placing,
     receipts: Receipts,
     nicks: HashMap<NodeId, Arc<str>>,
     /// Others that are online.
@@ -83,6 +86,7 @@ impl Slot {
             subscribers: Vec::new(),
             waiting: VecDeque::new(),
             undelivered: BTreeMap::new(),
+            placing: Placing::default(),
             receipts: Receipts::default(),
             nicks: HashMap::new(),
             online: BTreeSet::new(),
@@ -92,9 +96,14 @@ impl Slot {
         }
     }
 
-    /// A queue that gets every event from now on.
-    pub(super) fn subscribe(&mut self, cap: usize) -> Arc<EventQueue> {
-        let queue = Arc::new(EventQueue::new(self.descriptor.order, cap, self.dropped.clone()));
+    /// A queue that gets every event from now on; and what has no place in a total order by now, if that is
+    /// wanted.
+    pub(super) fn subscribe(&mut self, cap: usize, tentative: bool) -> Arc<EventQueue> {
+        let (order, dropped) = (self.descriptor.order, self.dropped.clone());
+        let queue = Arc::new(EventQueue::new(order, tentative, cap, dropped));
+        for delivery in self.placing.tentative() {
+            queue.push_batch(delivery.clone(), self.nick_of(&delivery.source), Standing::Tentative);
+        }
         self.subscribers.push(queue.clone());
         queue
     }
@@ -145,15 +154,21 @@ impl Slot {
         }
     }
 
-    pub(super) fn deliver(&mut self, delivery: Delivery) {
+    fn deliver(&mut self, delivery: Arc<Delivery>, standing: Standing) {
         self.subscribers.retain(|queue| !queue.is_closed());
         if self.subscribers.is_empty() {
             return;
         }
         let nick = self.nick_of(&delivery.source);
-        let delivery = Arc::new(delivery);
         for queue in &self.subscribers {
-            queue.push_batch(delivery.clone(), nick.clone());
+            queue.push_batch(delivery.clone(), nick.clone(), standing);
+        }
+    }
+
+    /// What has its place is told, up to this one.
+    pub(super) fn tell_placed(&mut self, kept: u64) {
+        while let Some((index, delivery)) = self.placing.next(kept) {
+            self.deliver(delivery, Standing::At(index));
         }
     }
 
@@ -434,7 +449,17 @@ impl Slot {
     fn on_event(&mut self, event: treecast_overlay::Event) {
         use treecast_overlay::Event as Core;
         match event {
-            Core::Deliver { delivery, .. } => self.deliver(delivery),
+            Core::Deliver { delivery, tentative: false, .. } => {
+                self.deliver(Arc::new(delivery), Standing::Final)
+            }
+            Core::Deliver { delivery, tentative: true, .. } => {
+                let delivery = Arc::new(delivery);
+                self.placing.on_tentative(delivery.clone());
+                self.deliver(delivery, Standing::Tentative);
+            }
+            Core::Ordered { index, delivery, .. } => self.placing.on_ordered(index, delivery),
+            Core::OrderStalled { reason, .. } => self.tell(Event::OrderStalled { reason }),
+            Core::OrderResumed { .. } => self.tell(Event::OrderResumed),
             Core::Ready { .. } => self.on_ready(),
             Core::Sent { batch, .. } => self.receipts.on_sent(batch, self.online.len()),
             Core::Receipt { batch, have, of, .. } => {
@@ -455,6 +480,9 @@ impl Slot {
                 self.tell(Event::ParentChanged { tree, from, to, reason });
             }
             Core::Gap { source, life, from, to, lost, .. } => {
+                if lost {
+                    self.placing.on_lost(source, life, from..to);
+                }
                 self.tell(Event::Gap { range: Range { source, life, from, to }, lost });
             }
             Core::Repaired { source, life, from, to, .. } => {
@@ -474,6 +502,9 @@ pub(super) fn group_of(event: &treecast_overlay::Event) -> Option<GroupId> {
     match event {
         Core::Ready { group }
         | Core::Deliver { group, .. }
+        | Core::Ordered { group, .. }
+        | Core::OrderStalled { group, .. }
+        | Core::OrderResumed { group }
         | Core::Sent { group, .. }
         | Core::Receipt { group, .. }
         | Core::MemberJoined { group, .. }

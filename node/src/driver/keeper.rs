@@ -14,7 +14,9 @@ use treecast_overlay::{BatchId, GroupId, NodeId, Retention, Token};
 use super::Driver;
 use super::archive::Archive;
 use crate::clock::unix_ms;
-use crate::store::{Contact, Done, JobId, Kept, KeptGroup, KeptNode, MAX_MEMBERS, SaveError, Work, Writer};
+use crate::store::{
+    Agreement, Contact, Done, JobId, Kept, KeptGroup, KeptNode, MAX_MEMBERS, SaveError, Work, Writer,
+};
 
 /// While much is delivered, the history is written so often: each commit writes pages again that all share.
 /// Who is told that something is there has it written at once. Guess: what a kill may take comes again.
@@ -208,7 +210,7 @@ impl Keeper {
                 Write::Batch { group, id, bytes, digest, messages, payload } => {
                     let (bytes, digest, messages, payload) = (bytes.clone(), *digest, *messages, *payload);
                     let batch = HistoryBatch { id: *id, bytes, digest, messages, payload };
-                    let kept = self.archive.keep(nick.clone(), now, batch);
+                    let kept = self.archive.keep(*group, nick.clone(), now, batch);
                     places.push((*group, *id, kept.at));
                     works.push(Work::Own { group: *group, batch: Box::new(kept) });
                 }
@@ -216,7 +218,7 @@ impl Keeper {
                 Write::Removal { group, node, record } => {
                     works.push(Work::Removal { group: *group, node: *node, record: record.clone() });
                 }
-                _ => {}
+                write => works.extend(agreement(write).map(|it| Work::Agreement(Box::new(it)))),
             }
         }
         self.submit(works, After::Core(token, writes, history));
@@ -230,7 +232,7 @@ impl Keeper {
                 Write::Batch { group, id, digest, .. } => self.archive.on_own(*group, *id, *digest),
                 Write::Earlier(keep) => self.archive.on_earlier(keep),
                 Write::Removal { group, node, record } => self.archive.on_removal(*group, *node, record),
-                _ => {}
+                write => agreement(write).iter().for_each(|it| self.archive.on_agreement(it)),
             }
         }
     }
@@ -356,6 +358,12 @@ impl Keeper {
     }
 }
 
+fn agreement(write: &Write) -> Option<Agreement> {
+    let Write::Agreement { group, epoch, vows, from, entries, compacted } = write else { return None };
+    let (vows, entries) = (vows.clone(), entries.clone());
+    Some(Agreement { group: *group, epoch: *epoch, vows, from: *from, entries, compacted: *compacted })
+}
+
 /// Their order changes with every round trip: that alone is not worth a write.
 fn same_contacts(one: &[Contact], two: &[Contact]) -> bool {
     one.len() == two.len() && one.iter().all(|contact| two.contains(contact))
@@ -450,6 +458,7 @@ mod tests {
             batches: Vec::new(),
             sources: Vec::new(),
             causes: None,
+            order: None,
         };
         keeper.archive.record(heard, 1, |_| "".into());
         write(&mut keeper, 1, [life(9), batch(9, 0)].concat());

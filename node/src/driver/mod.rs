@@ -44,10 +44,12 @@ mod guests;
 mod kad;
 mod keeper;
 mod metrics;
+mod order;
 mod partition;
 mod past;
 mod peers;
 mod pings;
+mod placing;
 mod receipts;
 mod remove;
 pub(crate) mod tally;
@@ -505,8 +507,15 @@ impl Driver {
         self.note_membership(&event);
         self.groups.tally(&event);
         self.note_history(&event);
+        let ordered = match &event {
+            treecast_overlay::Event::Ordered { group, .. } => Some(*group),
+            _ => None,
+        };
         if let Some(again) = self.groups.on_event(event) {
             self.join_core(again);
+        }
+        if let Some(group) = ordered {
+            self.tell_placed(group);
         }
     }
 

@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 
 use treecast_overlay::io::{Fetch, FetchEarlier, Record, Write};
-use treecast_overlay::{BatchId, Event as Core, GroupId, Token};
+use treecast_overlay::{BatchId, Event as Core, GroupId, Order, Token};
 
 use super::Driver;
 use super::enter::Reply;
 use super::groups::Slot;
 use super::keeper::Then;
+use super::order::OrderPlace;
 use crate::clock::unix_ms;
-use crate::error::HistoryError;
+use crate::error::{HistoryError, NoIndex};
 use crate::event::Event;
 use crate::history::{Pages, Since};
 use crate::store::{Piece, SaveError, Span, integer};
@@ -38,10 +39,25 @@ impl Driver {
             (None, Some(slot)) => slot.tell(Event::Overloaded { cap: "node/history_waiting" }),
             (_, None) => {}
         }
+        self.tell_placed(group);
+    }
+
+    /// Tells what has its place in a total order and is kept; all of it, if no more is kept.
+    pub(super) fn tell_placed(&mut self, group: GroupId) {
+        let Some(order) = self.keeper.archive.order(group) else { return };
+        let kept = if order.is_frozen() { u64::MAX } else { order.index() };
+        if let Some(slot) = self.groups.slots.get_mut(&group) {
+            slot.tell_placed(kept);
+        }
     }
 
     /// What the core waits for.
     pub(super) fn on_persist(&mut self, token: Token, writes: Vec<Write>) {
+        // What is promised rests on what was delivered before.
+        let is_frozen = |group| self.keeper.archive.order(group).is_some_and(OrderPlace::is_frozen);
+        if writes.iter().any(|it| matches!(it, Write::Agreement { group, .. } if is_frozen(*group))) {
+            return self.on_not_persisted(token, &writes);
+        }
         let nick = self.nick.as_str().into();
         for (group, id, at) in self.keeper.write(token, writes, &nick) {
             if let Some(slot) = self.groups.slots.get_mut(&group) {
@@ -57,6 +73,7 @@ impl Driver {
                 && let Some(slot) = self.groups.slots.get_mut(group)
             {
                 slot.undelivered.remove(id);
+                self.keeper.archive.on_not_own(*group, id);
             }
         }
         self.overlay().persist_failed(token);
@@ -104,6 +121,13 @@ impl Driver {
     pub(super) fn join_core(&mut self, descriptor: treecast_overlay::Descriptor) {
         let id = descriptor.id();
         self.keeper.retain(id, descriptor.retention);
+        if descriptor.order == Order::Total {
+            self.keeper.archive.has_order(id);
+            let kept = self.keeper.archive.order(id).map_or(0, OrderPlace::index);
+            if let Some(slot) = self.groups.slots.get_mut(&id) {
+                slot.placing.begin(kept);
+            }
+        }
         if let Some(past) = self.keeper.archive.past(id) {
             self.overlay().resume(past);
         }
@@ -130,7 +154,7 @@ impl Driver {
     /// What is delivered goes to subscribers, and is no longer on its way there.
     pub(super) fn note_history(&mut self, event: &Core) {
         match event {
-            Core::Deliver { group, delivery } => {
+            Core::Deliver { group, delivery, .. } => {
                 if let Some(slot) = self.groups.slots.get_mut(group) {
                     slot.undelivered.remove(&delivery.batch());
                 }
@@ -148,17 +172,32 @@ impl Driver {
     /// All of a group's history that was delivered by now. What comes from now on is not in it.
     pub(super) fn pages(&self, group: GroupId, since: Since, limit: Option<u64>) -> Pages {
         let label = self.groups.slots.get(&group).map(|it| it.label.clone()).unwrap_or_default();
-        let before = integer(self.keeper.archive.next_at());
-        let since_ms = match since {
-            Since::Start => 0,
-            Since::Last(age) => unix_ms().saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
-            Since::Now => u64::MAX >> 1,
-        };
+        let (mut from, mut since_ms) = (i64::MIN, 0);
+        match since {
+            Since::Start => {}
+            Since::Index(index) => from = integer(index),
+            Since::Last(age) => {
+                since_ms = unix_ms().saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+            }
+            Since::Now => since_ms = u64::MAX >> 1,
+        }
         let slot = self.groups.slots.get(&group);
-        let except: BTreeSet<u64> =
-            slot.into_iter().flat_map(|it| it.undelivered.values()).copied().collect();
-        let span = Span { group, from: i64::MIN, before, since_ms };
+        let total = slot.filter(|it| it.descriptor.order == Order::Total);
+        let before = total.map_or(self.keeper.archive.next_at(), |it| it.placing.told());
+        // Of a total order only what was told is read.
+        let undelivered = slot.filter(|_| total.is_none()).into_iter().flat_map(|it| it.undelivered.values());
+        let except: BTreeSet<u64> = undelivered.copied().collect();
+        let span = Span { group, from, before: integer(before), since_ms, total: total.is_some() };
         Pages::new(self.shelves.reading.clone(), label, span, except, limit)
+    }
+
+    /// Whether this group has messages with a place to begin at, if one is named.
+    pub(super) fn may_begin(&self, group: GroupId, since: Since) -> Result<(), NoIndex> {
+        let order = self.groups.slots.get(&group).map(|it| it.descriptor.order);
+        match since {
+            Since::Index(index) if order != Some(Order::Total) => Err(NoIndex(index)),
+            _ => Ok(()),
+        }
     }
 
     /// A group's history, once all of it is on disk.
@@ -173,6 +212,9 @@ impl Driver {
         let Some(group) = self.groups.find(name) else {
             return drop(reply.send(Err(crate::error::UnknownGroup(name.to_owned()).into())));
         };
+        if let Err(error) = self.may_begin(group, since) {
+            return drop(reply.send(Err(error.into())));
+        }
         let pages = self.pages(group, since, limit).until(until);
         self.when_written(Box::new(move |_, saved| {
             // Who asked may have gone.

@@ -96,7 +96,8 @@ impl GroupTally {
                 self.own_batches += u64::from(self.last_batch.replace(*batch) != Some(*batch));
             }
             Event::Rejected { error, .. } => count(&mut self.rejected, rejected(*error)),
-            Event::Deliver { delivery, .. } => {
+            // In a total order each is delivered twice, and counts once it has its place.
+            Event::Deliver { delivery, tentative: false, .. } | Event::Ordered { delivery, .. } => {
                 self.delivered += delivery.payloads.len() as u64;
                 self.delivered_bytes += delivery.payloads.iter().map(|it| it.len() as u64).sum::<u64>();
             }

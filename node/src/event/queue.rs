@@ -19,6 +19,8 @@ pub(crate) struct EventQueue {
     inner: Mutex<Inner>,
     news: Notify,
     order: Order,
+    /// It takes messages that have no place in a total order yet.
+    tentative: bool,
     cap: usize,
     /// What all readers of the group missed.
     dropped: Arc<AtomicU64>,
@@ -40,11 +42,23 @@ enum Entry {
     One(Event),
 }
 
+/// How messages stand in the group's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// As they come.
+    Final,
+    /// In a total order, the first of them at this place.
+    At(u64),
+    /// In a total order, without a place.
+    Tentative,
+}
+
 /// A batch, and how many of its messages were taken.
 #[derive(Debug)]
 struct Batch {
     delivery: Arc<Delivery>,
     nick: Arc<str>,
+    standing: Standing,
     taken: usize,
 }
 
@@ -56,9 +70,15 @@ impl Batch {
     fn next(&mut self) -> Option<Event> {
         let payload = self.delivery.payloads.get(self.taken)?.clone();
         let n = self.delivery.first + u32::try_from(self.taken).unwrap_or(u32::MAX);
+        let index = match self.standing {
+            Standing::At(first) => Some(first + self.taken as u64),
+            Standing::Final | Standing::Tentative => None,
+        };
+        let tentative = self.standing == Standing::Tentative;
         self.taken += 1;
-        let (batch, time_unix_ms) = (self.delivery.batch(), self.delivery.time_unix_ms);
-        Some(Event::Message(Message { batch, n, nick: self.nick.to_string(), time_unix_ms, payload }))
+        let (batch, time_unix_ms, nick) =
+            (self.delivery.batch(), self.delivery.time_unix_ms, self.nick.to_string());
+        Some(Event::Message(Message { batch, n, nick, time_unix_ms, index, tentative, payload }))
     }
 }
 
@@ -104,21 +124,21 @@ impl Talk {
 }
 
 impl EventQueue {
-    pub(crate) fn new(order: Order, cap: usize, dropped: Arc<AtomicU64>) -> Self {
-        Self { inner: Mutex::default(), news: Notify::new(), order, cap, dropped }
+    pub(crate) fn new(order: Order, tentative: bool, cap: usize, dropped: Arc<AtomicU64>) -> Self {
+        Self { inner: Mutex::default(), news: Notify::new(), order, tentative, cap, dropped }
     }
 
     pub(crate) fn push(&self, event: Event) {
         self.offer(ENTRY_BYTES, 1, |inner| inner.entries.push_back(Entry::One(event)));
     }
 
-    pub(crate) fn push_batch(&self, delivery: Arc<Delivery>, nick: Arc<str>) {
+    pub(crate) fn push_batch(&self, delivery: Arc<Delivery>, nick: Arc<str>, standing: Standing) {
         let messages = delivery.payloads.len() as u64;
-        if messages == 0 {
+        if messages == 0 || (standing == Standing::Tentative && !self.tentative) {
             return;
         }
         let lane = (self.order <= Order::Fifo).then_some(delivery.source);
-        let batch = Batch { delivery, nick, taken: 0 };
+        let batch = Batch { delivery, nick, standing, taken: 0 };
         self.offer(batch.bytes(), messages, |inner| inner.talk().push(lane, batch));
     }
 
@@ -246,9 +266,9 @@ mod tests {
 
     #[tokio::test]
     async fn messages_come_one_by_one() {
-        let queue = EventQueue::new(Order::Causal, 10_000, Arc::default());
-        queue.push_batch(batch(0, 2), "ada".into());
-        queue.push_batch(batch(1, 1), "ada".into());
+        let queue = EventQueue::new(Order::Causal, true, 10_000, Arc::default());
+        queue.push_batch(batch(0, 2), "ada".into(), Standing::Final);
+        queue.push_batch(batch(1, 1), "ada".into(), Standing::Final);
         queue.close();
         assert_eq!(numbers(&queue).await, [(0, 0), (0, 1), (1, 0)]);
     }
@@ -256,14 +276,14 @@ mod tests {
     #[tokio::test]
     async fn a_slow_reader_is_told_what_it_missed_where_it_missed_it() {
         let dropped: Arc<AtomicU64> = Arc::default();
-        let queue = EventQueue::new(Order::Causal, 300, dropped.clone());
-        queue.push_batch(batch(0, 2), "".into());
-        queue.push_batch(batch(1, 2), "".into());
-        queue.push_batch(batch(2, 1), "".into());
+        let queue = EventQueue::new(Order::Causal, true, 300, dropped.clone());
+        queue.push_batch(batch(0, 2), "".into(), Standing::Final);
+        queue.push_batch(batch(1, 2), "".into(), Standing::Final);
+        queue.push_batch(batch(2, 1), "".into(), Standing::Final);
         assert!(matches!(queue.next().await, Some(Event::Message(_))));
         assert!(matches!(queue.next().await, Some(Event::Message(_))));
-        queue.push_batch(batch(3, 1), "".into());
-        queue.push_batch(batch(4, 9), "".into());
+        queue.push_batch(batch(3, 1), "".into(), Standing::Final);
+        queue.push_batch(batch(4, 9), "".into(), Standing::Final);
         queue.close();
         assert_eq!(numbers(&queue).await, [(3, u32::MAX), (3, 0), (9, u32::MAX)]);
         assert_eq!(dropped.load(Ordering::Relaxed), 12);
@@ -271,8 +291,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_batch_larger_than_the_queue_still_passes() {
-        let queue = EventQueue::new(Order::Causal, 10, Arc::default());
-        queue.push_batch(batch(0, 3), "".into());
+        let queue = EventQueue::new(Order::Causal, true, 10, Arc::default());
+        queue.push_batch(batch(0, 3), "".into(), Standing::Final);
         queue.close();
         assert_eq!(numbers(&queue).await.len(), 3);
     }
@@ -282,11 +302,11 @@ mod tests {
         for (order, place) in
             [(Order::Unordered, 2), (Order::Fifo, 2), (Order::Causal, 12), (Order::Total, 12)]
         {
-            let queue = EventQueue::new(order, 100_000, Arc::default());
+            let queue = EventQueue::new(order, true, 100_000, Arc::default());
             let talk = [(1, 0), (1, 1), (1, 2), (1, 3), (1, 4), (1, 5), (2, 70), (1, 6), (2, 71)];
-            talk.iter().for_each(|(source, seq)| queue.push_batch(batch_of(*source, *seq, 2), "".into()));
+            talk.iter().for_each(|(source, seq)| queue.push_batch(batch_of(*source, *seq, 2), "".into(), Standing::Final));
             queue.push(Event::Ready);
-            queue.push_batch(batch_of(3, 99, 2), "".into());
+            queue.push_batch(batch_of(3, 99, 2), "".into(), Standing::Final);
             queue.close();
             let mut seen = numbers(&queue).await;
             assert_eq!(seen.iter().position(|it| it.0 == 70), Some(place), "{order}");
@@ -294,6 +314,25 @@ mod tests {
             seen.retain(|it| it.0 < 70);
             assert!(seen.is_sorted() && seen.len() == 14, "{order}: each source's in its own order");
             assert_eq!(queue.bytes(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn in_a_total_order_who_wants_it_is_told_twice() {
+        for (wanted, told) in [(true, vec![(0, None), (1, None), (0, Some(7)), (1, Some(8))]), (false, vec![
+            (0, Some(7)),
+            (1, Some(8)),
+        ])] {
+            let queue = EventQueue::new(Order::Total, wanted, 10_000, Arc::default());
+            queue.push_batch(batch(0, 2), "".into(), Standing::Tentative);
+            queue.push_batch(batch(0, 2), "".into(), Standing::At(7));
+            queue.close();
+            let mut seen = Vec::new();
+            while let Some(Event::Message(message)) = queue.next().await {
+                assert_eq!(message.tentative, message.index.is_none());
+                seen.push((message.n, message.index));
+            }
+            assert_eq!(seen, told);
         }
     }
 }

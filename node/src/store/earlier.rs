@@ -36,7 +36,8 @@ pub(super) fn keep(
         .query_row((), |row| row.get(0))?;
     for (below, it) in (1..).zip(&keep.batches) {
         let kept_ms = now_ms.saturating_sub(it.age_ms);
-        let row = Row { at: lowest - below, kept_ms, nick: &it.nick, batch: &it.batch };
+        let row =
+            Row { at: lowest - below, kept_ms, nick: &it.nick, unsettled: false, batch: &it.batch };
         insert_at(connection, numbers, (room, keep.group), &[row])?;
         // If it is this node's own, of a store that is lost: others have it.
         let chain = numbers.chain(connection, room, it.batch.id.source, it.batch.id.life)?;
@@ -69,13 +70,46 @@ pub(super) fn place(connection: &Connection, room: i64) -> Result<Option<Earlier
 
 /// What stands before a place, latest first.
 pub(super) fn piece(connection: &Connection, fetch: &FetchEarlier) -> rusqlite::Result<Piece> {
-    let mut select = connection.prepare_cached(
-        "SELECT at, kept_ms, body FROM batches WHERE room = (SELECT room FROM rooms WHERE group_id = ?1)
-         AND at < ?2 ORDER BY at DESC",
-    )?;
-    let group: &GroupId = &fetch.group;
-    let mut rows = select.query(params![&group.as_bytes()[..], fetch.before.unwrap_or(i64::MAX)])?;
     let (mut piece, mut size) = (Piece::default(), 0);
+    let before = fetch.before.unwrap_or(i64::MAX);
+    if !has_order(connection, &fetch.group)? {
+        let sql = "SELECT at, kept_ms, body FROM batches WHERE room = (SELECT room FROM rooms WHERE group_id = ?1)
+                   AND at < ?2 AND at NOT IN (SELECT at FROM unsettled) ORDER BY at DESC";
+        piece.end = fill(connection, sql, fetch, before, (&mut piece, &mut size))?;
+        return Ok(piece);
+    }
+    // What has no place yet comes as talk, and the order's own records say nothing to who comes later.
+    let placed = "SELECT place, kept_ms, body FROM places JOIN batches USING (at)
+                  WHERE places.room = (SELECT room FROM rooms WHERE group_id = ?1) AND place < ?2
+                  ORDER BY place DESC";
+    let earlier = format!("SELECT at, kept_ms, body {EARLIER} AND at < ?2 ORDER BY at DESC");
+    piece.end = fill(connection, placed, fetch, before, (&mut piece, &mut size))?
+        && fill(connection, &earlier, fetch, before.min(0), (&mut piece, &mut size))?;
+    Ok(piece)
+}
+
+/// What was gathered, of a group with a total order, and has not been delivered.
+pub(super) const EARLIER: &str = "FROM batches WHERE room = (SELECT room FROM rooms WHERE group_id = ?1) AND at < 0
+     AND NOT EXISTS (SELECT 1 FROM places WHERE places.at = batches.at)
+     AND NOT EXISTS (SELECT 1 FROM unsettled WHERE unsettled.at = batches.at)";
+
+/// Whether something of a total order is kept.
+fn has_order(connection: &Connection, group: &GroupId) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT 1 FROM orders WHERE room = (SELECT room FROM rooms WHERE group_id = ?1)")?
+        .exists([&group.as_bytes()[..]])
+}
+
+/// Adds to a piece, and says whether that was all.
+fn fill(
+    connection: &Connection,
+    sql: &str,
+    fetch: &FetchEarlier,
+    before: i64,
+    (piece, size): (&mut Piece, &mut usize),
+) -> rusqlite::Result<bool> {
+    let mut select = connection.prepare_cached(sql)?;
+    let mut rows = select.query(params![&fetch.group.as_bytes()[..], before])?;
     while let Some(row) = rows.next()? {
         let body = Bytes::from(row.get::<_, Vec<u8>>(2)?);
         if body.len() + AROUND > MAX_FRAME {
@@ -83,14 +117,13 @@ pub(super) fn piece(connection: &Connection, fetch: &FetchEarlier) -> rusqlite::
             piece.last = Some(row.get(0)?);
             continue;
         }
-        let fits = size + body.len() <= fetch.bytes && (piece.batches.len() as u64) < fetch.batches;
+        let fits = *size + body.len() <= fetch.bytes && (piece.batches.len() as u64) < fetch.batches;
         if !fits && !piece.batches.is_empty() {
-            return Ok(piece);
+            return Ok(false);
         }
-        size += body.len();
+        *size += body.len();
         piece.batches.push((row.get::<_, i64>(1)?.unsigned_abs(), body));
         piece.last = Some(row.get(0)?);
     }
-    piece.end = true;
-    Ok(piece)
+    Ok(true)
 }

@@ -13,14 +13,15 @@ use treecast_overlay::{BatchId, GroupId, Seq};
 use super::earlier::{self, Piece};
 use super::error::SaveError;
 use super::fold::Words;
+use super::ordered;
 use super::work::integer;
 
 /// How long another that has the file locked is waited for.
 const BUSY: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// Batches, and their bytes, that are read at once.
-const PAGE: usize = 256;
-const PAGE_BYTES: usize = 1 << 20;
+pub(super) const PAGE: usize = 256;
+pub(super) const PAGE_BYTES: usize = 1 << 20;
 
 /// Something to be done by the reader, who answers by itself.
 pub(crate) type Lookup = Box<dyn FnOnce(&Shelf) + Send>;
@@ -73,6 +74,9 @@ pub(crate) struct Span {
     pub(crate) before: i64,
     /// …if it came at this time or later.
     pub(crate) since_ms: u64,
+    /// The group has a total order: places are those in that, and only what has one is read. Below zero
+    /// stands what was said before this node's time.
+    pub(crate) total: bool,
 }
 
 /// Batches of a life, and the lowest of it that is kept.
@@ -86,6 +90,10 @@ pub(crate) struct PastBatch {
     pub(crate) nick: String,
     /// When it came here, unix milliseconds; of what was said before this node's time, to whoever had it.
     pub(crate) kept_ms: u64,
+    /// The place of its first message in a total order.
+    pub(crate) index: Option<u64>,
+    /// It waits for that.
+    pub(crate) tentative: bool,
     pub(crate) shown: Shown,
 }
 
@@ -145,8 +153,11 @@ impl Shelf {
     }
 
     fn try_page(&self, span: &Span) -> rusqlite::Result<Vec<PastBatch>> {
+        if span.total {
+            return ordered::page(&self.connection, span);
+        }
         let mut select = self.connection.prepare_cached(
-            "SELECT at, group_id, nick, body, kept_ms FROM batches JOIN rooms USING (room)
+            "SELECT at, group_id, nick, body, kept_ms, NULL, 0 FROM batches JOIN rooms USING (room)
              WHERE room = (SELECT room FROM rooms WHERE group_id = ?1)
              AND at >= ?2 AND at < ?3 AND kept_ms >= ?4 ORDER BY at",
         )?;
@@ -155,12 +166,20 @@ impl Shelf {
         gather(rows, PAGE, PAGE_BYTES)
     }
 
+    /// Where a part of a total order begins that was asked for by its time, or by the place of a message.
+    pub(crate) fn begin(&self, span: &Span) -> Result<Span, SaveError> {
+        self.told(ordered::begin(&self.connection, span))
+    }
+
     /// Where the last `messages` of a span begin, and how many of the first batch are too many.
     pub(crate) fn last(&self, span: &Span, messages: u64) -> Result<(i64, u64), SaveError> {
         self.told(self.try_last(span, messages))
     }
 
     fn try_last(&self, span: &Span, messages: u64) -> rusqlite::Result<(i64, u64)> {
+        if span.total {
+            return ordered::last(&self.connection, span, messages);
+        }
         let mut select = self.connection.prepare_cached(
             "SELECT at, messages FROM batches WHERE room = (SELECT room FROM rooms WHERE group_id = ?1)
              AND at >= ?2 AND at < ?3 AND kept_ms >= ?4 ORDER BY at DESC",
@@ -185,7 +204,12 @@ impl Shelf {
         batch: &BatchId,
         n: u32,
     ) -> Result<Option<(Span, u64)>, SaveError> {
-        let Some(at) = self.told(self.try_place(span.group, batch))? else { return Ok(None) };
+        let Some(at) = self.told(self.try_place(span, batch))? else { return Ok(None) };
+        if at >= span.before {
+            // It waits for its place: all that have one stand before it.
+            let (from, skip) = self.last(span, messages)?;
+            return Ok(Some((Span { from, ..*span }, skip)));
+        }
         // Those before it in its batch come first.
         let (from, skip) = match messages.checked_sub(n.into()) {
             Some(rest) if rest > 0 => self.last(&Span { before: at, ..*span }, rest)?,
@@ -194,14 +218,15 @@ impl Shelf {
         Ok(Some((Span { from, before: at + 1, ..*span }, skip)))
     }
 
-    fn try_place(&self, group: GroupId, batch: &BatchId) -> rusqlite::Result<Option<i64>> {
+    fn try_place(&self, span: &Span, batch: &BatchId) -> rusqlite::Result<Option<i64>> {
         let mut select = self.connection.prepare_cached(
             "SELECT at FROM batches JOIN chains USING (chain) JOIN rooms ON rooms.room = chains.room
              WHERE group_id = ?1 AND source = ?2 AND life = ?3 AND seq = ?4",
         )?;
-        let (group, source) = (&group.as_bytes()[..], &batch.source.as_bytes()[..]);
+        let (group, source) = (&span.group.as_bytes()[..], &batch.source.as_bytes()[..]);
         let key = params![group, source, integer(batch.life), integer(batch.seq)];
-        select.query_row(key, |row| row.get(0)).optional()
+        let at: Option<i64> = select.query_row(key, |row| row.get(0)).optional()?;
+        at.filter(|_| span.total).map_or(Ok(at), |at| ordered::place(&self.connection, at).map(Some))
     }
 
     /// The next batches from `from` on that may have all the words, and where to go on; `None` at the
@@ -244,7 +269,9 @@ impl Shelf {
         upto: i64,
     ) -> rusqlite::Result<Vec<PastBatch>> {
         let mut select = self.connection.prepare_cached(
-            "SELECT at, group_id, nick, body, kept_ms FROM words JOIN batches ON at = words.rowid JOIN rooms USING (room)
+            "SELECT batches.at, group_id, nick, body, kept_ms, place, unsettled.at NOT NULL
+             FROM words JOIN batches ON batches.at = words.rowid JOIN rooms USING (room)
+             LEFT JOIN places ON places.at = batches.at LEFT JOIN unsettled ON unsettled.at = batches.at
              WHERE words MATCH ?1 AND words.rowid >= ?2 AND words.rowid <= ?3
              AND group_id NOT NULL AND (?4 IS NULL OR group_id = ?4) ORDER BY words.rowid",
         )?;
@@ -253,15 +280,18 @@ impl Shelf {
 
     fn one_by_one(&self, group: Option<Vec<u8>>, from: i64, upto: i64) -> rusqlite::Result<Vec<PastBatch>> {
         let mut select = self.connection.prepare_cached(
-            "SELECT at, group_id, nick, body, kept_ms FROM batches JOIN rooms USING (room)
-             WHERE at >= ?1 AND at <= ?2 AND group_id NOT NULL AND (?3 IS NULL OR group_id = ?3) ORDER BY at",
+            "SELECT batches.at, group_id, nick, body, kept_ms, place, unsettled.at NOT NULL
+             FROM batches JOIN rooms USING (room)
+             LEFT JOIN places ON places.at = batches.at LEFT JOIN unsettled ON unsettled.at = batches.at
+             WHERE batches.at >= ?1 AND batches.at <= ?2 AND batches.messages > 0
+             AND group_id NOT NULL AND (?3 IS NULL OR group_id = ?3) ORDER BY batches.at",
         )?;
         gather(select.query(params![from, upto, group])?, PAGE, PAGE_BYTES)
     }
 }
 
 /// Reads rows until there are many.
-fn gather(mut rows: rusqlite::Rows<'_>, most: usize, most_bytes: usize) -> rusqlite::Result<Vec<PastBatch>> {
+pub(super) fn gather(mut rows: rusqlite::Rows<'_>, most: usize, most_bytes: usize) -> rusqlite::Result<Vec<PastBatch>> {
     let (mut found, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
         let group: [u8; 32] = row.get(1)?;
@@ -274,6 +304,8 @@ fn gather(mut rows: rusqlite::Rows<'_>, most: usize, most_bytes: usize) -> rusql
             group,
             nick: row.get(2)?,
             kept_ms: row.get::<_, i64>(4)?.unsigned_abs(),
+            index: row.get::<_, Option<i64>>(5)?.map(i64::unsigned_abs),
+            tentative: row.get(6)?,
             shown,
         });
         if found.len() >= most || bytes >= most_bytes {

@@ -17,6 +17,8 @@ mod fold;
 mod kept;
 mod library;
 mod open;
+mod order;
+mod ordered;
 mod past;
 mod read;
 mod record;
@@ -33,11 +35,14 @@ pub(crate) use kept::{
 };
 pub(crate) use library::{Library, PastBatch, Shelf, Span};
 pub(crate) use open::Store;
+pub(crate) use order::Agreement;
 pub(crate) use record::KeptBatch;
 pub(crate) use thread::{Done, JobId, Writer};
 pub(crate) use work::{Work, integer};
 
 #[cfg(test)]
 mod history_tests;
+#[cfg(test)]
+mod order_tests;
 #[cfg(test)]
 mod tests;

@@ -22,7 +22,8 @@ pub(super) fn all(connection: &Connection, me: &NodeId) -> Result<Vec<Past>, Rea
         let earlier = super::earlier::place(connection, room)?;
         let removals = removals(connection, room)?;
         let causes = super::causes::read(row.get::<_, Option<Vec<u8>>>(3)?.as_deref())?;
-        pasts.push(Past { group, entered, sources, end: None, earlier, removals, causes });
+        let order = super::order::past(connection, room)?;
+        pasts.push(Past { group, entered, sources, end: None, earlier, removals, causes, order });
     }
     Ok(pasts)
 }

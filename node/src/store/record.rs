@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 use treecast_overlay::io::{HistoryBatch, SourceRecord};
-use treecast_overlay::{GroupId, Life, NodeId, Retention};
+use treecast_overlay::{GroupId, Life, NodeId, Retention, Seq};
 
+use super::order;
 use super::upkeep::index_one;
 use super::work::integer;
 
@@ -19,6 +20,8 @@ pub(crate) struct KeptBatch {
     pub(crate) nick: Arc<str>,
     /// When it came.
     pub(crate) kept_ms: u64,
+    /// It waits for its place in a total order.
+    pub(crate) unsettled: bool,
     /// It.
     pub(crate) batch: HistoryBatch,
 }
@@ -131,8 +134,8 @@ fn insert(
     batches: &[KeptBatch],
 ) -> rusqlite::Result<()> {
     let row = |it| {
-        let KeptBatch { at, kept_ms, nick, batch }: &KeptBatch = it;
-        Row { at: integer(*at), kept_ms: *kept_ms, nick, batch }
+        let KeptBatch { at, kept_ms, nick, unsettled, batch }: &KeptBatch = it;
+        Row { at: integer(*at), kept_ms: *kept_ms, nick, unsettled: *unsettled, batch }
     };
     let rows: Vec<Row<'_>> = batches.iter().map(row).collect();
     insert_at(connection, numbers, room, &rows)
@@ -143,6 +146,7 @@ pub(super) struct Row<'a> {
     pub(super) at: i64,
     pub(super) kept_ms: u64,
     pub(super) nick: &'a str,
+    pub(super) unsettled: bool,
     pub(super) batch: &'a HistoryBatch,
 }
 
@@ -179,9 +183,13 @@ pub(super) fn insert_at(
             messages += i64::from(*count);
             bytes += integer(*payload);
             // A write that was tried again, or what was said before our time: the index has passed its place.
-            if kept.at <= indexed {
+            if kept.at <= indexed && *count > 0 {
                 index_one(connection, kept.at, group, body.clone())?;
             }
+        }
+        if kept.unsettled {
+            let at = if new > 0 { kept.at } else { place_of(connection, chain, id.seq)? };
+            order::wait(connection, room, kept.at, at, new > 0)?;
         }
     }
     if messages > 0 || bytes > 0 {
@@ -190,6 +198,12 @@ pub(super) fn insert_at(
             .execute([room, messages, bytes])?;
     }
     Ok(())
+}
+
+fn place_of(connection: &Connection, chain: i64, seq: Seq) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached("SELECT at FROM batches WHERE chain = ?1 AND seq = ?2")?
+        .query_row([chain, integer(seq)], |row| row.get(0))
 }
 
 fn write_source(
@@ -260,6 +274,7 @@ pub(super) fn forget(connection: &Connection, numbers: &mut Numbers, group: Grou
     numbers.clear();
     let of_group = "DELETE FROM removals WHERE room = (SELECT room FROM rooms WHERE group_id = ?1)";
     connection.execute(of_group, [&group.as_bytes()[..]])?;
+    order::forget(connection, group)?;
     connection.execute("UPDATE rooms SET group_id = NULL WHERE group_id = ?1", [&group.as_bytes()[..]])?;
     Ok(())
 }

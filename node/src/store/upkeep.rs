@@ -150,14 +150,17 @@ fn index(connection: &mut Connection) -> rusqlite::Result<bool> {
     {
         let mut upto: i64 = transaction.query_row("SELECT upto FROM indexed", (), |row| row.get(0))?;
         let mut select = transaction.prepare_cached(
-            "SELECT at, group_id, body FROM batches JOIN rooms USING (room) WHERE at > ?1 ORDER BY at LIMIT ?2",
+            "SELECT at, group_id, body, messages FROM batches JOIN rooms USING (room) WHERE at > ?1 ORDER BY at LIMIT ?2",
         )?;
         let mut insert = transaction.prepare_cached("INSERT INTO words (rowid, text) VALUES (?1, ?2)")?;
         let mut rows = select.query([upto, AT_ONCE])?;
         while let Some(row) = rows.next()? {
             upto = row.get(0)?;
             read += 1;
-            let (group, body): (Option<[u8; 32]>, Vec<u8>) = (row.get(1)?, row.get(2)?);
+            // What has no message is an order's own record.
+            let group: Option<[u8; 32]> = row.get(1)?;
+            let (body, messages): (Vec<u8>, u32) = (row.get(2)?, row.get(3)?);
+            let group = group.filter(|_| messages > 0);
             if let Some(text) = group.and_then(|group| text(GroupId::from_bytes(group), body.into())) {
                 bytes += text.len();
                 insert.execute(params![upto, text])?;
@@ -262,6 +265,7 @@ fn let_go(
             break;
         }
         transaction.prepare_cached("DELETE FROM words WHERE rowid = ?1")?.execute([old.at])?;
+        transaction.prepare_cached("DELETE FROM places WHERE at = ?1")?.execute([old.at])?;
         transaction.prepare_cached("DELETE FROM batches WHERE at = ?1")?.execute([old.at])?;
         (it.messages, it.bytes) = (it.messages - old.messages, it.bytes - old.bytes);
         gone += 1;
@@ -279,18 +283,48 @@ fn let_go(
     Ok(gone > 0)
 }
 
-/// The oldest batches, but for this node's own that nobody has yet.
+/// The oldest batches, but for this node's own that nobody has yet, and for those that wait for a place in a
+/// total order.
 fn oldest(connection: &Connection, room: i64, is_left: bool, me: &NodeId) -> rusqlite::Result<Vec<Old>> {
-    let sql = "SELECT at, kept_ms, messages, bytes FROM batches
-               WHERE room = ?1 AND (?2 OR NOT EXISTS (
+    const NEEDED: &str = "(?2 OR NOT EXISTS (
                    SELECT 1 FROM chains WHERE chains.chain = batches.chain
                    AND chains.source = ?4 AND batches.seq >= chains.taken))
-               ORDER BY at LIMIT ?3";
-    let mut select = connection.prepare_cached(sql)?;
-    let rows = select.query_map(params![room, is_left, AT_ONCE, &me.as_bytes()[..]], |row| {
-        Ok(Old { at: row.get(0)?, kept_ms: row.get(1)?, messages: row.get(2)?, bytes: row.get(3)? })
-    })?;
-    rows.collect()
+               AND NOT EXISTS (SELECT 1 FROM unsettled WHERE unsettled.at = batches.at)";
+    let read = |sql: &str| -> rusqlite::Result<Vec<Old>> {
+        let mut select = connection.prepare_cached(sql)?;
+        let rows = select.query_map(params![room, is_left, AT_ONCE, &me.as_bytes()[..]], |row| {
+            Ok(Old { at: row.get(0)?, kept_ms: row.get(1)?, messages: row.get(2)?, bytes: row.get(3)? })
+        })?;
+        rows.collect()
+    };
+    let has_places =
+        connection.prepare_cached("SELECT 1 FROM places WHERE room = ?1 LIMIT 1")?.exists([room])?;
+    if !has_places {
+        return read(&format!(
+            "SELECT at, kept_ms, messages, bytes FROM batches WHERE room = ?1 AND {NEEDED} ORDER BY at LIMIT ?3"
+        ));
+    }
+    // From the first place on, so that no hole is left; what has none goes with what came when it did.
+    let unplaced = read(&format!(
+        "SELECT at, kept_ms, messages, bytes FROM batches WHERE room = ?1 AND {NEEDED}
+         AND NOT EXISTS (SELECT 1 FROM places WHERE places.at = batches.at) ORDER BY at LIMIT ?3"
+    ))?;
+    let placed = read(&format!(
+        "SELECT at, kept_ms, messages, bytes FROM places JOIN batches USING (at)
+         WHERE places.room = ?1 AND {NEEDED} ORDER BY place LIMIT ?3"
+    ))?;
+    let mut all: Vec<(i64, Old)> = in_time(unplaced).chain(in_time(placed)).collect();
+    all.sort_by_key(|it| it.0);
+    Ok(all.into_iter().take(AT_ONCE as usize).map(|it| it.1).collect())
+}
+
+/// Batches with the time by which they go: each when those before it do, or later.
+fn in_time(batches: Vec<Old>) -> impl Iterator<Item = (i64, Old)> {
+    batches.into_iter().scan(i64::MIN, |latest, old| {
+        // What was said before this node's time goes first.
+        *latest = if old.at < 0 { *latest } else { (*latest).max(old.kept_ms) };
+        Some((*latest, old))
+    })
 }
 
 /// Lives that are over and of which nothing is left; all of a room that is empty and left.

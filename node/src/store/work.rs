@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use libp2p::Multiaddr;
 use rusqlite::{Connection, OptionalExtension, params};
-use treecast_overlay::io::{KeepEarlier, SourceRecord};
+use treecast_overlay::io::{KeepEarlier, OrderRecord, SourceRecord};
 use treecast_overlay::{BatchId, GroupId, Life, NodeId, PastLife, Retention};
 
 use super::earlier;
 use super::kept::{Contact, KeptGroup, KeptNode, MAX_PEERS};
+use super::order::{self, Agreement};
 use super::record::{self, KeptBatch, Numbers};
 
 /// One change. Several that are handed over together are made together or not at all.
@@ -33,7 +34,11 @@ pub(crate) enum Work {
         sources: Vec<SourceRecord>,
         /// What the next batch of this node's own is to name.
         causes: Option<Vec<BatchId>>,
+        /// How far the total order is, if that has moved.
+        order: Option<OrderRecord>,
     },
+    /// What this node has promised and accepted as a member of a committee: after all that it rests on.
+    Agreement(Box<Agreement>),
     /// Others have this node's own batches below `next`.
     Taken { group: GroupId, source: NodeId, life: Life, next: u64 },
     /// How much of a group is to be kept at least.
@@ -77,10 +82,13 @@ impl Work {
             }
             Self::Life { group, life } => begin_life(connection, *group, *life),
             Self::Own { group, batch } => own(connection, numbers, *group, batch),
-            Self::History { group, entered, batches, sources, causes } => {
+            Self::History { group, entered, batches, sources, causes, order } => {
                 record::history(connection, numbers, *group, *entered, batches, sources)?;
-                super::causes::keep(connection, numbers, *group, causes.as_deref())
+                super::causes::keep(connection, numbers, *group, causes.as_deref())?;
+                let room = numbers.room(connection, *group)?;
+                order.iter().try_for_each(|order| order::settle(connection, numbers, room, order))
             }
+            Self::Agreement(agreement) => order::agree(connection, numbers, agreement),
             Self::Taken { group, source, life, next } => {
                 record::taken(connection, *group, *source, *life, *next)
             }

@@ -106,6 +106,12 @@ pub struct OrderRecord {
     pub settled: Vec<(BatchId, Option<u64>)>,
 }
 
+/// Whose batches the records of a group's total order are kept as. They are kept as any others are, so that
+/// others can be served, and are nothing that somebody said.
+pub fn order_source(group: &GroupId) -> NodeId {
+    crate::wire::order::order_source(group)
+}
+
 /// A total order as this node left it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderPast {

@@ -124,6 +124,15 @@ pub enum Line {
         /// `suspected` or `healed`.
         event: String,
     },
+    /// A total order stands still, or goes on.
+    Order {
+        /// Which group.
+        group: String,
+        /// `stalled` or `resumed`.
+        event: String,
+        /// Why it stands still.
+        reason: Option<String>,
+    },
     /// The node's parent in a tree changed.
     Parent {
         /// Which group.

@@ -104,12 +104,18 @@ pub struct GroupLine {
 pub struct TotalEntry {
     /// The committee.
     pub committee: Option<Vec<String>>,
-    /// Its epoch.
+    /// Its epoch; 0 before anything was heard of the order.
     pub epoch: Option<u64>,
-    /// Its leader.
+    /// Its leader, where this node is in the committee.
     pub leader: Option<String>,
-    /// The order does not extend.
-    pub stalled: Option<bool>,
+    /// Why messages have waited for their places for some time, if they have.
+    pub stalled: Option<String>,
+    /// Messages that have a place here.
+    #[serde(default)]
+    pub index: Option<u64>,
+    /// Batches that wait for one.
+    #[serde(default)]
+    pub tentative: Option<usize>,
 }
 
 /// How the last attempts to reach some members went.

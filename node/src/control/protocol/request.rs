@@ -80,6 +80,9 @@ pub enum Request {
         /// Where to begin.
         #[serde(default)]
         since: Start,
+        /// In a total order, also messages that have no place yet; they come again when they have.
+        #[serde(default)]
+        tentative: bool,
     },
     /// What is kept of a group, a [`Line::Message`](super::Line::Message) each, oldest first.
     History {
@@ -142,7 +145,7 @@ pub enum Request {
 pub struct CreateGroup {
     /// 1 to 64 characters.
     pub name: String,
-    /// `unordered`, `fifo`, `causal`; that if absent.
+    /// `unordered`, `fifo`, `causal`, `total`; that if absent.
     #[serde(default)]
     pub order: Option<String>,
     /// `tree:shared`, `tree:source`, `tree:auto`; that if absent.
