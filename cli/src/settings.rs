@@ -317,7 +317,11 @@ impl Settings {
             ("no-kad", json!(self.no_kad.value), &self.no_kad.from),
             ("metrics", json!(self.metrics.value.map(|it| it.to_string())), &self.metrics.from),
             ("group", json!(self.group.value), &self.group.from),
-            ("serve-after", json!(format!("{}s", self.serve_after.value.as_secs_f64())), &self.serve_after.from),
+            (
+                "serve-after",
+                json!(format!("{}s", self.serve_after.value.as_secs_f64())),
+                &self.serve_after.from,
+            ),
             ("log-format", json!(self.log_format.value.name()), &self.log_format.from),
         ]
     }

@@ -179,7 +179,8 @@ mod tests {
             new.descriptor(node(5), Digest::ZERO).expect("a good group").committee
         };
         assert_eq!(of(NewGroup::new("x")), CommitteePolicy::Named(vec![node(5)]));
-        let causal = NewGroup::new("x").named_committee(true).order(Order::Causal).descriptor(node(5), Digest::ZERO);
+        let causal =
+            NewGroup::new("x").named_committee(true).order(Order::Causal).descriptor(node(5), Digest::ZERO);
         assert_eq!(causal.expect("a good group").committee, CommitteePolicy::Any);
         assert_eq!(of(NewGroup::new("x").members([node(7)])), CommitteePolicy::Named(vec![node(5), node(7)]));
     }

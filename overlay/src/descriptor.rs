@@ -18,7 +18,7 @@ pub enum Order {
     Fifo,
     /// After everything their author had delivered; and fifo.
     Causal,
-    /// All members the same sequence; and causal. Not built yet.
+    /// All members the same sequence; and causal.
     Total,
 }
 

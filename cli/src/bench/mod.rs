@@ -256,7 +256,11 @@ async fn settle(members: &[Runner], committee: Option<usize>) -> Result<(), Benc
         let met = views.iter().filter(|view| view.online == members.len()).count();
         let agreed = views.iter().filter(|view| view.root == root).count();
         let seated = views.iter().filter(|view| committee.is_none_or(|all| view.committee == all)).count();
-        let one_tree = seated == members.len() && roots == 1 && root.is_some() && met == members.len() && agreed == members.len();
+        let one_tree = seated == members.len()
+            && roots == 1
+            && root.is_some()
+            && met == members.len()
+            && agreed == members.len();
         calm = if one_tree { calm + 1 } else { 0 };
         if began.elapsed() > SETTLE {
             let all = members.len();

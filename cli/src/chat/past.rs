@@ -60,7 +60,9 @@ impl Arrivals {
     /// A message that may wait here has its place: whether it does. It stands before those that have none.
     pub(super) fn settle(&mut self, message: &MessageLine) -> bool {
         let key_of = key(message);
-        let Some(at) = self.held.iter().position(|it| it.tentative && key(it) == key_of) else { return false };
+        let Some(at) = self.held.iter().position(|it| it.tentative && key(it) == key_of) else {
+            return false;
+        };
         self.held.remove(at);
         let first = self.held.iter().position(|it| it.tentative).unwrap_or(self.held.len());
         self.held.insert(first, message.clone());
@@ -147,7 +149,9 @@ pub(super) mod tests {
         arrivals.knows(&[message(9)]);
         let tentative = |seq| MessageLine { tentative: true, ..message(seq) };
         [1, 2, 3, 9].into_iter().for_each(|seq| arrivals.add(now, tentative(seq)));
-        assert!(arrivals.settle(&message(3)) && arrivals.settle(&message(1)) && !arrivals.settle(&message(4)));
+        assert!(
+            arrivals.settle(&message(3)) && arrivals.settle(&message(1)) && !arrivals.settle(&message(4))
+        );
         arrivals.add(now, message(9));
         let shown = arrivals.take(20).1;
         assert_eq!(

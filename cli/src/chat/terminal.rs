@@ -57,8 +57,21 @@ pub(crate) async fn talk(
     let (marks, arrivals, told) = (Marks::default(), Arrivals::default(), Told::default());
     let unsettled = Unsettled::default();
     let say = Some(say);
-    let mut chat =
-        Chat { group, host, screen, editor, room, me, say, told, sent: 0, marks, arrivals, unsettled, oldest: None };
+    let mut chat = Chat {
+        group,
+        host,
+        screen,
+        editor,
+        room,
+        me,
+        say,
+        told,
+        sent: 0,
+        marks,
+        arrivals,
+        unsettled,
+        oldest: None,
+    };
     chat.look_back().await?;
     let mut sources = Sources { listening, receipts };
     let done = {

@@ -13,7 +13,9 @@ pub(super) async fn run(args: BenchArgs, screen: &Screen) -> Result<u8, Stop> {
     let BenchArgs { nodes, transport, size, seconds, order, committee, storage } = args;
     if committee.is_some() && order != Order::Total {
         let why = "A committee agrees on a total order, and another was asked for.";
-        return Err(usage("Nothing was measured.", why, "Add --order total, or leave --committee out.").into());
+        return Err(
+            usage("Nothing was measured.", why, "Add --order total, or leave --committee out.").into()
+        );
     }
     let committee = committee.unwrap_or(1);
     let options = BenchOptions { nodes, transport, size, seconds, order, committee, storage };
@@ -28,15 +30,14 @@ pub(super) async fn run(args: BenchArgs, screen: &Screen) -> Result<u8, Stop> {
 
 fn failed(error: BenchError) -> Stop {
     match error {
-        BenchError::TooFewNodes
-        | BenchError::BadSize
-        | BenchError::BadCommittee
-        | BenchError::NoMemory => usage(
-            "Nothing was measured.",
-            format!("{}.", capital(&error.to_string())),
-            "See `treecast bench --help`.",
-        )
-        .into(),
+        BenchError::TooFewNodes | BenchError::BadSize | BenchError::BadCommittee | BenchError::NoMemory => {
+            usage(
+                "Nothing was measured.",
+                format!("{}.", capital(&error.to_string())),
+                "See `treecast bench --help`.",
+            )
+            .into()
+        }
         other => bug(format!("The bench did not get through: {other}.")).into(),
     }
 }

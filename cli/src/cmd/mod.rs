@@ -28,14 +28,12 @@ use crate::signals::Signals;
 /// The settings that matter beside a verb's own arguments.
 pub(crate) fn local_flags(verb: &Verb) -> LocalFlags {
     match verb {
-        Verb::Up(up) => {
-            LocalFlags {
-                node: up.node.clone(),
-                group: up.group.clone(),
-                serve_after: up.serve_after,
-                log_format: up.log_format,
-            }
-        }
+        Verb::Up(up) => LocalFlags {
+            node: up.node.clone(),
+            group: up.group.clone(),
+            serve_after: up.serve_after,
+            log_format: up.log_format,
+        },
         Verb::Config(config) => LocalFlags {
             node: config.node.clone(),
             group: config.group.clone(),

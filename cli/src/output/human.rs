@@ -181,7 +181,9 @@ pub(crate) fn event(line: &Line, names: &mut Names) -> Option<String> {
         Line::Order { event, .. } if event == "resumed" => "* messages get their places again".to_owned(),
         Line::Order { reason, .. } => {
             let why = reason.as_deref().map_or_else(Default::default, clean::line);
-            format!("! messages do not get their places in the group's order: {why}; they do once that changes")
+            format!(
+                "! messages do not get their places in the group's order: {why}; they do once that changes"
+            )
         }
         Line::Partition { event, .. } if event == "healed" => "* the group is whole again".to_owned(),
         Line::Partition { .. } => "! the group may be cut in two".to_owned(),

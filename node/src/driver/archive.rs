@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use treecast_overlay::io::{
-    EarlierPlace, HistoryBatch, KeepEarlier, LifeRecord, OrderRecord, Past, Record, SourceRecord, order_source,
+    EarlierPlace, HistoryBatch, KeepEarlier, LifeRecord, OrderRecord, Past, Record, SourceRecord,
+    order_source,
 };
 use treecast_overlay::{BatchId, Digest, GroupId, Life, NodeId, PastLife, Seq};
 
@@ -165,7 +166,14 @@ impl Archive {
         match (self.waiting.iter_mut().find(|it| is_alike(it, &work)), work) {
             (
                 Some(Work::History { entered, batches, sources, causes, order, .. }),
-                Work::History { entered: now, batches: more, sources: moved, causes: heads, order: places, .. },
+                Work::History {
+                    entered: now,
+                    batches: more,
+                    sources: moved,
+                    causes: heads,
+                    order: places,
+                    ..
+                },
             ) => {
                 *entered |= now;
                 *causes = heads;
@@ -306,9 +314,7 @@ fn add_order(order: &mut Option<OrderRecord>, later: Option<OrderRecord>) {
 
 fn weight(work: &Work) -> usize {
     let rest = match work {
-        Work::History { sources, order, .. } => {
-            sources.len() * SOURCE_WEIGHT + order_weight(order.as_ref())
-        }
+        Work::History { sources, order, .. } => sources.len() * SOURCE_WEIGHT + order_weight(order.as_ref()),
         _ => 64,
     };
     rest + batches_weight(work)

@@ -458,8 +458,14 @@ impl Slot {
                 self.deliver(delivery, Standing::Tentative);
             }
             Core::Ordered { index, delivery, .. } => self.placing.on_ordered(index, delivery),
-            Core::OrderStalled { reason, .. } => self.tell(Event::OrderStalled { reason }),
-            Core::OrderResumed { .. } => self.tell(Event::OrderResumed),
+            Core::OrderStalled { reason, .. } => {
+                self.placing.on_stalled(true);
+                self.tell(Event::OrderStalled { reason });
+            }
+            Core::OrderResumed { .. } => {
+                self.placing.on_stalled(false);
+                self.tell(Event::OrderResumed);
+            }
             Core::Ready { .. } => self.on_ready(),
             Core::Sent { batch, .. } => self.receipts.on_sent(batch, self.online.len()),
             Core::Receipt { batch, have, of, .. } => {

@@ -323,6 +323,9 @@ impl Keeper {
         if self.lacks == Lacks::Under(done.job) {
             self.lacks = Lacks::Nothing;
         }
+        if let (Err(_), Some(writer)) = (&done.result, &mut self.writer) {
+            writer.on_failed();
+        }
         match (&done.result, &self.failure) {
             // Something small may fit where what is lacking did not.
             (Ok(()), Some(_)) if self.lacks != Lacks::Nothing => {}
@@ -478,6 +481,45 @@ mod tests {
             keeper.take(&Done { job: done.job, result: Ok(()) });
         }
         assert!(keeper.failure().is_none(), "what was lacking is there");
+    }
+
+    /// What a member of a committee promises rests on what was delivered before.
+    #[tokio::test]
+    async fn no_promise_is_kept_without_what_it_rests_on() {
+        let scratch = Scratch::new();
+        let (store, _) = Store::open(scratch.path(), 1).expect("a good store");
+        let (mut writer, mut done) = store.serve(ME).expect("a thread");
+        let promise = |epoch| {
+            let agreement = Agreement {
+                group: group(),
+                epoch,
+                vows: bytes::Bytes::from_static(b"vow"),
+                from: 0,
+                entries: Vec::new(),
+                compacted: 0,
+            };
+            vec![Work::Agreement(Box::new(agreement))]
+        };
+        // Nobody can be called by two names.
+        let id = treecast_overlay::Descriptor::open("lobby").expect("a good name");
+        let other = treecast_overlay::Descriptor::open("garden").expect("a good name");
+        let keep = |descriptor: &treecast_overlay::Descriptor| {
+            let (label, descriptor) = ("lobby".into(), descriptor.clone());
+            vec![Work::Keep(Box::new(KeptGroup { label, descriptor, joined_ms: 1, members: Vec::new() }))]
+        };
+        let jobs = [keep(&id), keep(&other), promise(1), promise(2)];
+        let jobs: Vec<JobId> = jobs.into_iter().map(|works| writer.submit(works)).collect();
+        let mut results = Vec::new();
+        while results.len() < jobs.len() {
+            results.extend(done.recv().await.expect("answers"));
+        }
+        assert_eq!(
+            results.iter().map(|it| it.result.is_ok()).collect::<Vec<_>>(),
+            [true, false, false, false]
+        );
+        (0..3).for_each(|_| writer.on_failed());
+        writer.submit(promise(3));
+        assert!(done.recv().await.expect("answers")[0].result.is_ok(), "it brings along what was lacking");
     }
 
     #[tokio::test]

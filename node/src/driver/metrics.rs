@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use treecast_overlay::GroupId;
 use treecast_overlay::io::CollectionView;
+use treecast_overlay::{GroupId, Order};
 
 use super::Driver;
 use super::groups::Slot;
@@ -71,6 +71,7 @@ impl Driver {
             receipts_waiting: slot.receipts_waiting(),
             events_dropped: slot.events_dropped(),
             partitioned: slot.is_partitioned(),
+            order_now: (slot.descriptor.order == Order::Total).then(|| slot.placing.snapshot()),
         })
     }
 }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use treecast_overlay::{BatchId, Delivery, Life, NodeId, Seq};
 
+use crate::metrics::OrderSnapshot;
+
 /// Where messages of one group are between their delivery and their place.
 #[derive(Debug, Default)]
 pub(super) struct Placing {
@@ -18,6 +20,8 @@ pub(super) struct Placing {
     placed: VecDeque<(u64, Delivery)>,
     /// All places below were told.
     told: u64,
+    /// Nothing gets one at present.
+    stalled: bool,
 }
 
 impl Placing {
@@ -29,6 +33,16 @@ impl Placing {
     /// All places below were told: who begins now finds them in the history.
     pub(super) fn told(&self) -> u64 {
         self.told
+    }
+
+    /// It was told that nothing gets a place, or that something does again.
+    pub(super) fn on_stalled(&mut self, stalled: bool) {
+        self.stalled = stalled;
+    }
+
+    /// In numbers.
+    pub(super) fn snapshot(&self) -> OrderSnapshot {
+        OrderSnapshot { index: self.told, tentative: self.tentative.len(), stalled: self.stalled }
     }
 
     /// What has no place, in the order of its delivery.
@@ -58,8 +72,10 @@ impl Placing {
         if seqs.is_empty() {
             return;
         }
-        let (first, end) = (BatchId { source, life, seq: seqs.start }, BatchId { source, life, seq: seqs.end });
-        let gone: Vec<_> = self.numbers.range((first, 0)..(end, 0)).map(|(key, number)| (*key, *number)).collect();
+        let (first, end) =
+            (BatchId { source, life, seq: seqs.start }, BatchId { source, life, seq: seqs.end });
+        let gone: Vec<_> =
+            self.numbers.range((first, 0)..(end, 0)).map(|(key, number)| (*key, *number)).collect();
         for (key, number) in gone {
             self.numbers.remove(&key);
             self.tentative.remove(&number);

@@ -304,7 +304,9 @@ mod tests {
         {
             let queue = EventQueue::new(order, true, 100_000, Arc::default());
             let talk = [(1, 0), (1, 1), (1, 2), (1, 3), (1, 4), (1, 5), (2, 70), (1, 6), (2, 71)];
-            talk.iter().for_each(|(source, seq)| queue.push_batch(batch_of(*source, *seq, 2), "".into(), Standing::Final));
+            talk.iter().for_each(|(source, seq)| {
+                queue.push_batch(batch_of(*source, *seq, 2), "".into(), Standing::Final)
+            });
             queue.push(Event::Ready);
             queue.push_batch(batch_of(3, 99, 2), "".into(), Standing::Final);
             queue.close();
@@ -319,10 +321,10 @@ mod tests {
 
     #[tokio::test]
     async fn in_a_total_order_who_wants_it_is_told_twice() {
-        for (wanted, told) in [(true, vec![(0, None), (1, None), (0, Some(7)), (1, Some(8))]), (false, vec![
-            (0, Some(7)),
-            (1, Some(8)),
-        ])] {
+        for (wanted, told) in [
+            (true, vec![(0, None), (1, None), (0, Some(7)), (1, Some(8))]),
+            (false, vec![(0, Some(7)), (1, Some(8))]),
+        ] {
             let queue = EventQueue::new(Order::Total, wanted, 10_000, Arc::default());
             queue.push_batch(batch(0, 2), "".into(), Standing::Tentative);
             queue.push_batch(batch(0, 2), "".into(), Standing::At(7));

@@ -18,5 +18,5 @@ mod source;
 mod text;
 
 pub(crate) use server::{Server, bind};
-pub(crate) use snapshot::{GroupSnapshot, Snapshot};
+pub(crate) use snapshot::{GroupSnapshot, OrderSnapshot, Snapshot};
 pub(crate) use source::Source;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use treecast_overlay::io::{CollectionView, FrameCount};
 
 use super::process::Process;
-use super::snapshot::{GroupSnapshot, Snapshot};
+use super::snapshot::{GroupSnapshot, OrderSnapshot, Snapshot};
 use super::text::Kind::{Counter, Gauge};
 use super::text::{Kind, Page};
 use crate::driver::tally::Words;
@@ -47,6 +47,7 @@ pub(super) fn write(snapshot: &Snapshot, around: &Around) -> String {
     connections(&mut page, snapshot);
     frames(&mut page, &snapshot.frames);
     groups(&mut page, snapshot);
+    orders(&mut page, snapshot);
     group_events(&mut page, snapshot);
     trees(&mut page, snapshot);
     collections(&mut page, snapshot);
@@ -220,6 +221,28 @@ fn groups(page: &mut Page, snapshot: &Snapshot) {
     ];
     for (name, kind, help, read) in families {
         each(page, snapshot, (name, kind, help), read);
+    }
+}
+
+/// Of groups with a total order only.
+fn orders(page: &mut Page, snapshot: &Snapshot) {
+    type Read = fn(&OrderSnapshot) -> f64;
+    let families: [(&'static str, &str, Read); 3] = [
+        ("treecast_order_index", "Messages that have a place in the total order.", |it| it.index as f64),
+        ("treecast_order_tentative", "Batches that wait for a place in the total order.", |it| {
+            it.tentative as f64
+        }),
+        ("treecast_order_stalled", "1 while batches have waited for a place for some time.", |it| {
+            f64::from(u8::from(it.stalled))
+        }),
+    ];
+    for (name, help, read) in families {
+        let mut family = page.family(name, Gauge, help);
+        for (label, group) in &snapshot.groups {
+            if let Some(order) = &group.order_now {
+                family.put(&[("group", label)], read(order));
+            }
+        }
     }
 }
 

@@ -46,4 +46,16 @@ pub(crate) struct GroupSnapshot {
     /// What subscribers missed because they were slow.
     pub(crate) events_dropped: u64,
     pub(crate) partitioned: bool,
+    /// Its total order, if it has one.
+    pub(crate) order_now: Option<OrderSnapshot>,
+}
+
+/// How a total order is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OrderSnapshot {
+    /// Messages that have a place.
+    pub(crate) index: u64,
+    /// Batches that have none yet.
+    pub(crate) tentative: usize,
+    pub(crate) stalled: bool,
 }

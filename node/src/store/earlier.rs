@@ -36,8 +36,7 @@ pub(super) fn keep(
         .query_row((), |row| row.get(0))?;
     for (below, it) in (1..).zip(&keep.batches) {
         let kept_ms = now_ms.saturating_sub(it.age_ms);
-        let row =
-            Row { at: lowest - below, kept_ms, nick: &it.nick, unsettled: false, batch: &it.batch };
+        let row = Row { at: lowest - below, kept_ms, nick: &it.nick, unsettled: false, batch: &it.batch };
         insert_at(connection, numbers, (room, keep.group), &[row])?;
         // If it is this node's own, of a store that is lost: others have it.
         let chain = numbers.chain(connection, room, it.batch.id.source, it.batch.id.life)?;
@@ -73,7 +72,8 @@ pub(super) fn piece(connection: &Connection, fetch: &FetchEarlier) -> rusqlite::
     let (mut piece, mut size) = (Piece::default(), 0);
     let before = fetch.before.unwrap_or(i64::MAX);
     if !has_order(connection, &fetch.group)? {
-        let sql = "SELECT at, kept_ms, body FROM batches WHERE room = (SELECT room FROM rooms WHERE group_id = ?1)
+        let sql =
+            "SELECT at, kept_ms, body FROM batches WHERE room = (SELECT room FROM rooms WHERE group_id = ?1)
                    AND at < ?2 AND at NOT IN (SELECT at FROM unsettled) ORDER BY at DESC";
         piece.end = fill(connection, sql, fetch, before, (&mut piece, &mut size))?;
         return Ok(piece);
@@ -89,7 +89,8 @@ pub(super) fn piece(connection: &Connection, fetch: &FetchEarlier) -> rusqlite::
 }
 
 /// What was gathered, of a group with a total order, and has not been delivered.
-pub(super) const EARLIER: &str = "FROM batches WHERE room = (SELECT room FROM rooms WHERE group_id = ?1) AND at < 0
+pub(super) const EARLIER: &str =
+    "FROM batches WHERE room = (SELECT room FROM rooms WHERE group_id = ?1) AND at < 0
      AND NOT EXISTS (SELECT 1 FROM places WHERE places.at = batches.at)
      AND NOT EXISTS (SELECT 1 FROM unsettled WHERE unsettled.at = batches.at)";
 

@@ -21,10 +21,10 @@ use super::*;
 use crate::files::tests::Scratch;
 
 const DB: &str = "treecast.db";
-const ME: NodeId = NodeId::from_bytes([9; 32]);
+pub(super) const ME: NodeId = NodeId::from_bytes([9; 32]);
 
 /// A source's batches, one a text, as they would come in.
-fn batches(name: &str, key: u8, texts: &[&str]) -> (GroupId, Vec<HistoryBatch>) {
+pub(super) fn batches(name: &str, key: u8, texts: &[&str]) -> (GroupId, Vec<HistoryBatch>) {
     let group = Descriptor::open(name).expect("a good name");
     let config = Config { history: true, ..Config::default() };
     let (secret_key, ends) = ([key; 32], Vec::new());
@@ -55,12 +55,12 @@ fn record(group: GroupId, at: u64, batch: &HistoryBatch, kept_ms: u64) -> Work {
     let BatchId { source, life, seq } = batch.id;
     let (head, end, above) = (Some(batch.digest), None, Vec::new());
     let life = LifeRecord { life, next: seq + 1, head, end, above, owed: None };
-    let kept = KeptBatch { at, nick: "ada".into(), kept_ms, batch: batch.clone() };
+    let kept = KeptBatch { at, nick: "ada".into(), kept_ms, unsettled: false, batch: batch.clone() };
     let sources = vec![SourceRecord { source, floor: 0, lives: vec![life], closed: Vec::new() }];
-    Work::History { group, entered: true, batches: vec![kept], sources, causes: None }
+    Work::History { group, entered: true, batches: vec![kept], sources, causes: None, order: None }
 }
 
-fn open(dir: &Path) -> Store {
+pub(super) fn open(dir: &Path) -> Store {
     Store::open(dir, 1).expect("a good store").0
 }
 
@@ -72,24 +72,24 @@ fn told(dir: &Path, group: GroupId, batches: &[HistoryBatch]) -> Store {
     store
 }
 
-fn shelf(dir: &Path) -> Shelf {
+pub(super) fn shelf(dir: &Path) -> Shelf {
     Shelf::open(&dir.join(DB)).expect("opens")
 }
 
-fn texts(found: &[PastBatch]) -> Vec<String> {
+pub(super) fn texts(found: &[PastBatch]) -> Vec<String> {
     let payloads = found.iter().flat_map(|it| &it.shown.messages);
     payloads.map(|(_, payload)| String::from_utf8_lossy(payload).into_owned()).collect()
 }
 
-fn all(group: GroupId) -> Span {
-    Span { group, from: i64::MIN, before: i64::MAX, since_ms: 0 }
+pub(super) fn all(group: GroupId) -> Span {
+    Span { group, from: i64::MIN, before: i64::MAX, since_ms: 0, total: false }
 }
 
 /// Longer than upkeep ever waits while there is some.
 const FAR: Duration = Duration::from_secs(3_600);
 
 /// Upkeep until there is none left.
-fn keep_up(store: &mut Store, now_ms: u64) {
+pub(super) fn keep_up(store: &mut Store, now_ms: u64) {
     let (mut upkeep, mut numbers) = (Upkeep::new(ME), Numbers::default());
     for _ in 0..10_000 {
         if upkeep.due_in(now_ms, FAR) == FAR {
@@ -169,7 +169,14 @@ fn a_node_comes_back_to_where_it_was() {
     let bob = SourceRecord { source: ME, floor: 3, lives: vec![over.clone()], closed: Vec::new() };
     let sources = vec![bob];
     store
-        .write(&[Work::History { group, entered: false, batches: Vec::new(), sources, causes: None }])
+        .write(&[Work::History {
+            group,
+            entered: false,
+            batches: Vec::new(),
+            sources,
+            causes: None,
+            order: None,
+        }])
         .expect("written");
     store.write(&[Work::Taken { group, source: ME, life: 3, next: 5 }]).expect("written");
     let (pasts, _) = store.history(&ME).expect("read");
@@ -189,8 +196,15 @@ fn where_no_order_is_kept_what_came_above_a_gap_is_known() {
     let (group, ada) = batches("lobby", 1, &["a", "b", "c", "d", "e"]);
     let mut store = told(scratch.path(), group, &ada[..1]);
     let above = |at, seq: usize| {
-        let kept = KeptBatch { at, nick: "".into(), kept_ms: 1, batch: ada[seq].clone() };
-        Work::History { group, entered: true, batches: vec![kept], sources: Vec::new(), causes: None }
+        let kept = KeptBatch { at, nick: "".into(), kept_ms: 1, unsettled: false, batch: ada[seq].clone() };
+        Work::History {
+            group,
+            entered: true,
+            batches: vec![kept],
+            sources: Vec::new(),
+            causes: None,
+            order: None,
+        }
     };
     store.write(&[above(2, 2), above(3, 4)]).expect("written");
     let life = &store.history(&ME).expect("read").0[0].sources[0].lives[0];
@@ -320,7 +334,7 @@ fn what_nobody_has_is_not_let_go_nor_is_a_group_that_is_left_kept() {
     store.write(&[Work::Retain { group, retention }]).expect("written");
     let life = ada[0].id.life;
     let own = |(at, batch): (u64, &HistoryBatch)| {
-        let kept = KeptBatch { at, nick: "".into(), kept_ms: 1, batch: batch.clone() };
+        let kept = KeptBatch { at, nick: "".into(), kept_ms: 1, unsettled: false, batch: batch.clone() };
         Work::Own { group, batch: Box::new(kept) }
     };
     store.write(&(1..).zip(&ada).map(own).collect::<Vec<_>>()).expect("written");
@@ -444,8 +458,14 @@ fn removals_and_causes_are_there_at_the_next_start() {
         record: Bytes::from_static(record),
     };
     store.write(&[removal(1, b"first"), removal(2, b"other"), removal(1, b"later")]).expect("written");
-    let told =
-        |causes| Work::History { group, entered: true, batches: Vec::new(), sources: Vec::new(), causes };
+    let told = |causes| Work::History {
+        group,
+        entered: true,
+        batches: Vec::new(),
+        sources: Vec::new(),
+        causes,
+        order: None,
+    };
     let heads = vec![ada[0].id, BatchId { source: ME, life: u64::MAX, seq: 7 }];
     for causes in [Some(heads), Some(Vec::new()), None] {
         store.write(&[told(causes.clone())]).expect("written");

@@ -291,7 +291,11 @@ impl Shelf {
 }
 
 /// Reads rows until there are many.
-pub(super) fn gather(mut rows: rusqlite::Rows<'_>, most: usize, most_bytes: usize) -> rusqlite::Result<Vec<PastBatch>> {
+pub(super) fn gather(
+    mut rows: rusqlite::Rows<'_>,
+    most: usize,
+    most_bytes: usize,
+) -> rusqlite::Result<Vec<PastBatch>> {
     let (mut found, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
         let group: [u8; 32] = row.get(1)?;

@@ -52,7 +52,9 @@ pub(super) fn settle(
         .execute(params![room, integer(order.epoch), roster, integer(order.index)])?;
     for (source, life, next) in &order.marks {
         connection
-            .prepare_cached("INSERT OR REPLACE INTO marks (room, source, life, next) VALUES (?1, ?2, ?3, ?4)")?
+            .prepare_cached(
+                "INSERT OR REPLACE INTO marks (room, source, life, next) VALUES (?1, ?2, ?3, ?4)",
+            )?
             .execute(params![room, &source.as_bytes()[..], integer(*life), integer(*next)])?;
     }
     for (batch, place) in &order.settled {
@@ -66,7 +68,9 @@ pub(super) fn settle(
         connection.prepare_cached("DELETE FROM unsettled WHERE at = ?1")?.execute([at])?;
         if let Some(place) = place {
             connection
-                .prepare_cached("INSERT INTO places (room, place, at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
+                .prepare_cached(
+                    "INSERT INTO places (room, place, at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+                )?
                 .execute([room, integer(*place), at])?;
         }
     }
@@ -116,7 +120,9 @@ pub(super) fn agree(
 pub(super) fn past(connection: &Connection, room: i64) -> Result<Option<OrderPast>, ReadError> {
     let place = connection
         .prepare_cached("SELECT epoch, roster, next FROM orders WHERE room = ?1")?
-        .query_row([room], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, i64>(2)?)))
+        .query_row([room], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, i64>(2)?))
+        })
         .optional()?;
     let (epoch, roster, index) = place.unwrap_or_default();
     let roster = roster.chunks(32).map(|it| Ok(NodeId::from_bytes(bytes(it.to_vec(), "orders")?)));
@@ -157,10 +163,13 @@ fn marks(connection: &Connection, room: i64) -> Result<Vec<(NodeId, Life, Seq)>,
 fn agreement(connection: &Connection, room: i64) -> rusqlite::Result<Option<AgreementPast>> {
     let kept = connection
         .prepare_cached("SELECT epoch, vows, compacted FROM vows WHERE room = ?1")?
-        .query_row([room], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, i64>(2)?)))
+        .query_row([room], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, i64>(2)?))
+        })
         .optional()?;
     let Some((epoch, vows, compacted)) = kept else { return Ok(None) };
-    let mut select = connection.prepare_cached("SELECT entry FROM accepted WHERE room = ?1 ORDER BY place")?;
+    let mut select =
+        connection.prepare_cached("SELECT entry FROM accepted WHERE room = ?1 ORDER BY place")?;
     let entries = select.query_map([room], |row| Ok(Bytes::from(row.get::<_, Vec<u8>>(0)?)))?;
     let entries = entries.collect::<Result<_, _>>()?;
     Ok(Some(AgreementPast {

@@ -37,7 +37,7 @@ fn kept(at: u64, id: BatchId, digest: u8) -> KeptBatch {
     let digest = Digest::from_bytes([digest; 20]);
     let bytes = bytes::Bytes::from_static(b"no batch, but bytes");
     let batch = HistoryBatch { id, bytes, digest, messages: 2, payload: 10 };
-    KeptBatch { at, nick: "ada".into(), kept_ms: at, batch }
+    KeptBatch { at, nick: "ada".into(), kept_ms: at, unsettled: false, batch }
 }
 
 fn open(dir: &Path) -> (Store, Kept) {

@@ -34,6 +34,15 @@ pub(crate) struct Done {
 struct Job {
     id: JobId,
     works: Vec<Work>,
+    /// How many failures whoever asks knew of: what was in those is tried again with this, or was before.
+    known_failures: u64,
+}
+
+impl Job {
+    /// Whether it rests on all that was asked for before it.
+    fn rests_on_others(&self) -> bool {
+        self.works.iter().any(|work| matches!(work, Work::Agreement(_)))
+    }
 }
 
 /// Takes jobs; never waits. They are done in the order in which they came. What may wait here is
@@ -42,6 +51,7 @@ struct Job {
 pub(crate) struct Writer {
     jobs: Sender<Job>,
     next: u64,
+    known_failures: u64,
 }
 
 impl Writer {
@@ -51,13 +61,13 @@ impl Writer {
         me: NodeId,
     ) -> io::Result<(Self, UnboundedReceiver<Vec<Done>>)> {
         let (numbers, upkeep) = (Numbers::default(), Upkeep::new(me));
-        let scribe = Scribe { connection, path, numbers, upkeep, lasting: true, commits: 0 };
+        let scribe = Scribe { connection, path, numbers, upkeep, lasting: true, commits: 0, failures: 0 };
         let (jobs, queue) = channel();
         let (answers, done) = unbounded_channel();
         std::thread::Builder::new()
             .name("treecast-store".to_owned())
             .spawn(move || serve(scribe, &queue, &answers))?;
-        Ok((Self { jobs, next: 0 }, done))
+        Ok((Self { jobs, next: 0, known_failures: 0 }, done))
     }
 
     /// Asks for these changes, all or none of them. The answer comes as a [`Done`]; none comes, and
@@ -66,8 +76,13 @@ impl Writer {
         let id = JobId(self.next);
         self.next += 1;
         // A thread that is gone shows at the receiver.
-        let _ = self.jobs.send(Job { id, works });
+        let _ = self.jobs.send(Job { id, works, known_failures: self.known_failures });
         id
+    }
+
+    /// That a job failed is known: those that come now do not count on what was in it.
+    pub(crate) fn on_failed(&mut self) {
+        self.known_failures += 1;
     }
 }
 
@@ -87,6 +102,8 @@ struct Scribe {
     lasting: bool,
     /// Commits since upkeep had a turn.
     commits: u32,
+    /// Jobs that failed.
+    failures: u64,
 }
 
 /// Until nobody can ask any more and all is answered. The connection's end folds the write-ahead
@@ -145,7 +162,10 @@ impl Scribe {
         let told = |error: &rusqlite::Error| SaveError::of(&self.path, error);
         let results: Vec<Result<(), SaveError>> = match results {
             Ok(results) => results.into_iter().map(|result| result.map_err(|error| told(&error))).collect(),
-            Err(error) => vec![Err(told(&error)); jobs.len()],
+            Err(error) => {
+                self.failures += jobs.len() as u64;
+                vec![Err(told(&error)); jobs.len()]
+            }
         };
         if results.iter().any(Result::is_err) {
             // What was looked up in there may not be.
@@ -158,15 +178,24 @@ impl Scribe {
     fn try_commit(&mut self, jobs: &[Job]) -> rusqlite::Result<Vec<rusqlite::Result<()>>> {
         self.set_lasting(jobs.iter().flat_map(|job| &job.works).any(Work::must_last))?;
         let mut transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut results = Vec::with_capacity(jobs.len());
+        let (mut results, mut failures) = (Vec::with_capacity(jobs.len()), self.failures);
         for job in jobs {
-            match apply(&mut transaction, &mut self.numbers, &job.works) {
+            // A promise must not be on disk without what it rests on.
+            let result = match job.rests_on_others() && job.known_failures < failures {
+                true => Err(lacks_ground()),
+                false => apply(&mut transaction, &mut self.numbers, &job.works),
+            };
+            match result {
                 // Some failures, a full disk's say, undo the whole transaction.
                 Err(error) if transaction.is_autocommit() => return Err(error),
-                result => results.push(result),
+                result => {
+                    failures += u64::from(result.is_err());
+                    results.push(result);
+                }
             }
         }
         transaction.commit()?;
+        self.failures = failures;
         Ok(results)
     }
 
@@ -178,6 +207,10 @@ impl Scribe {
         }
         Ok(())
     }
+}
+
+fn lacks_ground() -> rusqlite::Error {
+    rusqlite::Error::ToSqlConversionFailure("what came before it could not be written".into())
 }
 
 fn apply(transaction: &mut Transaction<'_>, numbers: &mut Numbers, works: &[Work]) -> rusqlite::Result<()> {

@@ -150,7 +150,7 @@ fn index(connection: &mut Connection) -> rusqlite::Result<bool> {
     {
         let mut upto: i64 = transaction.query_row("SELECT upto FROM indexed", (), |row| row.get(0))?;
         let mut select = transaction.prepare_cached(
-            "SELECT at, group_id, body, messages FROM batches JOIN rooms USING (room) WHERE at > ?1 ORDER BY at LIMIT ?2",
+            "SELECT at, group_id, body, batches.messages FROM batches JOIN rooms USING (room) WHERE at > ?1 ORDER BY at LIMIT ?2",
         )?;
         let mut insert = transaction.prepare_cached("INSERT INTO words (rowid, text) VALUES (?1, ?2)")?;
         let mut rows = select.query([upto, AT_ONCE])?;

@@ -1,0 +1,173 @@
+//! Total order among real processes: all see one sequence, kills and an absent founder included.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use treecast_tests::hosts::{Host, Lab, Process, Run, tell, until};
+
+/// Longer than anything here takes.
+const LONG: Duration = Duration::from_secs(60);
+
+/// What `sub` shows of a message, apart from nicks and times.
+type Line = (u64, String, u64, u64, u64, String);
+
+fn up(host: &Host) -> Process {
+    let node = host.treecast(&["up", "--serve-after", "3s"]);
+    node.wait("it is up", |line| line["type"] == "ready");
+    node
+}
+
+/// The line that a command answers with.
+fn answer(host: &Host, args: &[&str]) -> Value {
+    let Run { code, out, err, .. } = host.run(args, b"");
+    assert_eq!(code, Some(0), "{args:?}: {err:?}");
+    out.into_iter().next().expect("a line")
+}
+
+/// A group of the default order that all hosts are in; the first has founded it.
+fn found(hosts: &[Host]) {
+    let made = answer(&hosts[0], &["group", "create", "garden"]);
+    assert_eq!(made["order"], "total");
+    let ticket = made["ticket"].as_str().expect("a ticket");
+    for host in &hosts[1..] {
+        answer(host, &["group", "join", ticket]);
+    }
+    for host in hosts {
+        until(LONG, "all have met", || {
+            let group = answer(host, &["group", "show", "garden"]);
+            let met = group["members"].as_array()?.iter().filter(|it| it["state"] == "online").count();
+            (met == hosts.len() && group["epoch"].as_u64() > Some(0)).then_some(())
+        });
+    }
+}
+
+/// Says so many lines as fast as it goes; the process ends when they are taken.
+fn talk(host: &Host, from: usize, count: usize) -> Process {
+    let lines: String =
+        (from..from + count).map(|line| format!("h{} line {line}\n", host.number())).collect();
+    let script = format!("printf '{lines}' | $TREECAST pub garden --wait all --timeout 60s");
+    host.shell(&script)
+}
+
+/// All that has a place, by `sub --since`.
+fn sequence(host: &Host, since: &str, count: usize) -> Vec<Line> {
+    let count = count.to_string();
+    let run = host.run(&["sub", "garden", "--since", since, "--count", &count, "--timeout", "60s"], b"");
+    assert_eq!(run.code, Some(0), "h{}: {:?}", host.number(), run.err);
+    run.of_type("message").into_iter().map(line).collect()
+}
+
+fn line(message: &Value) -> Line {
+    assert_eq!(message["tentative"], false, "{message}");
+    let number = |key: &str| message[key].as_u64().unwrap_or_else(|| panic!("{key} in {message}"));
+    let text = |key: &str| message[key].as_str().unwrap_or_default().to_owned();
+    (number("index"), text("source"), number("life"), number("seq"), number("n"), text("text"))
+}
+
+/// All of them see the same, one message a place from the first on.
+fn agree(hosts: &[Host], count: usize) -> Vec<Line> {
+    let all: Vec<Vec<Line>> = hosts.iter().map(|host| sequence(host, "start", count)).collect();
+    let places: Vec<u64> = all[0].iter().map(|it| it.0).collect();
+    assert_eq!(places, (0..count as u64).collect::<Vec<_>>(), "one message a place");
+    for (host, seen) in hosts.iter().zip(&all) {
+        assert_eq!(seen, &all[0], "h{}", host.number());
+    }
+    all.into_iter().next().expect("some hosts")
+}
+
+#[test]
+fn all_see_one_sequence_although_one_is_killed() {
+    let Some(lab) = Lab::new(3) else { return };
+    let hosts = lab.hosts();
+    let mut nodes: Vec<Process> = hosts.iter().map(up).collect();
+    found(hosts);
+    // Who listens all the time sees it in that order as well.
+    let listening = hosts[1].treecast(&["sub", "garden", "--since", "start"]);
+    let talking: Vec<Process> = hosts.iter().map(|host| talk(host, 0, 100)).collect();
+    for talk in talking {
+        assert_eq!(talk.ended().code, Some(0));
+    }
+    let first = agree(hosts, 300);
+    let mixed = first.windows(2).filter(|two| two[0].1 != two[1].1).count();
+    tell(&format!("300 lines of three that talk at once: {mixed} changes of the author"));
+    until(LONG, "the listener has all", || (listening.messages().len() == 300).then_some(()));
+    let heard: Vec<Line> = listening
+        .said()
+        .iter()
+        .filter(|(_, line)| line["type"] == "message")
+        .map(|(_, message)| line(message))
+        .collect();
+    assert_eq!(heard, first);
+    assert_eq!(sequence(&hosts[2], "120", 180), first[120..], "from an index on");
+
+    nodes.remove(2).kill();
+    let talking: Vec<Process> = hosts[..2].iter().map(|host| talk(host, 100, 50)).collect();
+    for talk in talking {
+        assert_eq!(talk.ended().code, Some(0));
+    }
+    nodes.push(up(&hosts[2]));
+    let second = agree(hosts, 400);
+    assert_eq!(second[..300], first, "what has its place keeps it");
+    let found = answer(&hosts[2], &["search", "line 149", "--group", "garden"]);
+    assert!(found["index"].as_u64() >= Some(300), "{found}");
+    let kept = hosts[2].run(&["history", "garden", "--limit", "5"], b"");
+    let kept: Vec<Line> = kept.of_type("message").into_iter().map(line).collect();
+    assert_eq!(kept, second[395..]);
+    let group = answer(&hosts[0], &["group", "show", "garden"]);
+    assert_eq!((&group["stalled"], &group["index"]), (&Value::Null, &400.into()), "{group}");
+    tell(&format!(
+        "epoch {}, committee of {}",
+        group["epoch"],
+        group["committee"].as_array().map_or(0, Vec::len)
+    ));
+}
+
+/// The founder alone keeps the order going, as the others do not run as services: while it is away they go on
+/// tentatively.
+#[test]
+fn without_the_founder_others_go_on_tentatively_and_settle_when_it_is_back() {
+    let Some(lab) = Lab::new(3) else { return };
+    let hosts = lab.hosts();
+    let late = |host: &Host| {
+        let node = host.treecast(&["up", "--serve-after", "1h"]);
+        node.wait("it is up", |line| line["type"] == "ready");
+        node
+    };
+    let founder = late(&hosts[0]);
+    let _others: Vec<Process> = hosts[1..].iter().map(late).collect();
+    found(hosts);
+    assert_eq!(talk(&hosts[1], 0, 5).ended().code, Some(0));
+    agree(hosts, 5);
+    let watching = hosts[2].treecast(&["sub", "garden", "--tentative", "--since", "start"]);
+    watching.wait_text("h2 line 4");
+    assert_eq!(founder.stop().code, Some(0));
+
+    assert_eq!(talk(&hosts[1], 5, 5).ended().code, Some(0));
+    let is_tentative = |line: &Value, text: &str| line["tentative"] == true && line["text"] == text;
+    watching.wait("a tentative line", |line| is_tentative(line, "h2 line 9"));
+    let (_, stalled) = watching.wait("the order stands still", |line| line["type"] == "order");
+    assert_eq!((&stalled["event"], stalled["reason"].is_string()), (&"stalled".into(), true), "{stalled}");
+    for host in &hosts[1..] {
+        until(LONG, "the reason is shown", || {
+            let group = answer(host, &["group", "show", "garden"]);
+            group["stalled"].as_str().filter(|why| why.contains("majority")).map(|_| ())
+        });
+    }
+    let settled = hosts[2].run(&["history", "garden"], b"");
+    assert_eq!(settled.of_type("message").len(), 5, "only what has its place");
+
+    let _founder = late(&hosts[0]);
+    watching.wait("the order goes on", |line| line["type"] == "order" && line["event"] == "resumed");
+    let all = agree(hosts, 10);
+    let texts: Vec<&str> = all[5..].iter().map(|it| it.5.as_str()).collect();
+    assert_eq!(texts, ["h2 line 5", "h2 line 6", "h2 line 7", "h2 line 8", "h2 line 9"]);
+    for text in texts {
+        let twice: Vec<bool> = watching
+            .said()
+            .iter()
+            .filter(|(_, line)| line["text"] == text)
+            .map(|(_, line)| line["tentative"] == true)
+            .collect();
+        assert_eq!(twice, [true, false], "{text}");
+    }
+}
