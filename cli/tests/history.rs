@@ -209,7 +209,7 @@ fn what_cannot_be_read_says_why() {
 fn a_group_keeps_what_its_descriptor_says_and_little_more() {
     let scratch = Scratch::new("retain");
     let _ada = scratch.up("ada", &[]);
-    scratch.json("ada", &["group", "create", "board", "--retain", "50"]);
+    scratch.json("ada", &["group", "create", "board", "--order", "causal", "--retain", "50"]);
     let all = lines(1_000);
     for part in all.chunks(100) {
         let said = scratch.feed("ada", &["pub", "board", "--wait", "stored"], part.join("\n"));
@@ -237,7 +237,7 @@ fn a_group_keeps_what_its_descriptor_says_and_little_more() {
 fn who_was_off_for_too_long_is_told_how_much_it_missed() {
     let scratch = Scratch::new("lagged");
     let ada = scratch.up("ada", &[]);
-    let ticket = scratch.json("ada", &["group", "create", "board", "--retain", "50"]);
+    let ticket = scratch.json("ada", &["group", "create", "board", "--order", "causal", "--retain", "50"]);
     let ticket = ticket[0]["ticket"].as_str().expect("a ticket").to_owned();
     let bob = scratch.up("bob", &["--group", &ticket, "--peer", &ada.address]);
     let eve = scratch.up("eve", &["--group", &ticket, "--peer", &ada.address]);
