@@ -91,7 +91,8 @@ fn what_has_no_place_yet_is_told_apart_and_people_are_told_why() {
     let address = ready["addresses"][0].as_str().expect("one").to_owned();
     let made = ask(&scratch, "ada", &["group", "create", "garden"]).remove(0);
     let ticket = made["ticket"].as_str().expect("one").to_owned();
-    let (_bob, _) = scratch.ready("bob", &["--group", &ticket, "--peer", &address]);
+    let (_bob, ready) = scratch.ready("bob", &["--group", &ticket, "--peer", &address]);
+    let address = ready["addresses"][0].as_str().expect("one").to_owned();
     until(&scratch, "bob", "bob hears of the order", |it| it["epoch"] == 1);
     drop(ada);
     ask(&scratch, "bob", &["pub", "garden", "anybody?", "--wait", "stored"]);
@@ -118,7 +119,7 @@ fn what_has_no_place_yet_is_told_apart_and_people_are_told_why() {
             .stdout,
     );
     assert!(people.contains("0 messages ordered; by") && people.contains("stalled: "), "{people}");
-    let (_ada, _) = scratch.ready("ada", &[]);
+    let (_ada, _) = scratch.ready("ada", &["--peer", &address]);
     loop {
         let line = sub.next_json();
         if line["type"] == "message" {

@@ -106,7 +106,6 @@ fn one_that_is_interrupted_says_so_with_what_why_and_fix() {
 fn what_cannot_be_is_refused_with_what_why_and_fix() {
     for args in [
         "--nodes 1",
-        "--order total",
         "--committee 3",
         "--cores 0",
         "--route gossip:push",

@@ -130,8 +130,8 @@ mod tests {
     #[test]
     fn a_mark_goes_to_the_end_of_what_was_printed() {
         let mut rows = rows();
-        let spot = rows.on_printed("12:00 bob: one\n           and two");
-        assert_eq!(rows.mark(spot, "x", 1).as_deref(), Some("\x1b[1A\x1b[20Gx\r"));
+        let spot = rows.on_printed("12:00 bob: one\n    and two");
+        assert_eq!(rows.mark(spot, "x", 1).as_deref(), Some("\x1b[1A\x1b[13Gx\r"));
     }
 
     #[test]

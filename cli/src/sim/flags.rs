@@ -24,7 +24,7 @@ pub(crate) struct SimFlags {
     /// network a metric space. Default: 0.25.
     #[arg(long, value_name = "X")]
     pub(crate) noise: Option<f64>,
-    /// The group's order: unordered, fifo or causal. Default: causal.
+    /// The group's order: unordered, fifo, causal or total. Default: causal.
     #[arg(long, value_name = "ORDER")]
     pub(crate) order: Option<Order>,
     /// How messages travel: tree:shared, tree:source, tree:auto or unicast. Default: tree:auto.
@@ -147,7 +147,10 @@ impl SimFlags {
 
     fn refuse_unbuilt(&self) -> Result<(), Failure> {
         if self.committee.is_some() {
-            return Err(bad("committee", "This version has no total order yet, and so no committee."));
+            return Err(bad(
+                "committee",
+                "In a simulation the founder alone decides a total order, in this version.",
+            ));
         }
         if self.cores == Some(0) {
             return Err(bad("cores", "A group has a core at the least."));
@@ -265,7 +268,6 @@ mod tests {
     fn what_is_not_built_is_refused_with_its_flag() {
         let flags = SimFlags::default;
         for (flags, flag) in [
-            (SimFlags { order: Some(Order::Total), ..flags() }, "--order"),
             (SimFlags { committee: Some(3), ..flags() }, "--committee"),
             (SimFlags { cores: Some(0), ..flags() }, "--cores"),
             (SimFlags { route: Some(Route::GossipPush), ..flags() }, "--route"),
