@@ -123,10 +123,12 @@ async fn what_one_publishes_the_other_is_told() {
     let (one, two) = (scratch.0.join("one"), scratch.0.join("two"));
     let node_one = start(&one, None).await;
     let node_two = start(&two, Some(&node_one)).await;
-    let mut sub =
-        Client::ask(&two, &Request::Sub { group: "lobby".into(), verbose: false, since: Start::Now })
-            .await
-            .expect("answers");
+    let mut sub = Client::ask(
+        &two,
+        &Request::Sub { group: "lobby".into(), verbose: false, since: Start::Now, tentative: false },
+    )
+    .await
+    .expect("answers");
     assert!(matches!(sub.next().await, Ok(Line::Joined { group, .. }) if group == "lobby"));
 
     let texts: Vec<String> = (0..2_000).map(|number| format!("line {number}")).collect();
