@@ -300,7 +300,7 @@ fn order_weight(order: Option<&OrderRecord>) -> usize {
     order.map_or(0, |it| (it.settled.len() + it.marks.len()) * SETTLED_WEIGHT)
 }
 
-/// What comes later is how far the order is; all that got places have them.
+/// What comes later is how far the order is; all that got places have them, and all epochs that ended have.
 fn add_order(order: &mut Option<OrderRecord>, later: Option<OrderRecord>) {
     let Some(mut later) = later else { return };
     if let Some(earlier) = order.take() {
@@ -308,6 +308,7 @@ fn add_order(order: &mut Option<OrderRecord>, later: Option<OrderRecord>) {
         let still: Vec<_> = earlier.marks.into_iter().filter(|it| !moved(it)).collect();
         later.marks.extend(still);
         later.settled.splice(..0, earlier.settled);
+        later.ended.splice(..0, earlier.ended);
     }
     *order = Some(later);
 }

@@ -11,8 +11,9 @@ use crate::store::Agreement;
 /// How far this node is in one total order.
 #[derive(Debug, Default)]
 pub(super) struct OrderPlace {
-    epoch: u64,
-    roster: Vec<NodeId>,
+    founded: bool,
+    /// The records that ended epochs.
+    ended: Vec<Bytes>,
     index: u64,
     marks: BTreeMap<NodeId, (Life, Seq)>,
     /// Batches that wait for a place, in the order in which they were kept.
@@ -28,9 +29,9 @@ pub(super) struct OrderPlace {
 impl OrderPlace {
     /// As the store has it.
     pub(super) fn new(group: &GroupId, past: OrderPast) -> Self {
-        let OrderPast { epoch, roster, index, marks, unsettled, agreement } = past;
+        let OrderPast { founded, ended, index, marks, unsettled, agreement } = past;
         let marks = marks.into_iter().map(|(source, life, next)| (source, (life, next))).collect();
-        let mut place = Self { epoch, roster, index, marks, agreement, ..Self::default() };
+        let mut place = Self { founded, ended, index, marks, agreement, ..Self::default() };
         for bytes in unsettled {
             if let Some(batch) = Shown::read(group, bytes.clone()) {
                 place.wait(batch.id, bytes);
@@ -70,8 +71,8 @@ impl OrderPlace {
 
     /// Batches got their places.
     pub(super) fn settle(&mut self, order: &OrderRecord) {
-        (self.epoch, self.index) = (order.epoch, order.index);
-        self.roster.clone_from(&order.roster);
+        (self.founded, self.index) = (true, order.index);
+        self.ended.extend_from_slice(&order.ended);
         self.marks.extend(order.marks.iter().map(|&(source, life, next)| (source, (life, next))));
         order.settled.iter().for_each(|(batch, _)| self.remove(batch));
     }
@@ -87,9 +88,9 @@ impl OrderPlace {
     }
 
     pub(super) fn past(&self) -> Option<OrderPast> {
-        (self.epoch > 0 || !self.unsettled.is_empty()).then(|| OrderPast {
-            epoch: self.epoch,
-            roster: self.roster.clone(),
+        (self.founded || !self.unsettled.is_empty()).then(|| OrderPast {
+            founded: self.founded,
+            ended: self.ended.clone(),
             index: self.index,
             marks: self.marks.iter().map(|(source, (life, next))| (*source, *life, *next)).collect(),
             unsettled: self.unsettled.values().cloned().collect(),

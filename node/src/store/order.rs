@@ -46,10 +46,17 @@ pub(super) fn settle(
     room: i64,
     order: &OrderRecord,
 ) -> rusqlite::Result<()> {
-    let roster: Vec<u8> = order.roster.iter().flat_map(|node| *node.as_bytes()).collect();
     connection
-        .prepare_cached("INSERT OR REPLACE INTO orders (room, epoch, roster, next) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![room, integer(order.epoch), roster, integer(order.index)])?;
+        .prepare_cached("INSERT OR REPLACE INTO orders (room, next) VALUES (?1, ?2)")?
+        .execute([room, integer(order.index)])?;
+    for record in &order.ended {
+        connection
+            .prepare_cached(
+                "INSERT INTO ended (room, number, record)
+                 SELECT ?1, coalesce(max(number) + 1, 0), ?2 FROM ended WHERE room = ?1",
+            )?
+            .execute(params![room, &record[..]])?;
+    }
     for (source, life, next) in &order.marks {
         connection
             .prepare_cached(
@@ -118,27 +125,27 @@ pub(super) fn agree(
 
 /// The order as this node left it, if there is anything of it.
 pub(super) fn past(connection: &Connection, room: i64) -> Result<Option<OrderPast>, ReadError> {
-    let place = connection
-        .prepare_cached("SELECT epoch, roster, next FROM orders WHERE room = ?1")?
-        .query_row([room], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, i64>(2)?))
-        })
+    let index: Option<i64> = connection
+        .prepare_cached("SELECT next FROM orders WHERE room = ?1")?
+        .query_row([room], |row| row.get(0))
         .optional()?;
-    let (epoch, roster, index) = place.unwrap_or_default();
-    let roster = roster.chunks(32).map(|it| Ok(NodeId::from_bytes(bytes(it.to_vec(), "orders")?)));
-    let roster: Vec<NodeId> = roster.collect::<Result<_, ReadError>>()?;
     let unsettled = unsettled(connection, room)?;
-    if epoch == 0 && unsettled.is_empty() {
+    if index.is_none() && unsettled.is_empty() {
         return Ok(None);
     }
     Ok(Some(OrderPast {
-        epoch: natural(epoch),
-        roster,
-        index: natural(index),
+        founded: index.is_some(),
+        ended: ended(connection, room)?,
+        index: index.map_or(0, natural),
         marks: marks(connection, room)?,
         unsettled,
         agreement: agreement(connection, room)?,
     }))
+}
+
+fn ended(connection: &Connection, room: i64) -> rusqlite::Result<Vec<Bytes>> {
+    let mut select = connection.prepare_cached("SELECT record FROM ended WHERE room = ?1 ORDER BY number")?;
+    select.query_map([room], |row| Ok(Bytes::from(row.get::<_, Vec<u8>>(0)?)))?.collect()
 }
 
 fn unsettled(connection: &Connection, room: i64) -> rusqlite::Result<Vec<Bytes>> {
@@ -182,7 +189,7 @@ fn agreement(connection: &Connection, room: i64) -> rusqlite::Result<Option<Agre
 
 /// The group is left. Places go with their batches.
 pub(super) fn forget(connection: &Connection, group: GroupId) -> rusqlite::Result<()> {
-    for table in ["orders", "marks", "unsettled", "vows", "accepted"] {
+    for table in ["orders", "ended", "marks", "unsettled", "vows", "accepted"] {
         let sql = format!("DELETE FROM {table} WHERE room = (SELECT room FROM rooms WHERE group_id = ?1)");
         connection.execute(&sql, [&group.as_bytes()[..]])?;
     }

@@ -5,7 +5,7 @@ use treecast_overlay::io::{
     AgreementPast, EarlierBatch, EarlierPlace, FetchEarlier, HistoryBatch, KeepEarlier, OrderPast,
     OrderRecord,
 };
-use treecast_overlay::{BatchId, GroupId, NodeId, Retention, Rng};
+use treecast_overlay::{BatchId, GroupId, Retention, Rng};
 
 use super::fold::Words;
 use super::history_tests::{ME, all, batches, keep_up, open, shelf, texts};
@@ -27,7 +27,7 @@ fn delivered(group: GroupId, kept: &[(u64, &HistoryBatch)], order: Option<OrderR
 
 fn order(index: u64, settled: &[(BatchId, Option<u64>)]) -> Option<OrderRecord> {
     let marks = settled.iter().map(|(it, _)| (it.source, it.life, it.seq + 1)).collect();
-    Some(OrderRecord { epoch: 3, roster: vec![ME], index, marks, settled: settled.to_vec() })
+    Some(OrderRecord { ended: Vec::new(), index, marks, settled: settled.to_vec() })
 }
 
 fn past(store: &Store) -> Option<OrderPast> {
@@ -47,14 +47,14 @@ fn what_waits_for_its_place_and_how_far_the_order_is_outlive_a_restart() {
     store.write(&[delivered(group, &kept[..3], None)]).expect("written");
     let unsettled = |batches: &[HistoryBatch]| batches.iter().map(|it| it.bytes.clone()).collect::<Vec<_>>();
     let before = past(&store).expect("something waits");
-    assert_eq!((before.epoch, before.unsettled), (0, unsettled(&ada[..3])));
+    assert_eq!((before.founded, before.unsettled), (false, unsettled(&ada[..3])));
     let settled = [(ada[1].id, Some(7)), (ada[0].id, None)];
     store.write(&[delivered(group, &kept[3..], order(8, &settled))]).expect("written");
     drop(store);
     let mut store = open(scratch.path());
     let after = past(&store).expect("there is an order");
     let BatchId { source, life, .. } = ada[0].id;
-    assert_eq!((after.epoch, after.index, after.roster), (3, 8, vec![ME]));
+    assert_eq!((after.founded, after.index), (true, 8));
     assert_eq!((after.marks, after.unsettled), (vec![(source, life, 1)], unsettled(&ada[2..])));
     assert_eq!(after.agreement, None);
     // Once more, as after a write that was tried again: what has its place keeps it.
@@ -62,7 +62,7 @@ fn what_waits_for_its_place_and_how_far_the_order_is_outlive_a_restart() {
     assert_eq!(past(&store).expect("there").unsettled, unsettled(&ada[2..]));
     store.write(&[Work::Forget(group)]).expect("written");
     keep_up(&mut store, 10_000);
-    for table in ["orders", "marks", "places", "unsettled", "vows", "accepted", "batches"] {
+    for table in ["orders", "ended", "marks", "places", "unsettled", "vows", "accepted", "batches"] {
         let sql = format!("SELECT count(*) FROM {table}");
         let rows: u32 = store.connection_mut().query_row(&sql, (), |row| row.get(0)).expect("counted");
         assert_eq!(rows, 0, "{table}");
@@ -193,16 +193,18 @@ fn a_record_is_kept_whole_or_not_at_all() {
     assert!(store.write(&[delivered(group, &[(2, &ada[1])], order(1, &settled))]).is_err());
     drop(store);
     let past = past(&open(scratch.path())).expect("as it was");
-    assert_eq!((past.epoch, past.unsettled), (0, vec![ada[0].bytes.clone()]));
+    assert_eq!((past.founded, past.unsettled), (false, vec![ada[0].bytes.clone()]));
 }
 
 #[test]
-fn nodes_in_a_committee_are_read_as_they_were_written() {
+fn records_that_ended_epochs_are_kept_in_their_order() {
     let scratch = Scratch::new();
     let (group, _) = batches("lobby", 1, &["one"]);
     let mut store = open(scratch.path());
-    let roster: Vec<NodeId> = (1..=5).map(|key| NodeId::from_bytes([key; 32])).collect();
-    let record = OrderRecord { roster: roster.clone(), ..order(0, &[]).expect("one") };
-    store.write(&[delivered(group, &[], Some(record))]).expect("written");
-    assert_eq!(past(&store).expect("there").roster, roster);
+    let ended: Vec<Bytes> = ["first", "second", "third"].map(Bytes::from).to_vec();
+    for part in [&ended[..1], &[], &ended[1..]] {
+        let record = OrderRecord { ended: part.to_vec(), ..order(0, &[]).expect("one") };
+        store.write(&[delivered(group, &[], Some(record))]).expect("written");
+    }
+    assert_eq!(past(&store).expect("there").ended, ended);
 }

@@ -1,10 +1,16 @@
--- Where a group has a total order: how far that is here, in which epoch, and its committee, 32 bytes each.
+-- Where a group has a total order: how far that is here.
 CREATE TABLE orders (
-    room   INTEGER PRIMARY KEY,
-    epoch  INTEGER NOT NULL,
-    roster BLOB NOT NULL,
-    next   INTEGER NOT NULL
+    room INTEGER PRIMARY KEY,
+    next INTEGER NOT NULL
 ) STRICT;
+
+-- The records that ended its epochs, in their order: from them follows who is in the committee.
+CREATE TABLE ended (
+    room   INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    record BLOB NOT NULL,
+    PRIMARY KEY (room, number)
+) STRICT, WITHOUT ROWID;
 
 -- Of each source, below which batch of which life all have a place.
 CREATE TABLE marks (
