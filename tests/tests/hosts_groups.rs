@@ -58,7 +58,7 @@ fn a_ticket_made_on_one_host_is_all_another_needs() {
     let [one, two, three] = lab.hosts() else { unreachable!("three were asked for") };
     let (first, second) = (up(one), up(two));
     for name in ["项目", "the garden party"] {
-        let made = line(one, &["group", "create", name]);
+        let made = line(one, &["group", "create", name, "--order", "causal"]);
         let joined = line(two, &["group", "join", text(&made, "ticket")]);
         assert_eq!((&joined["id"], text(&joined, "name")), (&made["id"], name));
         let heard = two.treecast(&["sub", name]);
@@ -149,7 +149,9 @@ fn a_static_group_is_for_those_it_lists() {
     let [one, two, three, four] = lab.hosts() else { unreachable!("four were asked for") };
     let nodes: Vec<Process> = [one, two, three, four].map(up).into();
     let ids = [one, two, three].map(Host::node_id);
-    let made = line(one, &["group", "create", "board", "--members", &ids[1..].join(",")]);
+    // In a total order these would wait for their place while the founder is away.
+    let listed = ids[1..].join(",");
+    let made = line(one, &["group", "create", "board", "--order", "causal", "--members", &listed]);
     let ticket = text(&made, "ticket");
     assert_eq!(made["members"], 3);
     let shown = line(one, &["group", "show", "board"]);
