@@ -123,12 +123,12 @@ impl Group {
         // One that contradicts what was settled before is left where it is: the order stands still.
         while let Ok(Some((record, settled))) = total.ledger.settle() {
             placed.push((record, None));
-            for Settled { batch, mut index, deliveries } in settled {
+            for Settled { batch, index, deliveries } in settled {
                 placed.push((batch, Some(index)));
                 for delivery in deliveries {
-                    let messages = delivery.payloads.len() as u64;
+                    // Messages of unknown kinds, between, have places too.
+                    let index = index + u64::from(delivery.first);
                     ctx.event(Event::Ordered { group, index, delivery });
-                    index += messages;
                 }
             }
         }

@@ -204,7 +204,7 @@ impl Group {
             let Some(id) = self.references.get(&from).and_then(|it| it.get(&entry.reference)).copied() else {
                 continue;
             };
-            if !self.descriptor.admits(&id.0) || entry.above.len() > MAX_RANGES {
+            if !self.admits_source(&id.0) || entry.above.len() > MAX_RANGES {
                 continue;
             }
             self.maybe_prove_fork(ctx, &from, &id.0);

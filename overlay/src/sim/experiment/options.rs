@@ -325,7 +325,6 @@ mod tests {
             ("partition", Experiment { partition: "1:1@5-5".parse().ok(), ..base() }),
             ("churn", Experiment { churn: 0.6, ..base() }),
             ("join", Experiment { join: "0@1".parse().ok(), ..base() }),
-            ("order", Experiment { order: Order::Total, ..base() }),
             ("route", Experiment { route: Route::GossipPush, ..base() }),
         ];
         for (option, experiment) in wrong {
