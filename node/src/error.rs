@@ -176,7 +176,8 @@ impl From<StartError> for Failure {
                 "bad-store",
                 exit::USAGE,
                 format!("The store {} cannot be read: {why}.", path.display()),
-                "Put back a copy of it; or move it away: the identity stays; nick, port and joined groups start anew."
+                "Put back a copy, with the `-wal` that belongs to it if there is one; or move both away: the identity \
+                 stays; nick, port and joined groups start anew."
                     .into(),
             ),
             StartError::NewerStore { path, found, known } => refused(
@@ -514,7 +515,8 @@ impl From<HistoryError> for Failure {
             HistoryError::Store(_) => refused(
                 "history",
                 "The history was not read.",
-                "Mend its permissions; if it is damaged, stop the node and put back a copy, or move it away: the identity stays.",
+                "Mend its permissions; if it is damaged, stop the node and put back a copy, or move it away, with the `-wal` \
+                 beside it: the identity stays.",
             ),
             HistoryError::Incomplete(_) => Self::new(
                 "not-saved",
