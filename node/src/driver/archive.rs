@@ -167,6 +167,11 @@ impl Archive {
         own.lives.push(LifeRecord { life: id.life, next, head, end: None, above: Vec::new(), owed: None });
     }
 
+    /// How far this node's last life in a group is on disk.
+    pub(super) fn own_end(&self, group: GroupId) -> Option<PastLife> {
+        self.places.get(&group)?.end
+    }
+
     /// What waits, to be written.
     pub(super) fn take(&mut self) -> Vec<Work> {
         self.waiting_bytes = 0;

@@ -290,6 +290,21 @@ impl Driver {
         Ok(members.into_iter().filter(|it| lacking.contains(&it.node)).collect())
     }
 
+    /// Asks the members once more who has it; `None` if this is no batch of the node's present life.
+    pub(crate) fn ask_who_has(
+        &mut self,
+        name: &str,
+        life: Life,
+        seq: Seq,
+    ) -> Option<oneshot::Receiver<Receipt>> {
+        let group = self.groups.find(name)?;
+        let end = self.keeper.archive.own_end(group)?;
+        // What there is not would be asked for as long as the node runs.
+        let is_there = end.life == life && seq < end.end;
+        let batch = BatchId { source: self.me, life, seq };
+        is_there.then(|| self.await_receipt(group, batch, ReceiptGoal::All))
+    }
+
     pub(crate) fn receipt_so_far(&self, group: GroupId, batch: BatchId) -> Receipt {
         let slot = self.groups.slots.get(&group);
         slot.map_or(Receipt { have: 0, of: 0 }, |slot| slot.receipt_so_far(batch))
