@@ -179,9 +179,9 @@ async fn node(data_dir: &Path) -> (Option<Status>, Check) {
             finding(
                 "The node cannot save what it should remember.",
                 format!("{}.", crate::settings::capital(why)),
-                "Make room on the disk, or mend its permissions; then start the node again.",
+                "Make room on the disk, or mend its permissions: the node tries again by itself.",
             ),
-            "treecast down",
+            "df -h",
         ),
         status => {
             let what = format!(
