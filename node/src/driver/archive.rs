@@ -12,7 +12,10 @@ use crate::store::{KeptBatch, Work};
 
 /// What may wait to be written, bytes; more is not kept. A disk that writes 50 MB a second has a
 /// second to catch up. Guess.
-pub(super) const MAX_WAITING: usize = 64 << 20;
+const MAX_WAITING: usize = 64 << 20;
+
+/// With what is being written meanwhile.
+pub(super) const MAX_HELD: usize = 2 * MAX_WAITING;
 
 /// How far this node is in one group.
 #[derive(Debug, Default)]
@@ -39,6 +42,8 @@ pub(super) struct Archive {
     next_at: u64,
     waiting: Vec<Work>,
     waiting_bytes: usize,
+    /// What is being written: it comes back if it cannot be.
+    away_bytes: usize,
 }
 
 impl Archive {
@@ -49,7 +54,7 @@ impl Archive {
         for end in ends {
             places.entry(end.group).or_default().end = Some(*end);
         }
-        Self { me, places, next_at, waiting: Vec::new(), waiting_bytes: 0 }
+        Self { me, places, next_at, waiting: Vec::new(), waiting_bytes: 0, away_bytes: 0 }
     }
 
     /// All places in the history are below.
@@ -57,8 +62,9 @@ impl Archive {
         self.next_at
     }
 
-    pub(super) fn waiting_bytes(&self) -> usize {
-        self.waiting_bytes
+    /// All that waits or is being written.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.waiting_bytes + self.away_bytes
     }
 
     /// A place in the history for a batch.
@@ -91,7 +97,8 @@ impl Archive {
         }
         let count = batches.len();
         let weight: usize = batches.iter().map(|it| it.bytes.len()).sum();
-        let fits = self.waiting_bytes + weight <= MAX_WAITING;
+        // As much again while that is written; but what comes back, time and again, makes no room.
+        let fits = self.waiting_bytes + weight <= MAX_WAITING && self.held_bytes() + weight <= MAX_HELD;
         let batches = if fits { batches } else { Vec::new() };
         let batches: Vec<KeptBatch> =
             batches.into_iter().map(|it| self.keep(nick_of(&it.id.source), kept_ms, it)).collect();
@@ -172,10 +179,17 @@ impl Archive {
         self.places.get(&group)?.end
     }
 
-    /// What waits, to be written.
+    /// What waits, to be written; to be [given back](Self::on_answered).
     pub(super) fn take(&mut self) -> Vec<Work> {
         self.waiting_bytes = 0;
-        std::mem::take(&mut self.waiting)
+        let works = std::mem::take(&mut self.waiting);
+        self.away_bytes += works.iter().map(weight).sum::<usize>();
+        works
+    }
+
+    /// What was taken is written, or was not: then it is [put back](Self::put_back).
+    pub(super) fn on_answered(&mut self, works: &[Work]) {
+        self.away_bytes = self.away_bytes.saturating_sub(works.iter().map(weight).sum());
     }
 
     /// It was not written: it waits again, before what has come since.
@@ -292,9 +306,10 @@ mod tests {
         let nick = |_: &NodeId| Arc::from("ada");
         archive.record(record(node(2), 0..2, 10), 1, nick).expect("there is room");
         let failed = archive.take();
-        assert!(archive.is_empty() && archive.waiting_bytes() == 0);
+        assert!(archive.is_empty() && archive.held_bytes() > 0);
         let places = archive.record(record(node(2), 2..3, 10), 1, nick).expect("there is room");
         assert_eq!(places.iter().map(|it| it.1).collect::<Vec<_>>(), [7]);
+        archive.on_answered(&failed);
         archive.put_back(failed);
         let all: Vec<u64> = archive.take().iter().flat_map(places_of).collect();
         assert_eq!(all, [5, 6, 7]);
@@ -319,6 +334,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_tried_again_makes_no_room() {
+        let mut archive = archive();
+        let nick = |_: &NodeId| Arc::from("");
+        for seq in 0..10 {
+            let works = archive.take();
+            archive.record(record(node(2), seq..seq + 1, MAX_WAITING - 3_000), 1, nick);
+            archive.on_answered(&works);
+            archive.put_back(works);
+        }
+        assert!((MAX_WAITING..MAX_HELD).contains(&archive.held_bytes()), "{}", archive.held_bytes());
+        let works = archive.take();
+        archive.on_answered(&works);
+        assert_eq!(archive.held_bytes(), 0);
+    }
+
+    #[test]
     fn frontiers_of_groups_that_take_turns_do_not_pile_up_while_the_disk_fails() {
         let mut archive = archive();
         let nick = |_: &NodeId| Arc::from("");
@@ -330,9 +361,10 @@ mod tests {
                 archive.on_taken(group, 7, turn + 1);
             }
             let failed = archive.take();
+            archive.on_answered(&failed);
             archive.put_back(failed);
         }
-        assert_eq!(archive.waiting_bytes(), 3 * (SOURCE_WEIGHT + 64));
+        assert_eq!(archive.held_bytes(), 3 * (SOURCE_WEIGHT + 64));
         let works = archive.take();
         let taken = |it: &&Work| matches!(it, Work::Taken { next: 100, .. });
         assert_eq!((works.len(), works.iter().filter(taken).count()), (6, 3));
