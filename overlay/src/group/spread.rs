@@ -394,10 +394,13 @@ impl Group {
         let asked: u64 =
             pull.ranges.iter().map(|(from, to)| to.saturating_sub(*from)).fold(0, u64::saturating_add);
         let lane = if asked > LIVE_ANSWER { Lane::Bulk } else { Lane::Live };
-        let (_, promised) = self.history.of(&from);
-        let queued = ctx.links.queued(&from, lane) + if lane == Lane::Bulk { promised } else { 0 };
-        let mut room = ctx.config.link_high_water.saturating_sub(queued);
+        let promised = if lane == Lane::Bulk { self.history.of(&from).1 } else { 0 };
+        let free = ctx.config.link_high_water.saturating_sub(ctx.links.queued(&from, lane));
+        let mut room = free.saturating_sub(promised);
         if room == 0 {
+            if free > 0 {
+                self.history.wait(from, pull.clone(), ctx.config);
+            }
             return;
         }
         let (mut absent, mut left) = (Vec::new(), ctx.config.pull_batches);
