@@ -36,6 +36,8 @@ pub struct NodeStatus {
     pub mdns: bool,
     /// Why what should be remembered is not saved, if that is how it is.
     pub store_failure: Option<String>,
+    /// Where another node runs with this one's identity, as was heard lately; empty if none does.
+    pub same_identity: Vec<String>,
     /// What came of multicast; `None` without mDNS, or if it cannot be listened to.
     pub multicast: Option<Multicast>,
     /// Kademlia is on.

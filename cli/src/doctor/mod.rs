@@ -183,6 +183,19 @@ async fn node(data_dir: &Path) -> (Option<Status>, Check) {
             ),
             "df -h",
         ),
+        status if !status.same_identity.is_empty() => Check::bad(
+            "node",
+            finding(
+                "Another node runs with this node's identity.",
+                format!(
+                    "It is at {}: a copy of this data directory, or this is one of that.",
+                    status.same_identity.join(", ")
+                ),
+                "Stop one of them, or rename identity.key in the copy's directory to identity.key.bad: it becomes a node \
+                 of its own.",
+            ),
+            "treecast status",
+        ),
         status => {
             let what = format!(
                 "A node runs: process {}, {}.",

@@ -110,18 +110,6 @@ impl Driver {
         self.overlay().join(descriptor);
     }
 
-    /// Another node has this node's key.
-    fn on_doubled(&mut self, group: GroupId, addresses: &[treecast_overlay::Address]) {
-        let there =
-            addresses.iter().filter_map(|it| libp2p::Multiaddr::try_from(it.as_bytes().to_vec()).ok());
-        let there: Vec<String> = there.map(|it| it.to_string()).collect();
-        let here: Vec<String> = self.addresses().iter().map(ToString::to_string).collect();
-        tracing::error!(?here, ?there, "another node runs with this node's identity");
-        if let Some(slot) = self.groups.slots.get_mut(&group) {
-            slot.tell(Event::Doubled { here, there });
-        }
-    }
-
     /// Why what should be on disk is not, if that is how it is.
     pub(crate) fn store_failure(&self) -> Option<String> {
         self.keeper.failure().map(ToString::to_string)

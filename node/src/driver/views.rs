@@ -44,6 +44,7 @@ impl Driver {
             multicast: self.ear.as_ref().map(Ear::view),
             kad: behaviours.kad.is_enabled(),
             store_failure: self.keeper.failure().map(ToString::to_string),
+            same_identity: self.twin(),
         }
     }
 
