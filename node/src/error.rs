@@ -45,6 +45,12 @@ pub enum StartError {
         /// How.
         why: String,
     },
+    /// There is no key beside a store that was used.
+    #[error("the key file {} is gone", .path.display())]
+    KeyGone {
+        /// Where it was.
+        path: PathBuf,
+    },
     /// The store is damaged.
     #[error("the store {} cannot be used: {why}", .path.display())]
     BadStore {
@@ -127,6 +133,7 @@ impl StartError {
             Self::AlreadyRunning { .. } => "one runs already",
             Self::DataDirUnwritable { .. } => "its data directory cannot be written",
             Self::BadKey { .. } => "its key is damaged",
+            Self::KeyGone { .. } => "its key is gone",
             Self::BadStore { .. } => "its store cannot be read",
             Self::NewerStore { .. } => "its store is of a newer version",
             Self::PortTaken { .. } => "its port is taken",
@@ -170,7 +177,13 @@ impl From<StartError> for Failure {
                 "bad-key",
                 exit::USAGE,
                 format!("The key file {} cannot be used: {why}.", path.display()),
-                "Put back a copy of it; or move it away, and the node starts with a new identity.".into(),
+                "Put back a copy of it; or rename it to identity.key.bad: the node gets a new identity.".into(),
+            ),
+            StartError::KeyGone { path } => refused(
+                "no-key",
+                exit::USAGE,
+                format!("{} is gone, beside a store that was used with it.", path.display()),
+                format!("Put back a copy of it; or, for a new identity, `touch {}.bad`.", path.display()),
             ),
             StartError::BadStore { path, why } => refused(
                 "bad-store",

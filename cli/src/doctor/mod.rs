@@ -144,6 +144,10 @@ fn key(data_dir: &Path) -> Check {
     match identity(data_dir) {
         Ok(None) => Check::good(NAME, "There is no key yet; the first start makes one.", ""),
         Ok(Some(node)) => Check::good(NAME, format!("The key is that of {node}."), ""),
+        Err(failure) if failure.code == "no-key" => {
+            let failure = Failure { what: "The node's key is gone.".to_owned(), ..failure };
+            Check::bad(NAME, failure, "treecast up --data-dir DIR")
+        }
         Err(failure) => {
             let failure = Failure { what: "The node's key cannot be used.".to_owned(), ..failure };
             let file = data_dir.join("identity.key").display().to_string();
