@@ -534,7 +534,7 @@ impl From<HistoryError> for Failure {
             HistoryError::Incomplete(_) => Self::new(
                 "not-saved",
                 exit::PARTLY,
-                "What came last is not in this history.",
+                "Not all that came is in this history.",
                 sentence(&error),
                 "Free some space there or mend its permissions; the node tries again by itself.",
             ),

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use treecast_overlay::io::{EarlierPlace, HistoryBatch, KeepEarlier, LifeRecord, Past, Record, SourceRecord};
 use treecast_overlay::{BatchId, Digest, GroupId, Life, NodeId, PastLife, Seq};
 
+use super::holes::Holes;
 use crate::store::{KeptBatch, Work};
 
 /// What may wait to be written, bytes; more is not kept. A disk that writes 50 MB a second has a
@@ -32,6 +33,8 @@ struct Place {
     /// As they were read.
     past_removals: Vec<Bytes>,
     causes: Option<Vec<BatchId>>,
+    /// Delivered, and not kept.
+    holes: Holes,
 }
 
 /// What is to be written, and what would be brought back.
@@ -81,8 +84,18 @@ impl Archive {
         kept_ms: u64,
         nick_of: impl Fn(&NodeId) -> Arc<str>,
     ) -> Option<Vec<(BatchId, u64)>> {
-        let Record { group, entered, batches, sources, causes } = record;
+        let Record { group, entered, batches, mut sources, causes } = record;
+        let count = batches.len();
+        let weight: usize = batches.iter().map(|it| it.bytes.len()).sum();
+        // As much again while that is written; but what comes back, time and again, makes no room.
+        let fits = self.waiting_bytes + weight <= MAX_WAITING && self.held_bytes() + weight <= MAX_HELD;
+        let me = self.me;
         let place = self.places.entry(group).or_default();
+        // What is missing of our own past others tell us.
+        for it in batches.iter().filter(|it| it.id.source != me) {
+            if fits { place.holes.fill(&it.id) } else { place.holes.dig(&it.id) }
+        }
+        sources.iter_mut().filter(|it| it.source != me).for_each(|it| place.holes.hold_back(it));
         place.entered |= entered;
         place.causes.clone_from(&causes);
         for source in &sources {
@@ -95,10 +108,6 @@ impl Archive {
             }
             place.sources.insert(source.source, now);
         }
-        let count = batches.len();
-        let weight: usize = batches.iter().map(|it| it.bytes.len()).sum();
-        // As much again while that is written; but what comes back, time and again, makes no room.
-        let fits = self.waiting_bytes + weight <= MAX_WAITING && self.held_bytes() + weight <= MAX_HELD;
         let batches = if fits { batches } else { Vec::new() };
         let batches: Vec<KeptBatch> =
             batches.into_iter().map(|it| self.keep(nick_of(&it.id.source), kept_ms, it)).collect();
@@ -106,6 +115,11 @@ impl Archive {
             batches.iter().filter(|it| it.batch.messages > 0).map(|it| (it.batch.id, it.at)).collect();
         self.push(Work::History { group, entered, batches, sources, causes });
         (fits || count == 0).then_some(places)
+    }
+
+    /// How many batches of a group were delivered in this run and are in no history.
+    pub(super) fn dropped(&self, group: GroupId) -> u64 {
+        self.places.get(&group).map_or(0, |it| it.holes.count())
     }
 
     fn push(&mut self, work: Work) {
@@ -149,6 +163,8 @@ impl Archive {
     pub(super) fn on_earlier(&mut self, keep: &KeepEarlier) {
         let place = self.places.entry(keep.group).or_default();
         place.earlier = (!keep.done).then_some(keep.place);
+        // Who gathers that gets what there was no room for as well, as far back as it gets.
+        keep.batches.iter().for_each(|it| place.holes.fill(&it.batch.id));
     }
 
     /// A member's removal is on disk.
@@ -237,7 +253,8 @@ fn place(me: &NodeId, past: Past) -> Place {
     let taken = taken.map(|it| (it.life, it.owed.unwrap_or(it.next))).collect();
     let sources = past.sources.into_iter().map(|it| (it.source, it)).collect();
     let Past { entered, end, earlier, removals: past_removals, causes, .. } = past;
-    Place { entered, sources, taken, end, earlier, removals: BTreeMap::new(), past_removals, causes }
+    let (removals, holes) = (BTreeMap::new(), Holes::default());
+    Place { entered, sources, taken, end, earlier, removals, past_removals, causes, holes }
 }
 
 /// What a source's frontier takes while it waits, bytes, roughly.
@@ -323,14 +340,21 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_does_not_keep_up_loses_history_and_not_the_frontier() {
+    fn the_frontier_is_not_recorded_beyond_what_there_was_no_room_for() {
         let mut archive = archive();
         let nick = |_: &NodeId| Arc::from("");
         assert!(archive.record(record(node(2), 0..1, MAX_WAITING - 1_000), 1, nick).is_some());
         assert!(archive.record(record(node(2), 1..2, 2_000), 1, nick).is_none());
         assert!(archive.record(record(node(2), 2..2, 0), 1, nick).is_some());
+        let works = archive.take();
+        archive.on_answered(&works);
+        assert!(archive.record(record(node(2), 2..3, 10), 1, nick).is_some(), "there is room again");
         let past = archive.past(group()).expect("it was there");
-        assert_eq!((past.entered, past.sources[0].lives[0].next), (true, 2));
+        let life = &past.sources[0].lives[0];
+        assert_eq!((past.entered, life.next, &life.above[..]), (true, 1, &[(2, 3)][..]));
+        let [Work::History { sources, .. }] = &archive.take()[..] else { panic!("one work") };
+        assert_eq!(sources[0].lives[0].next, 1);
+        assert_eq!(archive.dropped(group()), 1);
     }
 
     #[test]

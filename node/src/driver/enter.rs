@@ -68,7 +68,8 @@ impl Driver {
             return self.answer_entered(entered, saved, reply);
         };
         self.when_written(Box::new(|driver, written| {
-            entered.past = Some(Box::new(past.lacking(written)));
+            let dropped = driver.keeper.archive.dropped(entered.group);
+            entered.past = Some(Box::new(past.lacking(written, dropped)));
             driver.answer_entered(entered, Ok(()), reply);
         }));
     }

@@ -43,6 +43,7 @@ pub(crate) mod enter;
 mod goodbye;
 mod groups;
 mod guests;
+mod holes;
 mod kad;
 mod keeper;
 mod metrics;

@@ -162,9 +162,10 @@ impl Driver {
             return drop(reply.send(Err(crate::error::UnknownGroup(name.to_owned()).into())));
         };
         let pages = self.pages(group, since, limit).until(until);
-        self.when_written(Box::new(move |_, saved| {
+        self.when_written(Box::new(move |driver, saved| {
+            let dropped = driver.keeper.archive.dropped(group);
             // Who asked may have gone.
-            let _ = reply.send(Ok(pages.lacking(saved)));
+            let _ = reply.send(Ok(pages.lacking(saved, dropped)));
         }));
     }
 
