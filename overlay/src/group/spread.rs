@@ -368,22 +368,25 @@ impl Group {
         } else if state.ends_by_hearsay(from) {
             // It ends where its source says, after all; others need not hear of the rest from us.
             (state.end, state.heard) = (Some(from), from);
-            let (group, (source, life)) = (self.id, id);
-            ctx.event(Event::Gap { group, source, life, from, to, lost: true });
+            self.on_lost(ctx, id, (from, to));
         } else {
             state.skip((from, to));
-            let (group, (source, life)) = (self.id, id);
-            ctx.event(Event::Gap { group, source, life, from, to, lost: true });
+            self.on_lost(ctx, id, (from, to));
             if dropped {
-                ctx.event(Event::Lagged { group, missed: to - from });
-            }
-            if from == 0 {
-                // With its opening, where the life before it ended.
-                self.close_lives_before(ctx, id, None);
+                ctx.event(Event::Lagged { group: self.id, missed: to - from });
             }
         }
         self.deliver(ctx, id.0);
         self.want_missing(ctx, id, false);
+    }
+
+    fn on_lost(&mut self, ctx: &mut Ctx<'_>, id: LifeId, (from, to): Range) {
+        let (group, (source, life)) = (self.id, id);
+        ctx.event(Event::Gap { group, source, life, from, to, lost: true });
+        if from == 0 {
+            // With its opening, where the life before it ended.
+            self.close_lives_before(ctx, id, None);
+        }
     }
 
     pub(super) fn handle_pull(&mut self, ctx: &mut Ctx<'_>, from: NodeId, pull: &Pull) {
