@@ -13,7 +13,7 @@ use crate::time::Time;
 use crate::wire::compare::Baseline;
 
 /// Stands in a baseline for "first": nothing of this life, or of those before it, is owed.
-const NOTHING: Seq = Seq::MAX;
+pub(super) const NOTHING: Seq = Seq::MAX;
 
 /// (source, life, first that is owed).
 type First = (NodeId, Life, Seq);
@@ -72,7 +72,8 @@ impl Group {
 
     /// A piece of where we are to start; the rest comes with the welcome.
     pub(super) fn handle_baseline(&mut self, ctx: &mut Ctx<'_>, from: NodeId, piece: Baseline) {
-        let awaited = matches!(self.phase, Phase::Fresh) && self.views.has_asked(&from, Request::Join);
+        let asked = matches!(self.phase, Phase::Fresh) && self.views.has_asked(&from, Request::Join);
+        let awaited = asked || self.ground.awaits(&from);
         if awaited && !self.pieces.add(from, piece.first, ctx.config.max_sources * 2) {
             self.overload(ctx, "max_sources");
         }

@@ -400,7 +400,12 @@ fn pieces_of_a_baseline_count_from_whoever_was_asked_only() {
     for from in 0..4 {
         world.say(ix, link, &piece(from * 1_000), 1);
     }
-    let nothing = crate::wire::frame::Welcome { records: Vec::new(), baseline: Vec::new(), last_life: None };
+    let nothing = crate::wire::frame::Welcome {
+        records: Vec::new(),
+        baseline: Vec::new(),
+        last_life: None,
+        grounded: true,
+    };
     world.say(ix, link, &Frame::Welcome(nothing), 1);
     assert!(world.delivered(ix).len() <= 100);
 }

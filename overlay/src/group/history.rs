@@ -106,6 +106,7 @@ impl Group {
         }
         if past.entered {
             self.phase = Phase::Member;
+            self.ground.found();
             self.sources.since = 0;
             self.history.came_back = Some(ctx.now);
         }

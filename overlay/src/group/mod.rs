@@ -23,6 +23,7 @@ mod history;
 mod hold;
 mod inbound;
 mod join;
+mod late;
 mod lazy;
 mod lives;
 mod load;
@@ -82,6 +83,7 @@ use flow::Flow;
 use fork::Proofs;
 use herald::Herald;
 use history::History;
+use late::Ground;
 use lazy::Lazy;
 use load::Load;
 use membership::detector::Detector;
@@ -143,6 +145,7 @@ pub(crate) struct Group {
     herald: Herald,
     history: History,
     early: Early,
+    ground: Ground,
     doubled: Doubled,
     /// Who asked us in before we were in ourselves, and when.
     askers: BTreeMap<NodeId, (Join, Time)>,
@@ -227,6 +230,7 @@ impl Group {
             herald: Herald::default(),
             history: History::default(),
             early: Early::default(),
+            ground: Ground::default(),
             doubled: Doubled::default(),
             askers: BTreeMap::new(),
             bridge: None,
@@ -422,6 +426,7 @@ impl Group {
         self.maybe_make_batch(ctx);
         self.poll_receipts(ctx);
         self.poll_early(ctx);
+        self.poll_ground(ctx);
         self.poll_news(ctx);
         self.poll_eviction(ctx);
         self.poll_farewell(ctx);
@@ -448,6 +453,7 @@ impl Group {
             self.publisher.has_waiting().then_some(self.next_try),
             self.receipts.deadline(),
             self.early.deadline().filter(|_| !going),
+            self.ground.deadline().filter(|_| !going),
             (!self.news.is_empty()).then_some(self.next_news),
             Some(self.next_eviction),
             self.farewell_deadline(),

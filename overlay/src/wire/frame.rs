@@ -80,6 +80,8 @@ cbor_array! {
         pub(crate) baseline: Vec<(NodeId, Life, Seq)>,
         /// Where the joiner's own last life ended, as far as known here.
         pub(crate) last_life: Option<(Life, Seq)>,
+        /// Whether the sender knows itself where it started.
+        pub(crate) grounded: bool,
     }
 }
 
