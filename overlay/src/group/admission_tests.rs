@@ -316,6 +316,10 @@ fn who_was_let_in_by_a_newcomer_asks_again_where_to_start() {
             Frame::Welcome(Welcome { records: Vec::new(), baseline, last_life: None, grounded })
         };
         stage.receive(MEMBER, &welcome(Vec::new(), grounded), 1);
+        // Its first waits for something, and is long gone by everybody else's account.
+        let cause = BatchId { source: stage.engine.node(), life: 5, seq: 3 };
+        let early = stage.batch(&stage.member, vec![cause]);
+        stage.receive(MEMBER, &Frame::Batch(early.bytes), 1);
         let header = Header {
             id: BatchId { source: bob, life: LIFE, seq: 9 },
             previous: Digest::ZERO,
@@ -335,7 +339,11 @@ fn who_was_let_in_by_a_newcomer_asks_again_where_to_start() {
         };
         assert_eq!(stage.sent.iter().any(asks), !grounded, "who knows does not ask");
         stage.receive(MEMBER, &welcome(vec![(bob, LIFE, 9)], true), 1);
-        let news = |event: &Event| matches!(event, Event::Deliver { delivery, .. } if delivery.seq == 9);
-        assert_eq!(stage.events.iter().any(news), !grounded, "nobody else's word is taken");
+        let delivered = |seq| {
+            let is = |event: &Event| matches!(event, Event::Deliver { delivery, .. } if delivery.seq == seq);
+            stage.events.iter().any(is)
+        };
+        assert_eq!(delivered(9), !grounded, "nobody else's word is taken");
+        assert!(!delivered(0), "it is before its time");
     }
 }

@@ -8,7 +8,7 @@ use super::ctx::Ctx;
 use super::membership::views::Request;
 use super::order::close_before;
 use super::sources::{LifeId, LifeState};
-use crate::id::{Life, NodeId, Seq};
+use crate::id::{BatchId, Life, NodeId, Seq};
 use crate::time::Time;
 use crate::wire::compare::Baseline;
 
@@ -89,6 +89,7 @@ impl Group {
                 self.sources.begin_after((source, life), ctx.config)
             } else {
                 let first = first.min(self.sources.cut_of((source, life)));
+                self.store.abandon(BatchId { source, life, seq: 0 }, first);
                 self.sources.open((source, life), ctx.config).map(|state| state.start_at(first))
             };
             if let Err(cap) = begun {
