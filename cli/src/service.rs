@@ -91,6 +91,9 @@ fn sentence(status: &NodeStatus) -> String {
         let failure: String = failure.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         text += &format!("; NOT SAVING: {failure}");
     }
+    if !status.same_identity.is_empty() {
+        text += "; ANOTHER NODE HAS ITS IDENTITY";
+    }
     text + "."
 }
 
@@ -169,6 +172,7 @@ mod tests {
             collections: Vec::new(),
             mdns: true,
             store_failure: failure.map(str::to_owned),
+            same_identity: Vec::new(),
             multicast: None,
             kad: true,
         }

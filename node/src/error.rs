@@ -47,6 +47,12 @@ pub enum StartError {
         /// How.
         why: String,
     },
+    /// There is no key beside a store that was used.
+    #[error("the key file {} is gone", .path.display())]
+    KeyGone {
+        /// Where it was.
+        path: PathBuf,
+    },
     /// The store is damaged.
     #[error("the store {} cannot be used: {why}", .path.display())]
     BadStore {
@@ -129,6 +135,7 @@ impl StartError {
             Self::AlreadyRunning { .. } => "one runs already",
             Self::DataDirUnwritable { .. } => "its data directory cannot be written",
             Self::BadKey { .. } => "its key is damaged",
+            Self::KeyGone { .. } => "its key is gone",
             Self::BadStore { .. } => "its store cannot be read",
             Self::NewerStore { .. } => "its store is of a newer version",
             Self::PortTaken { .. } => "its port is taken",
@@ -172,13 +179,20 @@ impl From<StartError> for Failure {
                 "bad-key",
                 exit::USAGE,
                 format!("The key file {} cannot be used: {why}.", path.display()),
-                "Put back a copy of it; or move it away, and the node starts with a new identity.".into(),
+                "Put back a copy of it; or rename it to identity.key.bad: the node gets a new identity.".into(),
+            ),
+            StartError::KeyGone { path } => refused(
+                "no-key",
+                exit::USAGE,
+                format!("{} is gone, beside a store that was used with it.", path.display()),
+                format!("Put back a copy of it; or, for a new identity, `touch {}.bad`.", path.display()),
             ),
             StartError::BadStore { path, why } => refused(
                 "bad-store",
                 exit::USAGE,
                 format!("The store {} cannot be read: {why}.", path.display()),
-                "Put back a copy of it; or move it away: the identity stays; nick, port and joined groups start anew."
+                "Put back a copy, with the `-wal` that belongs to it if there is one; or move both away: the identity \
+                 stays; nick, port and joined groups start anew."
                     .into(),
             ),
             StartError::NewerStore { path, found, known } => refused(
@@ -523,12 +537,13 @@ impl From<HistoryError> for Failure {
             HistoryError::Store(_) => refused(
                 "history",
                 "The history was not read.",
-                "Mend its permissions; if it is damaged, stop the node and put back a copy, or move it away: the identity stays.",
+                "Mend its permissions; if it is damaged, stop the node and put back a copy, or move it away, with the `-wal` \
+                 beside it: the identity stays.",
             ),
             HistoryError::Incomplete(_) => Self::new(
                 "not-saved",
                 exit::PARTLY,
-                "What came last is not in this history.",
+                "Not all that came is in this history.",
                 sentence(&error),
                 "Free some space there or mend its permissions; the node tries again by itself.",
             ),

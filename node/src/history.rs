@@ -123,9 +123,19 @@ impl Pages {
         self
     }
 
-    /// What came last could not be written: said at the end.
-    pub(crate) fn lacking(mut self, why: Result<(), SaveError>) -> Self {
-        self.incomplete = why.err().map(|error| error.to_string());
+    /// What came last could not be written, or so many batches while that lasted: said at the end.
+    pub(crate) fn lacking(mut self, why: Result<(), SaveError>, dropped: u64) -> Self {
+        let came = match dropped {
+            1 => "1 batch".to_owned(),
+            many => format!("{many} batches"),
+        };
+        let dropped = (dropped > 0).then(|| {
+            format!(
+                "While the disk could not be written there was no room for {came}; the node fetches what is missing \
+                 at its next start"
+            )
+        });
+        self.incomplete = why.err().map(|error| error.to_string()).or(dropped);
         self
     }
 

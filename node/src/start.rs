@@ -32,7 +32,8 @@ pub(crate) async fn spawn(config: NodeConfig) -> Result<Node, StartError> {
         check_nick(nick)?;
     }
     let (lock, mut store, mut kept) = open(&data_dir)?;
-    let key = identity::load_or_create(&data_dir)?;
+    let is_used = !kept.groups.is_empty() || kept.last_life() > 0;
+    let key = identity::load_or_create(&data_dir, is_used)?;
     let peer = key.public().to_peer_id();
     let me = NodeId::from_peer_id_bytes(&peer.to_bytes()).expect("an Ed25519 key names a node");
 
@@ -165,6 +166,7 @@ impl From<KeyError> for StartError {
         match error {
             KeyError::Bad { path, why } => Self::BadKey { path, why },
             KeyError::Io { path, source } => Self::DataDirUnwritable { path, source },
+            KeyError::Gone { path } => Self::KeyGone { path },
         }
     }
 }

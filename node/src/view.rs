@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use libp2p::Multiaddr;
-use treecast_overlay::io::{CollectionView, GroupView, MemberView};
+use treecast_overlay::io::{CollectionView, GroupView, MemberState, MemberView};
 use treecast_overlay::{Life, NodeId, Seq};
 
 use crate::discovery::ear::Multicast;
 use crate::error::GroupError;
 use crate::handle::Node;
+
+/// How long those who are online may take to say what they have: longer than one round of the core's
+/// questions takes to the next. Guess.
+const ANSWERS: Duration = Duration::from_millis(1_000);
 
 /// How a node is.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +36,8 @@ pub struct NodeStatus {
     pub mdns: bool,
     /// Why what should be remembered is not saved, if that is how it is.
     pub store_failure: Option<String>,
+    /// Where another node runs with this one's identity, as was heard lately; empty if none does.
+    pub same_identity: Vec<String>,
     /// What came of multicast; `None` without mDNS, or if it cannot be listened to.
     pub multicast: Option<Multicast>,
     /// Kademlia is on.
@@ -104,13 +110,25 @@ pub struct PingReport {
 }
 
 impl Node {
-    /// The members of a group that did not say that they have this batch of the node, those that left
-    /// aside.
+    /// The members of a group that do not say that they have this batch of the node, those that left
+    /// aside. Who is online is given a second to say so.
     ///
     /// # Errors
     /// When the node is in no such group, or has stopped.
     pub async fn lacking(&self, group: &str, life: Life, seq: Seq) -> Result<Vec<MemberView>, GroupError> {
-        let group = group.to_owned();
-        Ok(self.ask(move |driver| driver.lacking(&group, life, seq)).await??)
+        let lacking = || {
+            let group = group.to_owned();
+            self.ask(move |driver| driver.lacking(&group, life, seq))
+        };
+        let known = lacking().await??;
+        if known.iter().all(|it| it.state != MemberState::Online) {
+            return Ok(known);
+        }
+        // Once all that were online had it nobody was asked any more: not who has come back since, either.
+        let name = group.to_owned();
+        if let Some(all) = self.ask(move |driver| driver.ask_who_has(&name, life, seq)).await? {
+            let _ = tokio::time::timeout(ANSWERS, all).await;
+        }
+        Ok(lacking().await??)
     }
 }

@@ -178,6 +178,44 @@ async fn what_one_publishes_the_other_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_was_away_and_has_it_by_now_lacks_it_no_more() {
+    let scratch = Scratch::new("away");
+    let (one, two, three) = (scratch.0.join("one"), scratch.0.join("two"), scratch.0.join("three"));
+    let node_one = start(&one, None).await;
+    let node_two = start(&two, Some(&node_one)).await;
+    let node_three = start(&three, Some(&node_one)).await;
+    for dir in [&one, &two, &three] {
+        let (_, end) = ask(dir, Request::GroupJoin { group: "lobby".into() }).await;
+        assert_eq!(end, Ok(0));
+    }
+    let (_, end) = publish(&one, Wait::Members(2), None, &["all are here"]).await;
+    assert_eq!(end, Ok(0));
+    node_three.shutdown().await;
+
+    let (lines, end) = publish(&one, Wait::All, None, &["one is away"]).await;
+    assert_eq!(end, Ok(0));
+    let Some(&Line::Receipt { life, seq, of: 1, .. }) = lines.first() else { panic!("{lines:?}") };
+    let lacking = || ask(&one, Request::Lacking { group: "lobby".into(), life, seq });
+    let (lines, _) = lacking().await;
+    assert!(matches!(&lines[..], [Line::Lacking { members }] if members[0].state == "offline"), "{lines:?}");
+
+    // Nobody says anything that it could have seen.
+    let node_three = start(&three, Some(&node_one)).await;
+    let began = std::time::Instant::now();
+    loop {
+        let (lines, _) = lacking().await;
+        if matches!(&lines[..], [Line::Lacking { members }] if members.is_empty()) {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "{lines:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    for node in [node_one, node_two, node_three] {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_follows_is_told_where_a_message_is_and_who_lacks_it() {
     let scratch = Scratch::new("follow");
     let (one, two) = (scratch.0.join("one"), scratch.0.join("two"));

@@ -136,8 +136,8 @@ pub struct Config {
     /// The driver keeps what is delivered ([`Output::Record`](crate::Output)), and is asked for it
     /// ([`Output::Fetch`](crate::Output)). Without, only recent batches can be served.
     pub history: bool,
-    /// Pulls that are answered from the history at the same time, in one group; more are not
-    /// answered, and asked again. Guess.
+    /// Pulls that are answered from the history at the same time, in one group. Four times as many wait for
+    /// their turn; more are not answered, and asked again. Guess.
     pub max_fetches: usize,
     /// In groups with a total order this node may be in the committee, once it has been a member of the group
     /// for so long; `None` if it is not to be: it does not run as a service, or has no disk.

@@ -20,16 +20,19 @@ struct Talk {
 }
 
 impl Talk {
-    fn begun(seed: u64) -> Self {
+    fn of(seed: u64, network: NetworkModel, config: Config, nodes: usize) -> Self {
         let group = Descriptor::open("lives").expect("a good name");
-        let mut world = World::new(seed, NetworkModel::lan());
-        world.config = Config::lan();
-        world.contacts = Contacts::All;
-        for _ in 0..NODES {
+        let mut world = World::new(seed, network);
+        (world.config, world.contacts) = (config, Contacts::All);
+        for _ in 0..nodes {
             let node = world.add_node(std::slice::from_ref(&group));
             world.start(node, true);
         }
-        let mut talk = Self { world, group, said: 0 };
+        Self { world, group, said: 0 }
+    }
+
+    fn begun(seed: u64) -> Self {
+        let mut talk = Self::of(seed, NetworkModel::lan(), Config::lan(), NODES);
         // Links that nobody needs are gone by then: not everybody has one to everybody.
         talk.run_for(40_000);
         for _ in 0..5 {
@@ -132,5 +135,36 @@ fn a_tail_that_somebody_holds_is_waited_for() {
             assert_eq!(heard[node], [5, 6, 7], "seed {seed}: {node:?}");
         }
         assert_eq!(heard[&holder], [7], "seed {seed}");
+    }
+}
+
+/// Killed after each message while all others are off, a publisher has as many lives to tell of. They are
+/// asked for all at once, and its disk answers one question after the other: none is lost on the way.
+#[test]
+fn many_lives_that_were_missed_come_within_a_second() {
+    for lives in [30, 150] {
+        let network = NetworkModel { disk_delay: Duration::from_millis(2), ..NetworkModel::lan() };
+        // As the ready node has it.
+        let config = Config { history: true, max_lives: 64, ..Config::default() };
+        let others = [NodeIx(0), NodeIx(1), NodeIx(2)];
+        let mut talk = Talk::of(1, network, config, others.len() + 1);
+        talk.run_for(4_000);
+        talk.say();
+        talk.run_for(1_000);
+        others.iter().chain([&SOURCE]).for_each(|it| talk.world.crash(*it, Crash::Process));
+        for _ in 0..lives {
+            talk.world.start(SOURCE, true);
+            talk.run_for(1_500);
+            talk.say();
+            talk.run_for(100);
+            talk.world.crash(SOURCE, Crash::Process);
+        }
+        others.iter().for_each(|it| talk.world.start(*it, true));
+        talk.run_for(2_000);
+        talk.heard();
+        talk.world.start(SOURCE, true);
+        talk.run_for(1_500);
+        let (heard, wanted) = (talk.heard(), Vec::from_iter(1..=lives));
+        others.iter().for_each(|it| assert_eq!(heard[it], wanted, "{lives} lives: {it:?}"));
     }
 }

@@ -125,7 +125,10 @@ impl Tally<'_> {
             match from.next().await? {
                 Line::Done { exit } => return Ok(exit),
                 Line::Error(failure) => return Err(failure.into()),
-                Line::Refused { failure, .. } => {
+                Line::Refused { line, mut failure } => {
+                    if !self.single {
+                        failure.what = failure.what.replacen("A message", &format!("Message {line}"), 1);
+                    }
                     self.screen.failure(&failure);
                     self.exit = if self.exit == 0 { failure.exit } else { self.exit.min(failure.exit) };
                 }

@@ -144,6 +144,10 @@ fn key(data_dir: &Path) -> Check {
     match identity(data_dir) {
         Ok(None) => Check::good(NAME, "There is no key yet; the first start makes one.", ""),
         Ok(Some(node)) => Check::good(NAME, format!("The key is that of {node}."), ""),
+        Err(failure) if failure.code == "no-key" => {
+            let failure = Failure { what: "The node's key is gone.".to_owned(), ..failure };
+            Check::bad(NAME, failure, "treecast up --data-dir DIR")
+        }
         Err(failure) => {
             let failure = Failure { what: "The node's key cannot be used.".to_owned(), ..failure };
             let file = data_dir.join("identity.key").display().to_string();
@@ -179,9 +183,22 @@ async fn node(data_dir: &Path) -> (Option<Status>, Check) {
             finding(
                 "The node cannot save what it should remember.",
                 format!("{}.", crate::settings::capital(why)),
-                "Make room on the disk, or mend its permissions; then start the node again.",
+                "Make room on the disk, or mend its permissions: the node tries again by itself.",
             ),
-            "treecast down",
+            "df -h",
+        ),
+        status if !status.same_identity.is_empty() => Check::bad(
+            "node",
+            finding(
+                "Another node runs with this node's identity.",
+                format!(
+                    "It is at {}: a copy of this data directory, or this is one of that.",
+                    status.same_identity.join(", ")
+                ),
+                "Stop one of them, or rename identity.key in the copy's directory to identity.key.bad: it becomes a node \
+                 of its own.",
+            ),
+            "treecast status",
         ),
         status => {
             let what = format!(

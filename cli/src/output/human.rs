@@ -298,6 +298,10 @@ fn status_lines(status: &Status, screen: &Screen) -> Vec<String> {
             clean::line(failure)
         ));
     }
+    if !status.same_identity.is_empty() {
+        let there = telling(&status.same_identity, screen).join(", ");
+        lines.push(format!("  identity  another node runs with it, at {there}; stop one of them"));
+    }
     let full = status.collections.iter().filter(|(_, c)| c.cap > 0 && c.len.max(c.bytes) * 10 >= c.cap * 9);
     lines.extend(
         full.map(|(name, c)| format!("  {name} is nearly full: {} of {}", c.len.max(c.bytes), c.cap)),

@@ -33,6 +33,7 @@ pub(super) fn status(status: NodeStatus, metrics: Option<SocketAddr>, data_dir: 
         data_dir: data_dir.display().to_string(),
         mdns: status.mdns,
         store_failure: status.store_failure,
+        same_identity: status.same_identity,
         metrics: metrics.map(|address| address.to_string()),
         multicast: status.multicast.map(|heard| MulticastEntry {
             own: heard.own.iter().map(|(it, ago)| (it.to_string(), ago.map(|ago| ago.as_secs()))).collect(),
@@ -199,7 +200,7 @@ pub(super) fn event(group: &str, event: Event, verbose: bool) -> Option<Line> {
         Event::Doubled { here, there } => {
             let what = format!(
                 "Another node runs with this node's identity: this one is at {}, the other at {}. Stop one of them, \
-                 or move identity.key out of its data directory: it becomes a node of its own.",
+                 or rename identity.key in the copy's data directory to identity.key.bad: it becomes a node of its own.",
                 here.join(", "),
                 there.join(", ")
             );

@@ -9,10 +9,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use libp2p::{Multiaddr, PeerId};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
+
+use super::twin::Twin;
 
 /// RFC 6762 §3.
 const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
@@ -30,6 +33,9 @@ const ASK_EVERY: Duration = Duration::from_millis(500);
 /// "Who speaks libp2p here?": a query (RFC 1035 §4.1) for PTR records of `_p2p._udp.local`, as
 /// libp2p asks it. Nodes answer it.
 const QUESTION: &[u8] = b"\0\0\0\0\0\x01\0\0\0\0\0\0\x04_p2p\x04_udp\x05local\0\0\x0c\0\x01";
+
+/// What a packet has at most (RFC 6762 §17).
+const MAX_PACKET: usize = 9_000;
 
 /// What came of multicast.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -87,12 +93,14 @@ impl Heard {
 pub(crate) struct Ear {
     socket: Arc<UdpSocket>,
     heard: Arc<Mutex<Heard>>,
+    /// Only a node has a name that others may answer to.
+    twin: Option<Arc<Mutex<Twin>>>,
     task: AbortHandle,
 }
 
 impl Ear {
-    /// Opens it; it hears nothing before it is told where.
-    pub(crate) fn open() -> io::Result<Self> {
+    /// Opens it; it hears nothing before it is told where. `me` is whom to listen for on other hosts.
+    pub(crate) fn open(me: Option<PeerId>) -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
@@ -101,8 +109,9 @@ impl Ear {
         socket.bind(&SocketAddr::V4(SocketAddrV4::new(GROUP, PORT)).into())?;
         let socket = Arc::new(UdpSocket::from_std(socket.into())?);
         let heard: Arc<Mutex<Heard>> = Arc::default();
-        let task = tokio::spawn(listen(socket.clone(), heard.clone())).abort_handle();
-        Ok(Self { socket, heard, task })
+        let twin = me.map(|me| Arc::new(Mutex::new(Twin::new(me))));
+        let task = tokio::spawn(listen(socket.clone(), heard.clone(), twin.clone())).abort_handle();
+        Ok(Self { socket, heard, twin, task })
     }
 
     /// These are this machine's addresses now.
@@ -124,6 +133,18 @@ impl Ear {
         }
     }
 
+    /// This node listens there now.
+    pub(crate) fn set_own(&self, own: impl IntoIterator<Item = Multiaddr>) {
+        if let Some(twin) = &self.twin {
+            lock(twin).set_own(own);
+        }
+    }
+
+    /// Where another node answers to this one's name, if one does.
+    pub(crate) fn twin(&self) -> Vec<Multiaddr> {
+        self.twin.as_ref().map(|twin| lock(twin).view(Instant::now())).unwrap_or_default()
+    }
+
     /// What was heard lately.
     pub(crate) fn view(&self) -> Multicast {
         lock(&self.heard).view(Instant::now())
@@ -136,17 +157,22 @@ impl Drop for Ear {
     }
 }
 
-fn lock(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
+fn lock<T>(heard: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing panics while it is held.
     heard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn listen(socket: Arc<UdpSocket>, heard: Arc<Mutex<Heard>>) {
-    // What is said does not matter, only by whom.
-    let mut byte = [0];
+async fn listen(socket: Arc<UdpSocket>, heard: Arc<Mutex<Heard>>, twin: Option<Arc<Mutex<Twin>>>) {
+    let mut packet = vec![0; MAX_PACKET];
     loop {
-        match socket.recv_from(&mut byte).await {
-            Ok((_, from)) => lock(&heard).note(from.ip(), Instant::now()),
+        match socket.recv_from(&mut packet).await {
+            Ok((len, from)) => {
+                let now = Instant::now();
+                lock(&heard).note(from.ip(), now);
+                if let Some(twin) = &twin {
+                    lock(twin).hear(from.ip(), &packet[..len], now);
+                }
+            }
             Err(error) => {
                 tracing::debug!(%error, "multicast cannot be heard now");
                 tokio::time::sleep(Duration::from_secs(1)).await;
@@ -161,7 +187,7 @@ async fn listen(socket: Arc<UdpSocket>, heard: Arc<Mutex<Heard>>) {
 /// # Errors
 /// When the mDNS port cannot be listened to at all.
 pub async fn probe(interfaces: &BTreeSet<Ipv4Addr>, patience: Duration) -> io::Result<Multicast> {
-    let ear = Ear::open()?;
+    let ear = Ear::open(None)?;
     ear.listen_on(interfaces);
     let deadline = Instant::now() + patience;
     loop {

@@ -6,3 +6,4 @@ pub(crate) mod kad;
 pub(crate) mod mdns;
 pub(crate) mod reach;
 pub(crate) mod redial;
+mod twin;

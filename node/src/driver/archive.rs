@@ -11,12 +11,16 @@ use treecast_overlay::io::{
 };
 use treecast_overlay::{BatchId, Digest, GroupId, Life, NodeId, PastLife, Seq};
 
+use super::holes::Holes;
 use super::order::OrderPlace;
 use crate::store::{Agreement, KeptBatch, Work};
 
 /// What may wait to be written, bytes; more is not kept. A disk that writes 50 MB a second has a
 /// second to catch up. Guess.
-pub(super) const MAX_WAITING: usize = 64 << 20;
+const MAX_WAITING: usize = 64 << 20;
+
+/// With what is being written meanwhile.
+pub(super) const MAX_HELD: usize = 2 * MAX_WAITING;
 
 /// How far this node is in one group.
 #[derive(Debug, Default)]
@@ -35,6 +39,8 @@ struct Place {
     causes: Option<Vec<BatchId>>,
     /// In a group that has a total order.
     order: Option<Box<OrderPlace>>,
+    /// Delivered, and not kept.
+    holes: Holes,
 }
 
 /// What is to be written, and what would be brought back.
@@ -45,6 +51,8 @@ pub(super) struct Archive {
     next_at: u64,
     waiting: Vec<Work>,
     waiting_bytes: usize,
+    /// What is being written: it comes back if it cannot be.
+    away_bytes: usize,
 }
 
 impl Archive {
@@ -55,7 +63,7 @@ impl Archive {
         for end in ends {
             places.entry(end.group).or_default().end = Some(*end);
         }
-        Self { me, places, next_at, waiting: Vec::new(), waiting_bytes: 0 }
+        Self { me, places, next_at, waiting: Vec::new(), waiting_bytes: 0, away_bytes: 0 }
     }
 
     /// All places in the history are below.
@@ -63,8 +71,9 @@ impl Archive {
         self.next_at
     }
 
-    pub(super) fn waiting_bytes(&self) -> usize {
-        self.waiting_bytes
+    /// All that waits or is being written.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.waiting_bytes + self.away_bytes
     }
 
     /// The group has a total order.
@@ -123,9 +132,12 @@ impl Archive {
         kept_ms: u64,
         nick_of: impl Fn(&NodeId) -> Arc<str>,
     ) -> Option<Vec<(BatchId, u64)>> {
-        let Record { group, entered, batches, sources, causes, order } = record;
+        let Record { group, entered, batches, mut sources, causes, order } = record;
+        let count = batches.len();
         let weight: usize = batches.iter().map(|it| it.bytes.len()).sum();
-        let fits = self.waiting_bytes + weight <= MAX_WAITING;
+        // As much again while that is written; but what comes back, time and again, makes no room.
+        let fits = self.waiting_bytes + weight <= MAX_WAITING && self.held_bytes() + weight <= MAX_HELD;
+        let me = self.me;
         let place = self.places.entry(group).or_default();
         if let Some(kept) = &mut place.order {
             if !fits && !batches.is_empty() {
@@ -135,6 +147,11 @@ impl Archive {
                 return None;
             }
         }
+        // What is missing of our own past others tell us.
+        for it in batches.iter().filter(|it| it.id.source != me) {
+            if fits { place.holes.fill(&it.id) } else { place.holes.dig(&it.id) }
+        }
+        sources.iter_mut().filter(|it| it.source != me).for_each(|it| place.holes.hold_back(it));
         place.entered |= entered;
         place.causes.clone_from(&causes);
         for source in &sources {
@@ -147,7 +164,6 @@ impl Archive {
             }
             place.sources.insert(source.source, now);
         }
-        let count = batches.len();
         let batches = if fits { batches } else { Vec::new() };
         let batches: Vec<KeptBatch> =
             batches.into_iter().map(|it| self.keep(group, nick_of(&it.id.source), kept_ms, it)).collect();
@@ -158,6 +174,11 @@ impl Archive {
             batches.iter().filter(|it| it.batch.messages > 0).map(|it| (it.batch.id, it.at)).collect();
         self.push(Work::History { group, entered, batches, sources, causes, order });
         (fits || count == 0).then_some(places)
+    }
+
+    /// How many batches of a group were delivered in this run and are in no history.
+    pub(super) fn dropped(&self, group: GroupId) -> u64 {
+        self.places.get(&group).map_or(0, |it| it.holes.count())
     }
 
     fn push(&mut self, work: Work) {
@@ -209,6 +230,8 @@ impl Archive {
     pub(super) fn on_earlier(&mut self, keep: &KeepEarlier) {
         let place = self.places.entry(keep.group).or_default();
         place.earlier = (!keep.done).then_some(keep.place);
+        // Who gathers that gets what there was no room for as well, as far back as it gets.
+        keep.batches.iter().for_each(|it| place.holes.fill(&it.batch.id));
     }
 
     /// A member's removal is on disk.
@@ -234,10 +257,22 @@ impl Archive {
         own.lives.push(LifeRecord { life: id.life, next, head, end: None, above: Vec::new(), owed: None });
     }
 
-    /// What waits, to be written.
+    /// How far this node's last life in a group is on disk.
+    pub(super) fn own_end(&self, group: GroupId) -> Option<PastLife> {
+        self.places.get(&group)?.end
+    }
+
+    /// What waits, to be written; to be [given back](Self::on_answered).
     pub(super) fn take(&mut self) -> Vec<Work> {
         self.waiting_bytes = 0;
-        std::mem::take(&mut self.waiting)
+        let works = std::mem::take(&mut self.waiting);
+        self.away_bytes += works.iter().map(weight).sum::<usize>();
+        works
+    }
+
+    /// What was taken is written, or was not: then it is [put back](Self::put_back).
+    pub(super) fn on_answered(&mut self, works: &[Work]) {
+        self.away_bytes = self.away_bytes.saturating_sub(works.iter().map(weight).sum());
     }
 
     /// It was not written: it waits again, before what has come since.
@@ -287,7 +322,8 @@ fn place(me: &NodeId, past: Past) -> Place {
     let sources = past.sources.into_iter().map(|it| (it.source, it)).collect();
     let Past { group, entered, end, earlier, removals: past_removals, causes, order, .. } = past;
     let order = order.map(|it| Box::new(OrderPlace::new(&group, it)));
-    Place { entered, sources, taken, end, earlier, removals: BTreeMap::new(), past_removals, causes, order }
+    let (removals, holes) = (BTreeMap::new(), Holes::default());
+    Place { entered, sources, taken, end, earlier, removals, past_removals, causes, order, holes }
 }
 
 /// What a source's frontier takes while it waits, bytes, roughly.
@@ -376,9 +412,10 @@ mod tests {
         let nick = |_: &NodeId| Arc::from("ada");
         archive.record(record(node(2), 0..2, 10), 1, nick).expect("there is room");
         let failed = archive.take();
-        assert!(archive.is_empty() && archive.waiting_bytes() == 0);
+        assert!(archive.is_empty() && archive.held_bytes() > 0);
         let places = archive.record(record(node(2), 2..3, 10), 1, nick).expect("there is room");
         assert_eq!(places.iter().map(|it| it.1).collect::<Vec<_>>(), [7]);
+        archive.on_answered(&failed);
         archive.put_back(failed);
         let all: Vec<u64> = archive.take().iter().flat_map(places_of).collect();
         assert_eq!(all, [5, 6, 7]);
@@ -392,14 +429,37 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_does_not_keep_up_loses_history_and_not_the_frontier() {
+    fn the_frontier_is_not_recorded_beyond_what_there_was_no_room_for() {
         let mut archive = archive();
         let nick = |_: &NodeId| Arc::from("");
         assert!(archive.record(record(node(2), 0..1, MAX_WAITING - 1_000), 1, nick).is_some());
         assert!(archive.record(record(node(2), 1..2, 2_000), 1, nick).is_none());
         assert!(archive.record(record(node(2), 2..2, 0), 1, nick).is_some());
+        let works = archive.take();
+        archive.on_answered(&works);
+        assert!(archive.record(record(node(2), 2..3, 10), 1, nick).is_some(), "there is room again");
         let past = archive.past(group()).expect("it was there");
-        assert_eq!((past.entered, past.sources[0].lives[0].next), (true, 2));
+        let life = &past.sources[0].lives[0];
+        assert_eq!((past.entered, life.next, &life.above[..]), (true, 1, &[(2, 3)][..]));
+        let [Work::History { sources, .. }] = &archive.take()[..] else { panic!("one work") };
+        assert_eq!(sources[0].lives[0].next, 1);
+        assert_eq!(archive.dropped(group()), 1);
+    }
+
+    #[test]
+    fn what_is_tried_again_makes_no_room() {
+        let mut archive = archive();
+        let nick = |_: &NodeId| Arc::from("");
+        for seq in 0..10 {
+            let works = archive.take();
+            archive.record(record(node(2), seq..seq + 1, MAX_WAITING - 3_000), 1, nick);
+            archive.on_answered(&works);
+            archive.put_back(works);
+        }
+        assert!((MAX_WAITING..MAX_HELD).contains(&archive.held_bytes()), "{}", archive.held_bytes());
+        let works = archive.take();
+        archive.on_answered(&works);
+        assert_eq!(archive.held_bytes(), 0);
     }
 
     #[test]
@@ -414,9 +474,10 @@ mod tests {
                 archive.on_taken(group, 7, turn + 1);
             }
             let failed = archive.take();
+            archive.on_answered(&failed);
             archive.put_back(failed);
         }
-        assert_eq!(archive.waiting_bytes(), 3 * (SOURCE_WEIGHT + 64));
+        assert_eq!(archive.held_bytes(), 3 * (SOURCE_WEIGHT + 64));
         let works = archive.take();
         let taken = |it: &&Work| matches!(it, Work::Taken { next: 100, .. });
         assert_eq!((works.len(), works.iter().filter(taken).count()), (6, 3));

@@ -73,7 +73,8 @@ impl Driver {
             return self.answer_entered(entered, saved, reply);
         };
         self.when_written(Box::new(|driver, written| {
-            entered.past = Some(Box::new(past.lacking(written)));
+            let dropped = driver.keeper.archive.dropped(entered.group);
+            entered.past = Some(Box::new(past.lacking(written, dropped)));
             driver.answer_entered(entered, Ok(()), reply);
         }));
     }
@@ -293,6 +294,21 @@ impl Driver {
         let lacking = self.swarm.behaviour().overlay.engine().lacking(id, &batch);
         let members = self.view(id).map(|it| it.members).unwrap_or_default();
         Ok(members.into_iter().filter(|it| lacking.contains(&it.node)).collect())
+    }
+
+    /// Asks the members once more who has it; `None` if this is no batch of the node's present life.
+    pub(crate) fn ask_who_has(
+        &mut self,
+        name: &str,
+        life: Life,
+        seq: Seq,
+    ) -> Option<oneshot::Receiver<Receipt>> {
+        let group = self.groups.find(name)?;
+        let end = self.keeper.archive.own_end(group)?;
+        // What there is not would be asked for as long as the node runs.
+        let is_there = end.life == life && seq < end.end;
+        let batch = BatchId { source: self.me, life, seq };
+        is_there.then(|| self.await_receipt(group, batch, ReceiptGoal::All))
     }
 
     pub(crate) fn receipt_so_far(&self, group: GroupId, batch: BatchId) -> Receipt {

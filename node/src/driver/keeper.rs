@@ -340,7 +340,11 @@ impl Keeper {
             (Err(error), Some(_)) => tracing::debug!(%error, "not saved"),
             (Ok(()), None) => {}
         }
-        self.waiting.remove(&done.job)
+        let after = self.waiting.remove(&done.job);
+        if let Some(After::Core(_, _, works) | After::History(works)) = &after {
+            self.archive.on_answered(works);
+        }
+        after
     }
 
     pub(super) fn retry_peers(&mut self, nodes: Vec<NodeId>) {

@@ -16,6 +16,7 @@ use treecast_overlay::behaviour::{self, Behaviour};
 use treecast_overlay::io::Past;
 
 use self::archive::Archive;
+use self::doubled::Doubled;
 use self::groups::Groups;
 use self::guests::Guests;
 use self::kad::Finding;
@@ -37,10 +38,12 @@ use crate::swarm::{Behaviours, BehavioursEvent};
 
 mod archive;
 mod contacts;
+mod doubled;
 pub(crate) mod enter;
 mod goodbye;
 mod groups;
 mod guests;
+mod holes;
 mod kad;
 mod keeper;
 mod metrics;
@@ -117,6 +120,7 @@ pub(crate) struct Driver {
     patience: Patience,
     /// Without mDNS there is nothing to hear.
     ear: Option<Ear>,
+    doubled: Doubled,
     /// Interfaces came or went: when mDNS is made anew for that.
     renew_at: Option<Instant>,
     /// Nodes that answer on the LAN, and where.
@@ -184,6 +188,7 @@ impl Driver {
             finding: Finding::new(parts.seed),
             patience: Patience::new(now),
             ear: None,
+            doubled: Doubled::default(),
             renew_at: None,
             found: HashMap::new(),
             listens: Vec::new(),
@@ -195,7 +200,8 @@ impl Driver {
             removed: parts.removed,
         };
         if driver.swarm.behaviour().mdns.is_enabled() {
-            driver.ear = Ear::open().inspect_err(|error| tracing::debug!(%error, "no own ear")).ok();
+            let me = Some(*driver.swarm.local_peer_id());
+            driver.ear = Ear::open(me).inspect_err(|error| tracing::debug!(%error, "no own ear")).ok();
         }
         driver.take_nick(parts.nick);
         driver
@@ -321,6 +327,7 @@ impl Driver {
             if self.beats.is_multiple_of(LOOK_EVERY) {
                 self.keeper.touch_all();
             }
+            self.listen_for_twin();
             self.remember_members();
             self.keeper.save();
             self.keeper.file(true);
@@ -440,6 +447,7 @@ impl Driver {
         let interfaces = self.listens.iter().filter_map(|(_, address)| interface_v4(address)).collect();
         if let Some(ear) = &self.ear {
             ear.listen_on(&interfaces);
+            ear.set_own(self.listens.iter().map(|(_, address)| address.clone()));
         }
         // What comes at the start is what mDNS has begun with.
         if self.started.elapsed() > STARTING {

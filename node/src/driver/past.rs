@@ -134,18 +134,6 @@ impl Driver {
         self.overlay().join(descriptor);
     }
 
-    /// Another node has this node's key.
-    fn on_doubled(&mut self, group: GroupId, addresses: &[treecast_overlay::Address]) {
-        let there =
-            addresses.iter().filter_map(|it| libp2p::Multiaddr::try_from(it.as_bytes().to_vec()).ok());
-        let there: Vec<String> = there.map(|it| it.to_string()).collect();
-        let here: Vec<String> = self.addresses().iter().map(ToString::to_string).collect();
-        tracing::error!(?here, ?there, "another node runs with this node's identity");
-        if let Some(slot) = self.groups.slots.get_mut(&group) {
-            slot.tell(Event::Doubled { here, there });
-        }
-    }
-
     /// Why what should be on disk is not, if that is how it is.
     pub(crate) fn store_failure(&self) -> Option<String> {
         self.keeper.failure().map(ToString::to_string)
@@ -216,9 +204,10 @@ impl Driver {
             return drop(reply.send(Err(error.into())));
         }
         let pages = self.pages(group, since, limit).until(until);
-        self.when_written(Box::new(move |_, saved| {
+        self.when_written(Box::new(move |driver, saved| {
+            let dropped = driver.keeper.archive.dropped(group);
             // Who asked may have gone.
-            let _ = reply.send(Ok(pages.lacking(saved)));
+            let _ = reply.send(Ok(pages.lacking(saved, dropped)));
         }));
     }
 

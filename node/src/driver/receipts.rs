@@ -78,9 +78,12 @@ impl Receipts {
         }
     }
 
-    /// Tells of each step until all that are online have it. Says whether the core must be asked.
+    /// Tells of each step until all that are online have it; and of the last that is watched, of members that
+    /// come or return after that as well. Says whether the core must be asked.
     pub(super) fn watch(&mut self, batch: BatchId, watcher: watch::Sender<Option<Receipt>>) -> bool {
         self.sweep();
+        self.batches.range_mut(..batch).for_each(|(_, entry)| entry.release());
+        self.batches.retain(|_, entry| !entry.is_idle());
         let entry = self.batches.entry(batch).or_default();
         let first = !entry.asks();
         watcher.send_replace(entry.told);
@@ -94,6 +97,7 @@ impl Receipts {
         let first = BatchId { seq: 0, life: 0, ..upto };
         let told = self.batches.get(&upto).and_then(|entry| entry.told);
         let sent = self.sent;
+        let last = self.last_watched();
         let mut done = Vec::new();
         for (batch, entry) in self.batches.range_mut(first..=upto) {
             if batch.life == upto.life {
@@ -101,6 +105,9 @@ impl Receipts {
             }
             let is_sent = sent.is_some_and(|sent| sent >= *batch);
             entry.answer(is_sent, online);
+            if last != Some(*batch) {
+                entry.release();
+            }
             if entry.is_idle() {
                 done.push(*batch);
             }
@@ -113,6 +120,10 @@ impl Receipts {
     /// The last batch that more members are waited for to have than there were when the core was asked.
     pub(super) fn last_asked(&self) -> Option<BatchId> {
         self.batches.iter().rev().find(|(_, entry)| entry.asks()).map(|(batch, _)| *batch)
+    }
+
+    fn last_watched(&self) -> Option<BatchId> {
+        self.batches.iter().rev().find(|(_, entry)| !entry.watching.is_empty()).map(|(batch, _)| *batch)
     }
 
     /// How far a batch has come whose receipt is waited for, or was a moment ago.
@@ -176,7 +187,6 @@ impl BatchReceipt {
                 None => self.waiting.push((goal, reply)),
             }
         }
-        let is_whole = told.is_some_and(|receipt| receipt.of > 0 && receipt.have >= receipt.of);
         for watcher in &self.watching {
             watcher.send_if_modified(|known| {
                 *known != told && {
@@ -185,7 +195,14 @@ impl BatchReceipt {
                 }
             });
         }
-        self.watching.retain(|watcher| !is_whole && !watcher.is_closed());
+        self.watching.retain(|watcher| !watcher.is_closed());
+    }
+
+    /// Once all have it, nothing more is told.
+    fn release(&mut self) {
+        if self.told.is_some_and(|receipt| receipt.of > 0 && receipt.have >= receipt.of) {
+            self.watching.clear();
+        }
     }
 }
 
@@ -288,7 +305,25 @@ mod tests {
         receipts.on_receipt(batch(1, 3), Receipt { have: 2, of: 2 }, 2);
         assert_eq!(*earlier.borrow(), Some(Receipt { have: 2, of: 2 }));
         assert!(earlier.has_changed().is_err(), "nothing more will come");
-        assert!(receipts.batches.is_empty());
+    }
+
+    #[test]
+    fn of_the_last_that_is_watched_who_returns_is_told_as_well() {
+        let mut receipts = Receipts::default();
+        let (watcher, mut seen) = watch::channel(None);
+        receipts.watch(batch(1, 3), watcher);
+        for (have, of) in [(2, 2), (2, 3), (3, 3)] {
+            receipts.on_receipt(batch(1, 3), Receipt { have, of }, of);
+            assert_eq!(*seen.borrow_and_update(), Some(Receipt { have, of }));
+            assert_eq!(receipts.last_asked(), Some(batch(1, 3)), "asked for when a member comes");
+        }
+        let (watcher, next) = watch::channel(None);
+        assert!(receipts.watch(batch(1, 4), watcher), "the core is to be asked");
+        assert!(seen.has_changed().is_err(), "there is a later one");
+        assert_eq!(receipts.batches.len(), 1);
+        drop(next);
+        receipts.on_receipt(batch(1, 4), Receipt { have: 3, of: 3 }, 3);
+        assert!(receipts.batches.is_empty(), "nobody watches");
     }
 
     #[test]

@@ -44,6 +44,7 @@ impl Driver {
             multicast: self.ear.as_ref().map(Ear::view),
             kad: behaviours.kad.is_enabled(),
             store_failure: self.keeper.failure().map(ToString::to_string),
+            same_identity: self.twin(),
         }
     }
 
@@ -61,8 +62,8 @@ impl Driver {
             own("node/guests", self.guests.len(), MAX_GUESTS),
             own("node/redials", self.redial.len(), self.redial.len()),
         ]);
-        let history = self.keeper.archive.waiting_bytes();
-        let (name, cap) = ("node/history_waiting".into(), super::archive::MAX_WAITING);
+        let history = self.keeper.archive.held_bytes();
+        let (name, cap) = ("node/history_waiting".into(), super::archive::MAX_HELD);
         all.push(CollectionView { name, len: 0, bytes: history, cap });
         all.extend(self.groups.collections(&self.limits));
         all.extend(self.kad_collections());

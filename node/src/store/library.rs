@@ -301,10 +301,14 @@ pub(super) fn gather(
         let group: [u8; 32] = row.get(1)?;
         let (group, body) = (GroupId::from_bytes(group), Bytes::from(row.get::<_, Vec<u8>>(3)?));
         bytes += body.len();
-        // What was written is what was checked when it came.
-        let Some(shown) = Shown::read(&group, body) else { continue };
+        let at: i64 = row.get(0)?;
+        // What was written is what was checked when it came; the disk may have changed it since.
+        let Some(shown) = Shown::read(&group, body) else {
+            tracing::warn!(?group, at, "something in the history is damaged, and not shown");
+            continue;
+        };
         found.push(PastBatch {
-            at: row.get(0)?,
+            at,
             group,
             nick: row.get(2)?,
             kept_ms: row.get::<_, i64>(4)?.unsigned_abs(),

@@ -16,6 +16,7 @@ mod error;
 mod fold;
 mod kept;
 mod library;
+mod log;
 mod open;
 mod order;
 mod ordered;

@@ -13,6 +13,7 @@ use treecast_overlay::io::Past;
 use super::error::{SaveError, StoreError};
 use super::kept::Kept;
 use super::library::Library;
+use super::log::{self, Log};
 use super::record::{self, Numbers};
 use super::schema::{self, Found};
 use super::thread::{Done, Writer};
@@ -28,6 +29,9 @@ const BUSY: Duration = Duration::from_secs(3);
 /// A larger file is not read through at each start; damage shows then where it is met.
 const CHECK_UP_TO: u64 = 16 << 20;
 
+/// Who only looks wants to know, and waits some seconds for it.
+const LOOK_UP_TO: u64 = 1 << 30;
+
 /// From this version of the tables on there is a history.
 const FIRST_WITH_HISTORY: u32 = 2;
 
@@ -42,6 +46,7 @@ impl Store {
     /// Opens the data directory's store, makes it if there is none, and reads what is kept.
     pub(crate) fn open(data_dir: &Path, now_ms: u64) -> Result<(Self, Kept), StoreError> {
         let path = data_dir.join(FILE);
+        check_log(&path)?;
         create_private(&path).map_err(|source| StoreError::Io { path: path.clone(), source })?;
         let refused = |error: rusqlite::Error| StoreError::of(&path, &error);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -56,7 +61,7 @@ impl Store {
             Found::Foreign => return Err(StoreError::bad(&path, "it is another program's database")),
         };
         configure(&connection, version).map_err(refused)?;
-        check(&connection, &path)?;
+        check(&connection, &path, CHECK_UP_TO)?;
         schema::migrate(&mut connection, version).map_err(refused)?;
         work::mark_start(&connection, now_ms).map_err(refused)?;
         let kept = read::all(&connection).map_err(|error| error.at(&path))?;
@@ -67,6 +72,7 @@ impl Store {
     /// there is no store, or one that a start would bring up to date first.
     pub(crate) fn look(data_dir: &Path) -> Result<Option<Kept>, StoreError> {
         let path = data_dir.join(FILE);
+        check_log(&path)?;
         if !path.exists() {
             return Ok(None);
         }
@@ -82,7 +88,7 @@ impl Store {
             }
             Found::Foreign => return Err(StoreError::bad(&path, "it is another program's database")),
         }
-        check(&connection, &path)?;
+        check(&connection, &path, LOOK_UP_TO)?;
         read::all(&connection).map(Some).map_err(|error| error.at(&path))
     }
 
@@ -171,13 +177,35 @@ fn configure(connection: &Connection, version: u32) -> rusqlite::Result<()> {
     connection.pragma_update(None, "trusted_schema", false)
 }
 
-fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+/// Before SQLite sees the file: it deletes or overwrites what it cannot read of the log.
+fn check_log(path: &Path) -> Result<(), StoreError> {
+    let log = log::path(path);
+    let found = log::check(path).map_err(|source| StoreError::Io { path: log.clone(), source })?;
+    let name = log.file_name().unwrap_or_default().display();
+    match found {
+        Log::Good => {}
+        Log::Orphan => {
+            return Err(StoreError::bad(path, format!("it is empty or gone, but its log {name} is not")));
+        }
+        Log::Bad => return Err(StoreError::bad(path, format!("its log {name} is damaged"))),
+        Log::Broken { good } => tracing::warn!(
+            log = %log.display(),
+            "the store's log is damaged after {good} pages: what was written after them, last before the node \
+             ended, is lost here; others may have it"
+        ),
+    }
+    Ok(())
+}
+
+fn check(connection: &Connection, path: &Path, up_to: u64) -> Result<(), StoreError> {
     let size = std::fs::metadata(path).map_or(0, |it| it.len());
-    if size > CHECK_UP_TO {
+    if size > up_to {
         return Ok(());
     }
     let found: String = connection
         .query_row("PRAGMA quick_check(1)", (), |row| row.get(0))
         .map_err(|error| StoreError::of(path, &error))?;
+    // Before the last line stands which of its databases SQLite means.
+    let found = found.lines().last().unwrap_or_default();
     if found == "ok" { Ok(()) } else { Err(StoreError::bad(path, format!("it is damaged ({found})"))) }
 }

@@ -330,3 +330,49 @@ async fn a_job_that_fails_takes_no_other_with_it() {
     }
     assert_eq!(results, [true, false, true]);
 }
+
+#[test]
+fn an_end_in_good_order_leaves_all_in_one_file() {
+    let scratch = Scratch::new();
+    let (store, _) = open(scratch.path());
+    // Whoever reads is there longer.
+    let _library = store.library().expect("opens");
+    let (mut writer, mut done) = store.serve(ME).expect("a thread");
+    writer.submit(vec![Work::Keep(Box::new(group("lobby")))]);
+    drop(writer);
+    while done.blocking_recv().is_some() {}
+    let copy = Scratch::new();
+    std::fs::copy(scratch.path().join(DB), copy.path().join(DB)).expect("copied");
+    assert_eq!(open(copy.path()).1.groups, [group("lobby")]);
+}
+
+#[test]
+fn a_log_without_its_file_is_named_and_left_alone() {
+    let scratch = Scratch::new();
+    let (mut store, _) = open(scratch.path());
+    store.write(&[Work::Keep(Box::new(group("lobby")))]).expect("written");
+    let crashed = Scratch::new();
+    let log = |dir: &Path| dir.join(format!("{DB}-wal"));
+    let copy = || std::fs::copy(log(scratch.path()), log(crashed.path())).expect("copied");
+    let refused = |says: &str| {
+        let before = std::fs::read(log(crashed.path())).expect("there");
+        for error in [Store::open(crashed.path(), 1).err(), Store::look(crashed.path()).err()] {
+            match error {
+                Some(StoreError::Bad { why, .. }) => assert!(why.contains(says), "{why}"),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(std::fs::read(log(crashed.path())).expect("still there"), before);
+    };
+    copy();
+    refused("treecast.db-wal is not");
+    std::fs::write(crashed.path().join(DB), "").expect("emptied");
+    refused("treecast.db-wal is not");
+    std::fs::copy(scratch.path().join(DB), crashed.path().join(DB)).expect("copied");
+    let mut damaged = std::fs::read(log(crashed.path())).expect("there");
+    damaged[8..16].fill(0xff);
+    std::fs::write(log(crashed.path()), damaged).expect("damaged");
+    refused("treecast.db-wal is damaged");
+    copy();
+    assert_eq!(open(crashed.path()).1.groups, [group("lobby")]);
+}

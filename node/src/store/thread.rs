@@ -106,8 +106,8 @@ struct Scribe {
     failures: u64,
 }
 
-/// Until nobody can ask any more and all is answered. The connection's end folds the write-ahead
-/// log into the file.
+/// Until nobody can ask any more and all is answered. Then the write-ahead log goes into the file: whoever
+/// copies or moves it has all of it.
 fn serve(mut scribe: Scribe, jobs: &Receiver<Job>, answers: &UnboundedSender<Vec<Done>>) {
     loop {
         let first = match scribe.next(jobs) {
@@ -128,9 +128,17 @@ fn serve(mut scribe: Scribe, jobs: &Receiver<Job>, answers: &UnboundedSender<Vec
             scribe.keep_up();
         }
     }
+    // Its end does this only if it is the last, and readers may be there for a while.
+    if let Err(error) = fold(&scribe.connection) {
+        tracing::debug!(%error, "the store's log stays beside it");
+    }
     if let Err((_, error)) = scribe.connection.close() {
         tracing::warn!(%error, "the store was not closed in good order; the next start mends it");
     }
+}
+
+fn fold(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
 }
 
 impl Scribe {

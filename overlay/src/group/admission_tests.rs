@@ -121,7 +121,11 @@ impl Stage {
         let record = MemberRecord::sign(&self.group, &self.member, 9, Standing::Online, "bob", &[]).bytes;
         self.receive(MEMBER, &Frame::Join(Join { record, fresh: true, age_ms: 0 }), 1);
         let (records, baseline) = (Vec::new(), Vec::new());
-        self.receive(MEMBER, &Frame::Welcome(Welcome { records, baseline, last_life: None, order: None }), 1);
+        self.receive(
+            MEMBER,
+            &Frame::Welcome(Welcome { records, baseline, last_life: None, grounded: true, order: None }),
+            1,
+        );
         assert!(
             self.view_of(&self.member.node())
                 .is_some_and(|(state, is_near)| { state == MemberState::Online && is_near })
@@ -208,6 +212,7 @@ fn whatever_a_stranger_sends_is_not_heard() {
             records: vec![record.clone()],
             baseline: vec![(eve, LIFE, 0)],
             last_life: None,
+            grounded: true,
             order: None,
         }),
         Frame::ForwardJoin(ForwardJoin { record: record.clone(), ttl: 0 }),
@@ -269,6 +274,7 @@ fn no_member_can_bring_a_stranger_in() {
             records: vec![record.clone()],
             baseline: vec![(eve, LIFE, 0)],
             last_life: None,
+            grounded: true,
             order: None,
         }),
         Frame::ForwardJoin(ForwardJoin { record: record.clone(), ttl: 0 }),
@@ -296,4 +302,50 @@ fn a_cause_that_nobody_may_publish_holds_nothing_up() {
     stage.receive(MEMBER, &Frame::Batch(batch), 1);
     let heard = stage.events.iter().any(|it| matches!(it, Event::Deliver { .. }));
     assert!(heard, "delivered at once, not when the cause is given up");
+}
+
+/// Let in by a newcomer, which could not say where sources begin, a node waits for the beginning of a life that is
+/// long gone, until one that knows says what was before its time.
+#[test]
+fn who_was_let_in_by_a_newcomer_asks_again_where_to_start() {
+    for grounded in [false, true] {
+        let mut stage = Stage::new();
+        stage.link(MEMBER);
+        let bob = stage.member.node();
+        let record = MemberRecord::sign(&stage.group, &stage.member, 9, Standing::Online, "bob", &[]).bytes;
+        stage.receive(MEMBER, &Frame::Join(Join { record, fresh: true, age_ms: 0 }), 1);
+        let welcome = |baseline, grounded| {
+            Frame::Welcome(Welcome { records: Vec::new(), baseline, last_life: None, grounded, order: None })
+        };
+        stage.receive(MEMBER, &welcome(Vec::new(), grounded), 1);
+        // Its first waits for something, and is long gone by everybody else's account.
+        let cause = BatchId { source: stage.engine.node(), life: 5, seq: 3 };
+        let early = stage.batch(&stage.member, vec![cause]);
+        stage.receive(MEMBER, &Frame::Batch(early.bytes), 1);
+        let header = Header {
+            id: BatchId { source: bob, life: LIFE, seq: 9 },
+            previous: Digest::ZERO,
+            time_after_life_ms: 0,
+            dependencies: Vec::new(),
+            opening: None,
+        };
+        let late = Batch::sign(&stage.group, header, &[Bytes::from_static(b"news")], &stage.member);
+        stage.receive(MEMBER, &Frame::Batch(late.bytes), 1);
+        stage.sent.clear();
+        for _ in 0..6 {
+            stage.now += 100_000;
+            stage.input(Input::Tick);
+        }
+        let asks = |(_, bytes): &(LinkId, Bytes)| {
+            matches!(frame::decode(bytes), Ok((_, Frame::Join(Join { fresh: true, .. }))))
+        };
+        assert_eq!(stage.sent.iter().any(asks), !grounded, "who knows does not ask");
+        stage.receive(MEMBER, &welcome(vec![(bob, LIFE, 9)], true), 1);
+        let delivered = |seq| {
+            let is = |event: &Event| matches!(event, Event::Deliver { delivery, .. } if delivery.seq == seq);
+            stage.events.iter().any(is)
+        };
+        assert_eq!(delivered(9), !grounded, "nobody else's word is taken");
+        assert!(!delivered(0), "it is before its time");
+    }
 }

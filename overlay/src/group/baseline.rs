@@ -8,12 +8,12 @@ use super::ctx::Ctx;
 use super::membership::views::Request;
 use super::order::close_before;
 use super::sources::{LifeId, LifeState};
-use crate::id::{Life, NodeId, Seq};
+use crate::id::{BatchId, Life, NodeId, Seq};
 use crate::time::Time;
 use crate::wire::compare::Baseline;
 
 /// Stands in a baseline for "first": nothing of this life, or of those before it, is owed.
-const NOTHING: Seq = Seq::MAX;
+pub(super) const NOTHING: Seq = Seq::MAX;
 
 /// (source, life, first that is owed).
 pub(super) type First = (NodeId, Life, Seq);
@@ -72,7 +72,8 @@ impl Group {
 
     /// A piece of where we are to start; the rest comes with the welcome.
     pub(super) fn handle_baseline(&mut self, ctx: &mut Ctx<'_>, from: NodeId, piece: Baseline) {
-        let awaited = matches!(self.phase, Phase::Fresh) && self.views.has_asked(&from, Request::Join);
+        let asked = matches!(self.phase, Phase::Fresh) && self.views.has_asked(&from, Request::Join);
+        let awaited = asked || self.ground.awaits(&from);
         if awaited && !self.pieces.add(from, piece.first, ctx.config.max_sources * 2) {
             self.overload(ctx, "max_sources");
         }
@@ -88,6 +89,7 @@ impl Group {
                 self.sources.begin_after((source, life), ctx.config)
             } else {
                 let first = first.min(self.sources.cut_of((source, life)));
+                self.store.abandon(BatchId { source, life, seq: 0 }, first);
                 self.sources.open((source, life), ctx.config).map(|state| state.start_at(first))
             };
             if let Err(cap) = begun {

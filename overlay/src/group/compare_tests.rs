@@ -405,6 +405,7 @@ fn pieces_of_a_baseline_count_from_whoever_was_asked_only() {
         records: Vec::new(),
         baseline: Vec::new(),
         last_life: None,
+        grounded: true,
         order: None,
     };
     world.say(ix, link, &Frame::Welcome(nothing), 1);

@@ -5,7 +5,7 @@
 //! it missed. Its own lives of earlier runs that nobody is known to have stay open, and are told to
 //! everybody, until somebody has them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -15,6 +15,7 @@ use super::publish::MAX_AHEAD_MS;
 use super::ranges::{Range, Ranges};
 use super::sources::{LifeId, LifeState};
 use super::{Group, Phase};
+use crate::config::Config;
 use crate::descriptor::Order;
 use crate::id::{BatchId, Life, NodeId, Seq, Token};
 use crate::io::{
@@ -22,11 +23,16 @@ use crate::io::{
 };
 use crate::time::Time;
 use crate::wire::batch::LifeEnd;
-use crate::wire::frame::{Frame, PullEnd};
+use crate::wire::frame::{Frame, Pull, PullEnd};
 use crate::wire::frontier::{Frontier, MAX_ENTRIES};
 
 /// Answers from the history that one neighbour may wait for at a time. Guess.
 const MAX_PER_NEIGHBOUR: usize = 4;
+
+/// Pulls that wait for those before them, in all, for each fetch that may be under way; and ranges that are kept
+/// of one: for the rest whoever asked asks again. Guesses: three neighbours ask for as many lives as are taken.
+pub(super) const WAITING_PER_FETCH: usize = 4;
+const MAX_WAITING_RANGES: usize = 16;
 
 /// Causes that are kept with each record. Guess; mostly there is one.
 pub(super) const MAX_CAUSES: usize = 256;
@@ -45,6 +51,8 @@ struct Question {
 #[derive(Debug, Default)]
 pub(crate) struct History {
     questions: BTreeMap<Token, Question>,
+    /// Pulls that there was no room to look up yet, and by whom; oldest first.
+    waiting: VecDeque<(NodeId, Pull)>,
     /// We came back, and nobody has told yet how far our own lives are known.
     ungreeted: bool,
     /// When we came back.
@@ -56,9 +64,26 @@ impl History {
         self.questions.len()
     }
 
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// This one gets no answer any more.
     pub(super) fn forget(&mut self, node: &NodeId) {
         self.questions.retain(|_, it| it.from != *node);
+        self.waiting.retain(|it| it.0 != *node);
+    }
+
+    /// This pull has its turn when one before it is answered; unless none is under way, or too many wait
+    /// (no neighbour takes all the room): then whoever asks has to ask again.
+    pub(super) fn wait(&mut self, from: NodeId, pull: Pull, config: &Config) {
+        self.waiting.retain(|(node, it)| *node != from || (it.source, it.life) != (pull.source, pull.life));
+        let its = self.waiting.iter().filter(|it| it.0 == from).count();
+        let most = config.max_fetches * WAITING_PER_FETCH;
+        if !self.questions.is_empty() && self.waiting.len() < most && its < config.max_fetches {
+            let ranges = pull.ranges.into_iter().take(MAX_WAITING_RANGES).collect();
+            self.waiting.push_back((from, Pull { ranges, ..pull }));
+        }
     }
 
     /// When we came back into a group of which we were a member: who was off by then we do not know.
@@ -83,6 +108,7 @@ impl Group {
         }
         if past.entered {
             self.phase = Phase::Member;
+            self.ground.found();
             self.sources.since = 0;
             self.history.came_back = Some(ctx.now);
         }
@@ -318,7 +344,7 @@ impl Group {
     }
 
     /// Looks in the history for what memory lacks of a pull. Whether no answer is given now: it comes from
-    /// there, or whoever asks has to ask again.
+    /// there, at once or in its turn, or whoever asks has to ask again.
     pub(super) fn look_up(
         &mut self,
         ctx: &mut Ctx<'_>,
@@ -340,7 +366,13 @@ impl Group {
         let bytes = room.min(ctx.config.link_high_water.saturating_sub(queued));
         let is_asked = self.history.questions.values().any(|it| it.from == from && it.life == life);
         let is_full = self.history.len() >= ctx.config.max_fetches || its >= MAX_PER_NEIGHBOUR;
-        if is_asked || is_full || batches == 0 || bytes == 0 {
+        if is_asked || batches == 0 || room == 0 {
+            return true;
+        }
+        if is_full || bytes == 0 {
+            // Who came back asks for many lives of one source at once (`docs/decisions/019-lives-in-a-row.md`).
+            let pull = Pull { source: life.0, life: life.1, ranges: absent.to_vec() };
+            self.history.wait(from, pull, ctx.config);
             return true;
         }
         let fetch =
@@ -374,6 +406,26 @@ impl Group {
         let dropped_below = self.dropped_below(*life, first);
         let end = PullEnd { source: life.0, life: life.1, absent, dropped_below };
         ctx.send_encoded(from, Lane::Bulk, Frame::PullEnd(end).encode(ctx.channel));
+        self.answer_waiting(ctx);
+    }
+
+    /// Those that waited have their turn, one of each neighbour that has to wait further.
+    fn answer_waiting(&mut self, ctx: &mut Ctx<'_>) {
+        let mut full = BTreeSet::new();
+        for (from, pull) in std::mem::take(&mut self.history.waiting) {
+            if !ctx.links.connected(&from) {
+                continue;
+            }
+            if full.contains(&from) {
+                self.history.waiting.push_back((from, pull));
+                continue;
+            }
+            let before = self.history.waiting.len();
+            self.handle_pull(ctx, from, &pull);
+            if self.history.waiting.len() > before {
+                full.insert(from);
+            }
+        }
     }
 
     /// Below this nothing of a life can be had from us any more; `first` is what the history begins

@@ -424,6 +424,34 @@ fn what_is_missing_of_a_life_that_is_over_is_looked_for_again_after_a_kill() {
     assert_eq!(world.nodes[1].heard, lines(1..4));
 }
 
+/// Its disk was full for a while, and took what came after that.
+#[test]
+fn what_a_history_has_above_a_hole_is_not_delivered_again() {
+    for order in [Order::Unordered, Order::Fifo, Order::Causal] {
+        let mut world = World::new(2, order);
+        world.start_linked();
+        for line in lines(0..5) {
+            world.say(0, &line);
+            world.run(100);
+        }
+        let source = world.node(0);
+        world.kill(1);
+        let node = &mut world.nodes[1];
+        node.disk.retain(|id, _| id.source != source || id.seq != 2);
+        let life = &mut node.sources.get_mut(&source).expect("it has all").lives[0];
+        (life.next, life.head, life.above) = (2, None, vec![(3, 5)]);
+        node.heard.clear();
+        world.start(1);
+        world.link(0, 1);
+        world.run(3_000);
+        world.say(0, "line 5");
+        world.run(1_000);
+        assert_eq!(world.nodes[1].heard, ["line 2", "line 5"], "{order:?}");
+        let is_lost = |it: &Event| matches!(it, Event::Gap { lost: true, .. });
+        assert!(!world.nodes[1].told.iter().any(is_lost), "{order:?}: {:?}", world.nodes[1].told);
+    }
+}
+
 #[test]
 fn more_lives_than_are_taken_at_once_are_taken_one_after_the_other() {
     let mut world = World::new(2, Order::Fifo);

@@ -178,8 +178,13 @@ impl Group {
             let first = baseline.split_off(baseline.len() - MAX_BASELINE);
             ctx.send(&from, &Frame::Baseline(Baseline { first }));
         }
-        let welcome =
-            Welcome { records: self.some_records(&from), baseline, last_life: self.last_life(&from), order };
+        let welcome = Welcome {
+            records: self.some_records(&from),
+            baseline,
+            last_life: self.last_life(&from),
+            grounded: self.is_grounded(),
+            order,
+        };
         ctx.send(&from, &Frame::Welcome(welcome));
         if self.roster.is_full() {
             let walk = ForwardJoin { record: join.record.clone(), ttl: ctx.config.walk_length };
@@ -267,6 +272,13 @@ impl Group {
             }
             self.record_all(ctx);
             self.want_earlier(ctx);
+            if welcome.grounded {
+                self.ground.found();
+            }
+        } else if welcome.grounded && self.ground.awaits(&from) {
+            let pieces = self.pieces.take(&from);
+            self.ground.found();
+            self.start_late(ctx, &[&welcome.baseline[..], &pieces].concat());
         }
         self.merge_records(ctx, Some(&from), &welcome.records);
         self.neighbour_up(ctx, from, false);

@@ -16,7 +16,7 @@ impl Group {
         for (older, from, to) in self.sources.close_at_delivered((source, life)) {
             self.store.abandon(BatchId { source, life: older, seq: from }, Seq::MAX);
             self.repair.forget_life((source, older));
-            if ctx.config.history && from < to {
+            if from < to {
                 let group = self.id;
                 ctx.event(Event::Gap { group, source, life: older, from, to, lost: true });
             }

@@ -24,6 +24,7 @@ mod history;
 mod hold;
 mod inbound;
 mod join;
+mod late;
 mod lazy;
 mod lives;
 mod load;
@@ -85,6 +86,7 @@ use flow::Flow;
 use fork::Proofs;
 use herald::Herald;
 use history::History;
+use late::Ground;
 use lazy::Lazy;
 use load::Load;
 use membership::detector::Detector;
@@ -150,6 +152,7 @@ pub(crate) struct Group {
     herald: Herald,
     history: History,
     early: Early,
+    ground: Ground,
     doubled: Doubled,
     /// Who asked us in before we were in ourselves, and when.
     askers: BTreeMap<NodeId, (Join, Time)>,
@@ -236,6 +239,7 @@ impl Group {
             herald: Herald::default(),
             history: History::default(),
             early: Early::default(),
+            ground: Ground::default(),
             doubled: Doubled::default(),
             askers: BTreeMap::new(),
             bridge: None,
@@ -438,6 +442,7 @@ impl Group {
         self.poll_early(ctx);
         self.poll_service(ctx);
         self.poll_total(ctx);
+        self.poll_ground(ctx);
         self.poll_news(ctx);
         self.poll_eviction(ctx);
         self.poll_farewell(ctx);
@@ -466,6 +471,7 @@ impl Group {
             self.early.deadline().filter(|_| !going),
             self.total.as_ref().and_then(|it| it.deadline()).filter(|_| !going),
             self.total.as_ref().and_then(|it| self.recall.deadline(it.polled)).filter(|_| !going),
+            self.ground.deadline().filter(|_| !going),
             (!self.news.is_empty()).then_some(self.next_news),
             Some(self.next_eviction),
             self.farewell_deadline(),

@@ -81,7 +81,10 @@ impl Stage {
         let record = MemberRecord::sign(&self.group, who, 9, Standing::Online, "", &[]).bytes;
         self.receive(link, &Frame::Join(Join { record, fresh: true, age_ms: 0 }));
         let (records, baseline) = (Vec::new(), Vec::new());
-        self.receive(link, &Frame::Welcome(Welcome { records, baseline, last_life: None, order: None }));
+        self.receive(
+            link,
+            &Frame::Welcome(Welcome { records, baseline, last_life: None, grounded: true, order: None }),
+        );
     }
 
     fn receive(&mut self, link: LinkId, frame: &Frame) {

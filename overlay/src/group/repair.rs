@@ -408,8 +408,8 @@ impl Repair {
         let Some(target) = target else {
             // Everybody was asked: begin again, more slowly.
             want.tried.clear();
-            want.deadline = now + backoff(config.pull_timeout, want.rounds);
             want.pulls = want.pulls.saturating_add(1);
+            want.deadline = now + backoff(config.pull_timeout, want.pulls);
             want.rounds = want.rounds.saturating_add(1);
             return;
         };

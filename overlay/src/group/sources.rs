@@ -431,9 +431,10 @@ impl LifeState {
 
     /// Everything below `first` is before our time.
     pub(crate) fn start_at(&mut self, first: Seq) {
-        if first > self.held.next() {
+        // What came already and waits for causes is before our time, too.
+        if first > self.delivered {
+            self.skipped.push((self.delivered, first));
             self.held.insert_range((0, first));
-            self.skipped.push((0, first));
             self.heard = self.heard.max(first);
             self.delivered = self.delivered.max(first);
             self.dropped_below = self.dropped_below.max(first);

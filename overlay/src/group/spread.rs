@@ -389,23 +389,26 @@ impl Group {
         } else if state.ends_by_hearsay(from) {
             // It ends where its source says, after all; others need not hear of the rest from us.
             (state.end, state.heard) = (Some(from), from);
-            let (group, (source, life)) = (self.id, id);
-            ctx.event(Event::Gap { group, source, life, from, to, lost: true });
+            self.on_lost(ctx, id, (from, to));
         } else {
             state.skip((from, to));
-            let (group, (source, life)) = (self.id, id);
-            ctx.event(Event::Gap { group, source, life, from, to, lost: true });
+            self.on_lost(ctx, id, (from, to));
             if dropped {
-                ctx.event(Event::Lagged { group, missed: to - from });
-            }
-            if from == 0 {
-                // With its opening, where the life before it ended.
-                self.close_lives_before(ctx, id, None);
+                ctx.event(Event::Lagged { group: self.id, missed: to - from });
             }
         }
         self.deliver(ctx, id.0);
         self.want_missing(ctx, id, false);
         self.poll_total(ctx);
+    }
+
+    fn on_lost(&mut self, ctx: &mut Ctx<'_>, id: LifeId, (from, to): Range) {
+        let (group, (source, life)) = (self.id, id);
+        ctx.event(Event::Gap { group, source, life, from, to, lost: true });
+        if from == 0 {
+            // With its opening, where the life before it ended.
+            self.close_lives_before(ctx, id, None);
+        }
     }
 
     pub(super) fn handle_pull(&mut self, ctx: &mut Ctx<'_>, from: NodeId, pull: &Pull) {
@@ -416,10 +419,13 @@ impl Group {
         let asked: u64 =
             pull.ranges.iter().map(|(from, to)| to.saturating_sub(*from)).fold(0, u64::saturating_add);
         let lane = if asked > LIVE_ANSWER { Lane::Bulk } else { Lane::Live };
-        let (_, promised) = self.history.of(&from);
-        let queued = ctx.links.queued(&from, lane) + if lane == Lane::Bulk { promised } else { 0 };
-        let mut room = ctx.config.link_high_water.saturating_sub(queued);
+        let promised = if lane == Lane::Bulk { self.history.of(&from).1 } else { 0 };
+        let free = ctx.config.link_high_water.saturating_sub(ctx.links.queued(&from, lane));
+        let mut room = free.saturating_sub(promised);
         if room == 0 {
+            if free > 0 {
+                self.history.wait(from, pull.clone(), ctx.config);
+            }
             return;
         }
         let (mut absent, mut left) = (Vec::new(), ctx.config.pull_batches);

@@ -1,5 +1,6 @@
 //! What a group shows of itself.
 
+use super::history::WAITING_PER_FETCH;
 use super::membership::views::Views;
 use super::{Group, Sight, Tree};
 use crate::config::Config;
@@ -90,6 +91,7 @@ impl Group {
                 config.publish_queue_bytes + crate::wire::MAX_FRAME,
             ),
             cap("max_fetches", self.history.len(), 0, config.max_fetches),
+            cap("waiting_pulls", self.history.waiting(), 0, config.max_fetches * WAITING_PER_FETCH),
             cap("askers", self.askers.len(), 0, super::join::MAX_ASKERS),
             cap("earlier_questions", self.early.len(), 0, super::early::MAX_QUESTIONS),
             cap("max_removals", self.removals.len(), 0, config.max_removals),

@@ -80,7 +80,9 @@ cbor_array! {
         /// (source, life, first seq that is owed to the joiner).
         pub(crate) baseline: Vec<(NodeId, Life, Seq)>,
         /// Where the joiner's own last life ended, as far as known here.
-        pub(crate) last_life: Option<(Life, Seq)>;
+        pub(crate) last_life: Option<(Life, Seq)>,
+        /// Whether the sender knows itself where it started.
+        pub(crate) grounded: bool;
         or_none
         /// In a total order: which place in it the baseline is.
         pub(crate) order: Start,

@@ -157,6 +157,7 @@ impl World {
             records: vec![record.clone()],
             baseline: vec![(two, LIFE, 12)],
             last_life: Some((LIFE, 5)),
+            grounded: true,
             order: None,
         };
         add("Join", 1, Frame::Join(join));

@@ -40,6 +40,9 @@ pub struct Status {
     /// Why what should be remembered is not saved, if that is how it is.
     #[serde(default)]
     pub store_failure: Option<String>,
+    /// Where another node runs with this one's identity, as was heard lately; absent if none does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub same_identity: Vec<String>,
     /// Where it serves metrics; absent if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<String>,
