@@ -25,6 +25,8 @@ use crate::wire::order::{self, Agree, Entry, Opened, Start};
 const CUT_EVERY: Duration = Duration::from_millis(5);
 /// Entries of the log between two that are forgotten. Guess.
 const COMPACT_EVERY: u64 = 64;
+/// Records of an epoch that is over and whose end is not known that are asked for at a time. Guess.
+const FOLLOWED: u64 = 64;
 /// Between heartbeats of a committee. A leader that is gone is replaced after three to four.
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(300);
 
@@ -63,6 +65,12 @@ impl Group {
                     && let Some(stored) = self.store.get(batch)
                 {
                     total.on_record(batch, stored.digest, &stored.bytes, payload);
+                    if total.ends_with(batch)
+                        && let Some(state) = self.sources.life_mut((batch.source, batch.life))
+                    {
+                        // More of it was asked for than there is.
+                        state.heard = state.heard.min(batch.seq + 1);
+                    }
                 }
                 continue;
             }
@@ -243,8 +251,9 @@ impl Group {
         self.take(ctx, record, None);
     }
 
-    /// Somebody tells of a later epoch: this one has records that are not here, as has each between. The committee
-    /// of the later one, which those name, has to be known before its records can be checked.
+    /// Somebody tells of a later epoch: this one has records that are not here, as has each between; how many, nobody
+    /// tells any more. The committee of the later one, which those name, has to be known before its records can be
+    /// checked.
     fn follow_epochs(&mut self, ctx: &Ctx<'_>) {
         let Some(total) = self.total.as_ref().filter(|it| !it.is_last_known()) else { return };
         let (source, Some((epoch, _))) = (total.source(), total.epoch()) else { return };
@@ -256,7 +265,7 @@ impl Group {
             && state.heard <= state.delivered
             && state.end.is_none_or(|end| state.delivered < end)
         {
-            state.heard = state.delivered + 1;
+            state.heard = state.delivered + FOLLOWED;
             self.undefined.insert((source, epoch));
             self.want_missing(ctx, (source, epoch), false);
         }

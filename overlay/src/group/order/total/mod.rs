@@ -304,6 +304,11 @@ impl Total {
         self.last.is_some()
     }
 
+    /// Whether this record is the last of its epoch.
+    pub(crate) fn ends_with(&self, record: &BatchId) -> bool {
+        self.ended.is_some_and(|it| (it.life, it.end) == (record.life, record.seq + 1))
+    }
+
     /// Whether nothing more is to be proposed in this epoch.
     pub(crate) fn is_ending(&self) -> bool {
         self.is_last_known() || self.proposed.as_ref().is_some_and(|it| it.stops)
