@@ -119,10 +119,18 @@ impl Store {
 
     /// Forgets undelivered batches of a life that is closed or set aside.
     pub(crate) fn abandon(&mut self, from: BatchId, to: Seq) {
-        let range = from..BatchId { seq: to, ..from };
+        self.drop_messages(from..BatchId { seq: to, ..from }, None);
+    }
+
+    /// These are before our time, and so they are for whoever comes in by us.
+    pub(crate) fn pass_over(&mut self, range: std::ops::Range<BatchId>) {
+        self.drop_messages(range, Some(Time::ZERO));
+    }
+
+    fn drop_messages(&mut self, range: std::ops::Range<BatchId>, delivered_at: Option<Time>) {
         for (_, stored) in self.batches.range_mut(range) {
             if !stored.delivered {
-                stored.delivered = true;
+                (stored.delivered, stored.delivered_at) = (true, delivered_at);
                 stored.messages = Vec::new();
                 self.pending -= stored.bytes.len();
             }
