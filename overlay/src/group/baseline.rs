@@ -86,10 +86,13 @@ impl Group {
                 continue;
             }
             let begun = if first == NOTHING {
+                let oldest = BatchId { source, life: 0, seq: 0 };
+                self.store.pass_over(oldest..BatchId { source, life, seq: Seq::MAX });
                 self.sources.begin_after((source, life), ctx.config)
             } else {
                 let first = first.min(self.sources.cut_of((source, life)));
-                self.store.abandon(BatchId { source, life, seq: 0 }, first);
+                let oldest = BatchId { source, life, seq: 0 };
+                self.store.pass_over(oldest..BatchId { seq: first, ..oldest });
                 self.sources.open((source, life), ctx.config).map(|state| state.start_at(first))
             };
             if let Err(cap) = begun {

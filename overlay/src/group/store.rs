@@ -25,6 +25,8 @@ pub(crate) struct Stored {
     pub(crate) delivered: bool,
     /// When it was, for the application.
     delivered_at: Option<Time>,
+    /// It came, and is before our time.
+    passed_over: bool,
 }
 
 /// Recent batches of all sources.
@@ -61,6 +63,7 @@ impl Store {
             received: now,
             delivered: false,
             delivered_at: None,
+            passed_over: false,
         };
         self.batches.insert(id, stored);
         self.arrivals.push_back(id);
@@ -134,10 +137,18 @@ impl Store {
 
     /// Forgets undelivered batches of a life that is closed or set aside.
     pub(crate) fn abandon(&mut self, from: BatchId, to: Seq) {
-        let range = from..BatchId { seq: to, ..from };
+        self.drop_messages(from..BatchId { seq: to, ..from }, false);
+    }
+
+    /// These are before our time, and so they are for whoever comes in by us.
+    pub(crate) fn pass_over(&mut self, range: std::ops::Range<BatchId>) {
+        self.drop_messages(range, true);
+    }
+
+    fn drop_messages(&mut self, range: std::ops::Range<BatchId>, passed_over: bool) {
         for (_, stored) in self.batches.range_mut(range) {
             if !stored.delivered {
-                stored.delivered = true;
+                (stored.delivered, stored.passed_over) = (true, passed_over);
                 stored.messages = Vec::new();
                 self.pending -= stored.bytes.len();
             }
@@ -154,7 +165,7 @@ impl Store {
         let range = BatchId { source, life, seq: 0 }..=BatchId { source, life, seq: Seq::MAX };
         self.batches
             .range(range)
-            .find(|(_, it)| it.delivered_at.is_none_or(|at| at >= cutoff))
+            .find(|(_, it)| !it.passed_over && it.delivered_at.is_none_or(|at| at >= cutoff))
             .map(|(id, _)| id.seq)
     }
 
