@@ -347,5 +347,15 @@ fn who_was_let_in_by_a_newcomer_asks_again_where_to_start() {
         };
         assert_eq!(delivered(9), !grounded, "nobody else's word is taken");
         assert!(!delivered(0), "it is before its time");
+        // Nor is it owed to whoever comes in by this node, however long ago that one entered.
+        stage.sent.clear();
+        let record = MemberRecord::sign(&stage.group, &stage.member, 9, Standing::Online, "bob", &[]).bytes;
+        stage.receive(MEMBER, &Frame::Join(Join { record, fresh: true, age_ms: 60_000 }), 1);
+        let baseline = stage.sent.iter().find_map(|(_, bytes)| match frame::decode(bytes) {
+            Ok((_, Frame::Welcome(welcome))) => Some(welcome.baseline),
+            _ => None,
+        });
+        let first = if grounded { 0 } else { 9 };
+        assert!(baseline.expect("a welcome").contains(&(bob, LIFE, first)));
     }
 }
