@@ -60,7 +60,7 @@ pub enum Event {
     /// This subscriber did not read fast enough, or the node was away for longer than
     /// anybody keeps messages: so many were skipped.
     Lagged {
-        /// How many messages and events; batches in the second case.
+        /// How many messages and events; batches in the second case, unless the group has a total order.
         missed: u64,
     },
     /// A cap was hit; something was refused or dropped.

@@ -26,7 +26,12 @@ fn answer(host: &Host, args: &[&str]) -> Value {
 
 /// A group of the default order that all hosts are in; the first has founded it.
 fn found(hosts: &[Host]) {
-    let made = answer(&hosts[0], &["group", "create", "garden"]);
+    found_keeping(hosts, &[]);
+}
+
+/// With bounds of what is kept.
+fn found_keeping(hosts: &[Host], retain: &[&str]) {
+    let made = answer(&hosts[0], &[&["group", "create", "garden"], retain].concat());
     assert_eq!(made["order"], "total");
     let ticket = made["ticket"].as_str().expect("a ticket");
     for host in &hosts[1..] {
@@ -186,4 +191,38 @@ fn without_the_founder_others_go_on_tentatively_and_settle_when_it_is_back() {
             .collect();
         assert_eq!(twice, [true, false], "{text}");
     }
+}
+
+/// The records of the order are kept no longer than what was said.
+#[test]
+fn who_was_away_for_longer_than_is_kept_goes_on_where_the_others_stand() {
+    let Some(lab) = Lab::new(3) else { return };
+    let hosts = lab.hosts();
+    let mut nodes: Vec<Process> = hosts.iter().map(up).collect();
+    found_keeping(hosts, &["--retain", "50"]);
+    assert_eq!(talk(&hosts[1], 0, 20).ended().code, Some(0));
+    agree(hosts, 20);
+    nodes.remove(2).kill();
+    for part in 0..10 {
+        assert_eq!(talk(&hosts[1], 20 + 50 * part, 50).ended().code, Some(0));
+    }
+    // What is kept in memory goes with the processes.
+    nodes.into_iter().for_each(Process::kill);
+    let _others: Vec<Process> = hosts[..2].iter().map(up).collect();
+    let group = until(LONG, "the others are back", || {
+        let group = answer(&hosts[0], &["group", "show", "garden"]);
+        (group["index"] == 520 && group["stalled"].is_null()).then_some(group)
+    });
+    tell(&format!("the others stand at {}", group["index"]));
+    let _late = up(&hosts[2]);
+    let listening = hosts[2].treecast(&["sub", "garden"]);
+    let (_, lagged) = listening.wait("what was missed is told", |line| line["type"] == "lagged");
+    assert!(lagged["missed"].as_u64() > Some(400), "{lagged}");
+    assert_eq!(talk(&hosts[1], 600, 5).ended().code, Some(0));
+    listening.wait_text("h2 line 604");
+    let ends: Vec<Vec<Line>> = hosts.iter().map(|host| sequence(host, "520", 5)).collect();
+    assert_eq!(ends[0].iter().map(|it| it.0).collect::<Vec<_>>(), [520, 521, 522, 523, 524]);
+    assert!(ends.iter().all(|it| *it == ends[0]), "{ends:?}");
+    assert_eq!(talk(&hosts[2], 0, 5).ended().code, Some(0));
+    assert_eq!(sequence(&hosts[0], "525", 5), sequence(&hosts[2], "525", 5));
 }

@@ -73,7 +73,7 @@ impl Group {
     /// A piece of where we are to start; the rest comes with the welcome.
     pub(super) fn handle_baseline(&mut self, ctx: &mut Ctx<'_>, from: NodeId, piece: Baseline) {
         let asked = matches!(self.phase, Phase::Fresh) && self.views.has_asked(&from, Request::Join);
-        let awaited = asked || self.ground.awaits(&from);
+        let awaited = asked || self.ground.awaits(&from) || self.asks_where_order_is(&from);
         if awaited && !self.pieces.add(from, piece.first, ctx.config.max_sources * 2) {
             self.overload(ctx, "max_sources");
         }

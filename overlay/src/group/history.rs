@@ -265,10 +265,15 @@ impl Group {
     /// Has all frontiers kept: from here on we are a member.
     pub(super) fn record_all(&mut self, ctx: &mut Ctx<'_>) {
         if ctx.config.history {
-            let sources: Vec<_> = self.sources.names().copied().collect();
             let order = self.order_place();
-            self.push_record(ctx, Vec::new(), sources.iter(), None, order);
+            self.record_all_in(ctx, order);
         }
+    }
+
+    /// With a place in the order that is not known as it was reached.
+    pub(super) fn record_all_in(&self, ctx: &mut Ctx<'_>, order: Option<OrderRecord>) {
+        let sources: Vec<_> = self.sources.names().copied().collect();
+        self.push_record(ctx, Vec::new(), sources.iter(), None, order);
     }
 
     fn push_record<'a>(

@@ -279,6 +279,9 @@ impl Group {
             let pieces = self.pieces.take(&from);
             self.ground.found();
             self.start_late(ctx, &[&welcome.baseline[..], &pieces].concat());
+        } else if let Some(start) = welcome.order.as_ref().filter(|_| self.asks_where_order_is(&from)) {
+            let pieces = self.pieces.take(&from);
+            self.catch_up_order(ctx, start, &[&welcome.baseline[..], &pieces].concat());
         }
         self.merge_records(ctx, Some(&from), &welcome.records);
         self.neighbour_up(ctx, from, false);

@@ -32,6 +32,7 @@ mod make;
 mod membership;
 mod nearer;
 mod order;
+mod overtaken;
 mod publish;
 mod ranges;
 mod recall;

@@ -97,6 +97,7 @@ impl Group {
             Some(total) if !over => total.polled = ctx.now,
             _ => return,
         }
+        self.ask_where_order_is(ctx);
         self.maybe_found(ctx);
         self.settle(ctx);
         self.maybe_open(ctx);
@@ -139,6 +140,9 @@ impl Group {
                     ctx.event(Event::Ordered { group, index, delivery });
                 }
             }
+        }
+        if !placed.is_empty() {
+            total.overtaken = None;
         }
         if !placed.is_empty() || total.ledger.pooled() == 0 {
             total.moved = ctx.now;

@@ -370,7 +370,10 @@ impl Group {
     fn give_up(&mut self, ctx: &mut Ctx<'_>, id: LifeId, (from, to): Range, dropped: bool) {
         let first = BatchId { source: id.0, life: id.1, seq: from };
         if self.is_order(&id.0) || self.total.as_ref().is_some_and(|it| it.ledger.needs(&first)) {
-            // The committee has it. All waits for that.
+            // The committee has it, and all waits for that; unless it has been dropped.
+            if dropped {
+                self.on_overtaken(ctx.now);
+            }
             return self.want_missing(ctx, id, false);
         }
         let knew_before = self.sources.knew_before(id);
@@ -393,7 +396,7 @@ impl Group {
         } else {
             state.skip((from, to));
             self.on_lost(ctx, id, (from, to));
-            if dropped {
+            if dropped && self.total.is_none() {
                 ctx.event(Event::Lagged { group: self.id, missed: to - from });
             }
         }

@@ -201,7 +201,7 @@ pub enum Event {
     Lagged {
         /// Which group.
         group: GroupId,
-        /// Batches skipped.
+        /// Batches skipped; in a total order, messages.
         missed: u64,
     },
     /// A cap was hit; something was refused or dropped.

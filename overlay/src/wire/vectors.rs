@@ -15,6 +15,7 @@ use super::compare::{Baseline, Branch, Compare, Prefix};
 use super::earlier::{Earlier, PullEarlier};
 use super::frame::{self, *};
 use super::frontier::{Definition, Entry, Frontier, News, Purpose};
+use super::order::{Agree, Start, order_source};
 use super::record::{Ack, MemberRecord, Standing, Suspicion};
 use super::removal::{Removal, Removals};
 use super::ticket::Ticket;
@@ -176,6 +177,18 @@ impl World {
         add("ProbeReply", 1, Frame::ProbeReply(probe(true)));
         let records = vec![self.removal().bytes];
         add("Removals", 1, Frame::Removals(Removals { known: 5, exchange: true, records }));
+        let start = Start { lineage: Vec::new(), index: 70_000 };
+        let welcome = Welcome {
+            records: Vec::new(),
+            baseline: vec![(order_source(&self.group), 1, 4)],
+            last_life: None,
+            grounded: true,
+            order: Some(start),
+        };
+        add("Welcome into an order", 1, Frame::Welcome(welcome));
+        // A heartbeat's request, of round 5.
+        let message = ByteBuf::from(crate::wire::cbor::to_vec(&(8_u8, 5_u32)));
+        add("Agree", 1, Frame::Agree(Agree { epoch: 2, message }));
     }
 
     fn tree(&self, add: &mut impl FnMut(&'static str, u32, Frame)) {

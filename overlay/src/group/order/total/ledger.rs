@@ -69,6 +69,22 @@ impl Ledger {
         marks.into_iter().for_each(|it| self.settled.set(it));
     }
 
+    /// Goes on where another member stands, further on: what has its place there has none here, and the records of
+    /// cuts that wait are of no use.
+    pub(crate) fn go_on_at(&mut self, index: u64, marks: impl IntoIterator<Item = Part>) -> Vec<BatchId> {
+        self.start_at(index, marks);
+        let mut passed: Vec<BatchId> = self.cuts.drain(..).map(|it| it.0).collect();
+        let pooled = self.pool.iter().flat_map(|(source, batches)| {
+            batches.keys().map(|(life, seq)| BatchId { source: *source, life: *life, seq: *seq })
+        });
+        let past: Vec<BatchId> = pooled.filter(|it| self.settled.is_past(it)).collect();
+        past.iter().for_each(|it| {
+            self.remove(it);
+        });
+        passed.extend(past);
+        passed
+    }
+
     pub(crate) fn settled(&self) -> &Vector {
         &self.settled
     }

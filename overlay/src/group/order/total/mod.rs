@@ -96,9 +96,19 @@ pub(crate) struct Total {
     /// Entries below are not in the committee's log any more.
     pub(crate) compacted_at: u64,
     pub(crate) next_cut: Time,
+    /// The records that would take this node further are not kept any more.
+    pub(crate) overtaken: Option<Overtaken>,
     /// When it last had its turn.
     pub(crate) polled: Time,
     pub(crate) next_tick: Time,
+}
+
+/// Whom to ask where the order stands.
+#[derive(Debug)]
+pub(crate) struct Overtaken {
+    pub(crate) asked: Option<NodeId>,
+    pub(crate) next: Time,
+    pub(crate) turn: usize,
 }
 
 impl Total {
@@ -124,6 +134,7 @@ impl Total {
             stalled: None,
             compacted_at: 0,
             next_cut: now,
+            overtaken: None,
             polled: now,
             next_tick: now,
         }
@@ -168,6 +179,32 @@ impl Total {
     pub(crate) fn start(&mut self, lineage: Lineage, index: u64, marks: impl Iterator<Item = Part>) {
         self.lineage = lineage;
         self.ledger.start_at(index, marks);
+    }
+
+    /// Goes on where another member stands, further on: `next` is its next record of its last epoch. What is passed
+    /// over.
+    pub(crate) fn go_on(
+        &mut self,
+        lineage: Lineage,
+        (index, next): (u64, Seq),
+        marks: impl Iterator<Item = Part>,
+    ) -> Vec<BatchId> {
+        let same = self.lineage.epoch() == lineage.epoch();
+        self.lineage = lineage;
+        self.proposed = None;
+        let mut passed = self.ledger.go_on_at(index, marks);
+        if same {
+            self.decided.retain(|place, _| place + 1 >= next);
+        } else {
+            // Those of the epoch that it knew are over.
+            passed.extend(self.ending.take().map(|it| it.record).into_iter().chain(self.closing.take()));
+            (self.delegate, self.last, self.ended, self.compacted_at) = (None, None, None, 0);
+            self.decided.clear();
+        }
+        if self.decided.is_empty() {
+            self.records_at = None;
+        }
+        passed
     }
 
     /// What this node had promised and accepted, if that was in this epoch.
@@ -335,9 +372,10 @@ impl Total {
 
     pub(crate) fn deadline(&self) -> Option<Time> {
         let ticks = self.delegate.as_ref().filter(|it| it.has_heartbeats()).map(|_| self.next_tick);
+        let asks = self.overtaken.as_ref().map(|it| it.next);
         let cut = (self.may_propose() && self.ledger.pooled() > 0).then_some(self.next_cut);
         // What is due and was not done waits for something else.
-        crate::time::soonest([ticks, cut, self.records_at].map(|it| it.filter(|at| *at > self.polled)))
+        crate::time::soonest([ticks, cut, self.records_at, asks].map(|it| it.filter(|at| *at > self.polled)))
     }
 
     /// Whether a member of the committee is known not to remember what it promised.
