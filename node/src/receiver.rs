@@ -9,7 +9,7 @@ use crate::event::{Event, EventQueue};
 use crate::handle::Hold;
 use crate::history::Pages;
 
-/// The events of a group, from the moment of joining; with [`Node::enter_since`], messages from before
+/// The events of a group, from the moment of joining; with [`Node::enter_since`](crate::Node::enter_since), messages from before
 /// come first.
 pub struct Receiver {
     pub(crate) past: Option<Box<Pages>>,

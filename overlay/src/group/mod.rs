@@ -41,6 +41,7 @@ mod remove;
 mod repair;
 mod route;
 mod settle;
+mod shuffle;
 mod silence;
 mod sources;
 mod spread;

@@ -147,7 +147,7 @@ pub enum Event {
         /// What it calls itself; may be empty.
         nick: String,
     },
-    /// [`Input::Remove`] was refused: nothing has changed.
+    /// [`Input::Remove`](super::Input::Remove) was refused: nothing has changed.
     RemoveRefused {
         /// In which group.
         group: GroupId,
@@ -229,14 +229,14 @@ pub enum Event {
         /// Where it says that it can be reached.
         addresses: Vec<Address>,
     },
-    /// [`Input::Join`] was refused: the group is not entered.
+    /// [`Input::Join`](super::Input::Join) was refused: the group is not entered.
     JoinRefused {
         /// Which group.
         group: GroupId,
         /// Why, as a clause.
         why: &'static str,
     },
-    /// A node has answered an [`Input::Ping`].
+    /// A node has answered an [`Input::Ping`](super::Input::Ping).
     RoundTrip {
         /// Who.
         node: NodeId,
@@ -248,7 +248,7 @@ pub enum Event {
         /// Which group.
         group: GroupId,
     },
-    /// The goodbye that [`Input::GoOffline`] asked for is said; the group's state is gone.
+    /// The goodbye that [`Input::GoOffline`](super::Input::GoOffline) asked for is said; the group's state is gone.
     WentOffline {
         /// Which group.
         group: GroupId,
