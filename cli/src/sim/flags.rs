@@ -36,8 +36,8 @@ pub(crate) struct SimFlags {
     /// Children of one member in one tree, at most. Default: 12.
     #[arg(long, value_name = "B")]
     pub(crate) fanout: Option<usize>,
-    /// Members that agree on a total order.
-    #[arg(long, value_name = "K", hide = true)]
+    /// Members that agree on a total order: 1, 3 or 5. Default: 1.
+    #[arg(long, value_name = "K")]
     pub(crate) committee: Option<usize>,
     /// Members that publish, in turn. Default: 1.
     #[arg(long, value_name = "S")]
@@ -118,6 +118,7 @@ impl SimFlags {
             nodes: self.nodes.unwrap_or(base.nodes),
             network: self.network_model()?,
             order: self.order.unwrap_or(base.order),
+            committee: self.committee.unwrap_or(base.committee),
             route: self.route.unwrap_or(base.route),
             sources: self.sources.unwrap_or(base.sources),
             rate: self.rate.unwrap_or(base.rate),
@@ -146,12 +147,6 @@ impl SimFlags {
     }
 
     fn refuse_unbuilt(&self) -> Result<(), Failure> {
-        if self.committee.is_some() {
-            return Err(bad(
-                "committee",
-                "In a simulation the founder alone decides a total order, in this version.",
-            ));
-        }
         if self.cores == Some(0) {
             return Err(bad("cores", "A group has a core at the least."));
         }

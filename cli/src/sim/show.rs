@@ -98,6 +98,9 @@ pub(crate) fn block(measures: &Measures, wall_s: f64) -> Vec<String> {
             format!("mean {:.3}, p99 {:.3}, max {:.3} times the direct way", it.mean, it.p99, it.max);
         lines.push(entry("stretch", stretch));
     }
+    if let Some(it) = m.above_floor {
+        lines.push(entry("order", format!("{it:.3} times what the committee's places allow")));
+    }
     lines.extend([
         entry(
             "copies",

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::floor;
 use super::measures::{Measures, Stretch, Tail, Times, round};
 use super::runner::{Life, Runner};
 use crate::sim::meter::{Histogram, Message, Meter, Stats, Sums, UNDELIVERED};
@@ -41,6 +42,7 @@ pub(super) fn judge(runner: &mut Runner<'_>) -> Measures {
         settled_s: round(runner.notes.settled_s, 3),
         settled: runner.notes.settled,
         stretch: stretch(runner, &meter, &placed),
+        above_floor: floor::above_floor(runner, &meter, &placed),
         rmr: round(sums.redundancy(), 5),
         ldh: per_batch(sums.hops),
         header_bytes: per_batch(sums.header),
@@ -104,7 +106,7 @@ fn sums(meter: &Meter, placed: &[&Message], since: Time) -> Sums {
 }
 
 /// When a message came to each member to which it is owed, besides its source, µs.
-fn delays_owed<'a>(
+pub(super) fn delays_owed<'a>(
     runner: &'a Runner<'_>,
     meter: &Meter,
     message: &'a Message,

@@ -38,6 +38,9 @@ pub struct Measures {
     pub settled: bool,
     /// Delay through the overlay ÷ direct delay; the mean over messages.
     pub stretch: Option<Stretch>,
+    /// In a total order: the mean delivery ÷ what the places of leader and committee allow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub above_floor: Option<f64>,
     /// Relative message redundancy: batches received ÷ batches received for the first time − 1.
     pub rmr: f64,
     /// Hops of the farthest first reception; the mean over batches.

@@ -30,6 +30,7 @@
 //! ```
 
 mod calendar;
+mod floor;
 mod judge;
 mod measures;
 mod options;

@@ -30,6 +30,9 @@ pub struct Experiment {
     pub config: Config,
     /// The group's order.
     pub order: Order,
+    /// In a total order: so many decide, 1, 3 or 5. The first nodes, wherever they are; the first of them founds the
+    /// group.
+    pub committee: usize,
     /// The group's route.
     pub route: Route,
     /// Members that publish, drawn at random; in turn.
@@ -70,6 +73,7 @@ impl Default for Experiment {
             network: NetworkModel::regions(),
             config: Config::default(),
             order: Order::Causal,
+            committee: 1,
             route: Route::TreeAuto,
             sources: 1,
             rate: 10.0,
@@ -105,6 +109,7 @@ impl Experiment {
     /// Names the first that is not.
     pub fn check(&self) -> Result<(), ExperimentError> {
         self.check_built()?;
+        self.check_committee()?;
         self.check_load()?;
         self.check_events()?;
         self.config.check().map_err(|error| refuse("config", error.to_string()))
@@ -116,6 +121,13 @@ impl Experiment {
             Route::TreeShared | Route::TreeAuto | Route::TreeSource | Route::Unicast => Ok(()),
             _ => Err(refuse("route", "This version has trees and unicast, but no gossip route.")),
         }
+    }
+
+    fn check_committee(&self) -> Result<(), ExperimentError> {
+        demand([1, 3, 5].contains(&self.committee), "committee", "It has 1, 3 or 5 members.")?;
+        demand(self.committee <= self.nodes, "committee", "It has no more members than the group.")?;
+        let decides = self.order == Order::Total || self.committee == 1;
+        demand(decides, "committee", "It decides a total order, and this group has another.")
     }
 
     fn check_load(&self) -> Result<(), ExperimentError> {
@@ -326,6 +338,9 @@ mod tests {
             ("churn", Experiment { churn: 0.6, ..base() }),
             ("join", Experiment { join: "0@1".parse().ok(), ..base() }),
             ("route", Experiment { route: Route::GossipPush, ..base() }),
+            ("committee", Experiment { committee: 3, ..base() }),
+            ("committee", Experiment { committee: 2, order: Order::Total, ..base() }),
+            ("committee", Experiment { committee: 5, order: Order::Total, nodes: 4, ..base() }),
         ];
         for (option, experiment) in wrong {
             assert_eq!(experiment.check().map_err(|it| it.option), Err(option), "{experiment:?}");

@@ -9,8 +9,8 @@ use super::judge;
 use super::measures::Measures;
 use super::options::{Experiment, Killed};
 use super::settling::{Settling, mean_tree_delay};
-use crate::descriptor::{Descriptor, Order};
-use crate::id::GroupId;
+use crate::descriptor::{CommitteePolicy, Descriptor, Order};
+use crate::id::{GroupId, NodeId};
 use crate::identity::Identity;
 use crate::rng::Rng;
 use crate::sim::faults::Crash;
@@ -73,18 +73,28 @@ pub(super) struct Runner<'a> {
     rng: Rng,
 }
 
-/// Of the first node, who founds a group with a total order.
-const FOUNDER_KEY: [u8; 32] = [1; 32];
+/// How soon members of a committee take their seats.
+const SERVE_AFTER: Duration = Duration::from_secs(1);
+
+/// Of who sits in this seat of a total order's committee: one of the first nodes. The very first founds the group.
+fn seat_key(seat: usize) -> [u8; 32] {
+    [seat as u8 + 1; 32]
+}
 
 impl<'a> Runner<'a> {
     pub(super) fn new(experiment: &'a Experiment) -> Self {
         let mut descriptor = Descriptor::open("experiment").expect("a good name");
         (descriptor.order, descriptor.route) = (experiment.order, experiment.route);
-        descriptor.founder =
-            (experiment.order == Order::Total).then(|| Identity::trusting(&FOUNDER_KEY).node());
+        if experiment.order == Order::Total {
+            let seats = (0..experiment.committee).map(|seat| Identity::trusting(&seat_key(seat)).node());
+            let seats: Vec<NodeId> = seats.collect();
+            descriptor.founder = seats.first().copied();
+            descriptor.committee = CommitteePolicy::Named(seats);
+        }
         let group = descriptor.id();
         let mut world = World::new(experiment.seed, experiment.network.clone());
         world.config = experiment.config.clone();
+        world.config.serve_after = (experiment.committee > 1).then_some(SERVE_AFTER);
         world.contacts = Contacts::Nobody;
         world.assume_signatures = true;
         world.meter = Some(Box::new(Meter::new(group, experiment.order)));
@@ -122,10 +132,11 @@ impl<'a> Runner<'a> {
         let first = self.lives.len();
         for _ in 0..count {
             let groups = std::slice::from_ref(&self.descriptor);
-            let founds = self.descriptor.founder.is_some() && self.lives.is_empty();
-            let node = match founds {
-                true => self.world.add_node_with_key(groups, FOUNDER_KEY),
-                false => self.world.add_node(groups),
+            let seat = self.lives.len();
+            let node = if self.descriptor.founder.is_some() && seat < self.experiment.committee {
+                self.world.add_node_with_key(groups, seat_key(seat))
+            } else {
+                self.world.add_node(groups)
             };
             self.world.start(node, false);
             self.lives.push(Life { from: now, to: None });
