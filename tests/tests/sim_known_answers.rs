@@ -198,3 +198,21 @@ fn by_unicast_everybody_is_one_hop_from_the_source() {
         assert!((0.99..1.1).contains(&measures.ldh) && measures.rmr < 0.02, "{measures:?}");
     }
 }
+
+/// Places are given by one member or by three: all that is owed comes, in order, and no sooner than light allows.
+#[test]
+fn a_total_order_is_measured_against_the_places_of_its_committee() {
+    for committee in [1, 3] {
+        let experiment = Experiment {
+            order: Order::Total,
+            nodes: 30,
+            committee,
+            span: Duration::from_secs(5),
+            ..Experiment::default()
+        };
+        let measures = experiment.run().expect("a good experiment");
+        assert_eq!((measures.missing, measures.order_violations), (0, 0), "committee of {committee}");
+        let above = measures.above_floor.expect("somebody leads");
+        assert!((1.0..2.5).contains(&above), "committee of {committee}: {above}");
+    }
+}

@@ -45,7 +45,9 @@ impl Group {
     pub(super) fn baseline(&self, ctx: &Ctx<'_>, cutoff: Time) -> Vec<First> {
         let untaken = self.untaken.first();
         let first = |(id, state): (LifeId, &LifeState)| {
-            let mut first = self.store.first_since(id, cutoff).unwrap_or(Seq::MAX).min(state.delivered);
+            let first = self.store.first_since(id, cutoff).unwrap_or(Seq::MAX);
+            // What was delivered here before this node was told where it starts is before that all the same.
+            let mut first = first.max(state.dropped_below).min(state.delivered);
             if id.0 == ctx.me() && self.publisher.life() == Some(id.1) {
                 first = first.min(untaken.unwrap_or(first));
             }

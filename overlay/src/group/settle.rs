@@ -14,7 +14,7 @@ use super::order::{Advance, total::Total};
 use super::{Group, Phase};
 use crate::descriptor::{Descriptor, Order};
 use crate::id::{BatchId, Digest, GroupId, NodeId, Seq, Token};
-use crate::identity::BadSignature;
+use crate::identity::{BadSignature, Signatures};
 use crate::io::{Delivery, Event, OrderPast, OrderRecord, Output, Record, Write};
 use crate::time::Time;
 use crate::wire::batch::Batch;
@@ -47,8 +47,12 @@ impl Group {
     }
 
     /// Whether a record is the committee's; `None` if that is not known here yet.
-    pub(super) fn check_record(&self, record: &Batch) -> Option<Result<(), BadSignature>> {
-        self.total.as_ref().and_then(|it| it.check(record))
+    pub(super) fn check_record(
+        &self,
+        record: &Batch,
+        signatures: Signatures,
+    ) -> Option<Result<(), BadSignature>> {
+        self.total.as_ref().and_then(|it| it.check(record, signatures))
     }
 
     /// Batches were delivered causally: they wait for their place, or are what gives others theirs.

@@ -66,7 +66,7 @@ impl Group {
             self.overload(ctx, "pending_bytes");
             return Ok(());
         }
-        if self.is_order(&id.source) && self.check_record(&batch).is_none() {
+        if self.is_order(&id.source) && self.check_record(&batch, ctx.identity.signatures()).is_none() {
             // Of a committee that is not known here: it comes again when it is.
             return Ok(());
         }
@@ -128,7 +128,7 @@ impl Group {
             return Ok(());
         }
         if self.is_order(&batch.header.id.source) {
-            return self.check_record(batch).unwrap_or(Err(BadSignature));
+            return self.check_record(batch, ctx.identity.signatures()).unwrap_or(Err(BadSignature));
         }
         let verifier = self.sources.verifier(&batch.header.id.source)?;
         batch.check(&verifier)

@@ -37,6 +37,8 @@ fn leader(runner: &Runner<'_>) -> Option<(NodeIx, Duration)> {
     let there_and_back = |it: NodeIx| world.direct(leader, it) + world.direct(it, leader);
     let mut trips: Vec<Duration> = others.map(there_and_back).collect();
     trips.sort_unstable();
-    let commit = (view.committee.len() / 2).checked_sub(1).map_or(Some(Duration::ZERO), |at| trips.get(at).copied())?;
+    let commit = (view.committee.len() / 2)
+        .checked_sub(1)
+        .map_or(Some(Duration::ZERO), |at| trips.get(at).copied())?;
     Some((leader, commit))
 }
