@@ -71,9 +71,14 @@ impl Group {
         }
         let node = neighbours[self.ground.turn % neighbours.len()];
         (self.ground.asked, self.ground.turn) = (Some(node), self.ground.turn + 1);
+        self.ask_where_to_start(ctx, &node);
+    }
+
+    /// Asks a neighbour what it would tell one that comes now.
+    pub(super) fn ask_where_to_start(&self, ctx: &mut Ctx<'_>, node: &NodeId) {
         let age_ms = ctx.now.since(self.entered).as_millis() as u64;
         let record = self.roster.own().bytes.clone();
-        ctx.send(&node, &Frame::Join(Join { record, fresh: true, age_ms }));
+        ctx.send(node, &Frame::Join(Join { record, fresh: true, age_ms }));
     }
 
     /// One that knows says where we start: what is before our time does not come any more. All at once, as causes of

@@ -9,7 +9,6 @@ use super::order::total::{Overtaken, Part};
 use crate::id::{BatchId, Digest, NodeId, Seq};
 use crate::io::{Event, OrderRecord};
 use crate::time::Time;
-use crate::wire::frame::{Frame, Join};
 use crate::wire::order::Start;
 
 /// Between questions, to another neighbour each time; ever longer, up to [`MAX_PAUSE`] times that. Guess: longer than
@@ -40,8 +39,7 @@ impl Group {
         }
         let node = neighbours[overtaken.turn % neighbours.len()];
         (overtaken.asked, overtaken.turn) = (Some(node), overtaken.turn + 1);
-        let record = self.roster.own().bytes.clone();
-        ctx.send(&node, &Frame::Join(Join { record, fresh: true, age_ms: 0 }));
+        self.ask_where_to_start(ctx, &node);
     }
 
     /// A neighbour tells where it stands. The application is told how many places it has missed.

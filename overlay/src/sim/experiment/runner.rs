@@ -94,7 +94,9 @@ impl<'a> Runner<'a> {
         let group = descriptor.id();
         let mut world = World::new(experiment.seed, experiment.network.clone());
         world.config = experiment.config.clone();
-        world.config.serve_after = (experiment.committee > 1).then_some(SERVE_AFTER);
+        if experiment.committee > 1 {
+            world.config.serve_after = Some(SERVE_AFTER);
+        }
         world.contacts = Contacts::Nobody;
         world.assume_signatures = true;
         world.meter = Some(Box::new(Meter::new(group, experiment.order)));
