@@ -142,6 +142,9 @@ pub struct Config {
     /// In groups with a total order this node may be in the committee, once it has been a member of the group
     /// for so long; `None` if it is not to be: it does not run as a service, or has no disk.
     pub serve_after: Option<Duration>,
+    /// Members of a committee, at most: 1, 3 or 5; of an even number one less counts. More gain little
+    /// (DESIGN.md §5: 1 → 3 → 5).
+    pub max_committee: usize,
 }
 
 impl Default for Config {
@@ -211,6 +214,7 @@ impl Config {
             history: false,
             max_fetches: 64,
             serve_after: None,
+            max_committee: 5,
         }
     }
 

@@ -99,7 +99,9 @@ pub(crate) fn block(measures: &Measures, wall_s: f64) -> Vec<String> {
         lines.push(entry("stretch", stretch));
     }
     if let Some(it) = m.above_floor {
-        lines.push(entry("order", format!("{it:.3} times what the committee's places allow")));
+        let places = m.above_best.map(|it| format!("; those are {it:.3} times the best"));
+        let places = places.unwrap_or_default();
+        lines.push(entry("order", format!("{it:.3} times what the committee's places allow{places}")));
     }
     lines.extend([
         entry(

@@ -58,7 +58,9 @@ impl Group {
             _ => return,
         };
         let was = self.pace.is_source;
-        let much = self.pace.is_much(ctx.now, bounds);
+        // Who leads a committee gives every batch its place, and gets every batch first.
+        let leads = self.total.as_ref().is_some_and(|it| it.leads());
+        let much = self.pace.is_much(ctx.now, bounds) || leads;
         let sight = Sight { now: ctx.now, links: ctx.links, config: ctx.config };
         let far = || self.tree.current_cost(&sight).is_some_and(|way| way >= NEAR);
         self.pace.is_source = much && (was || far());

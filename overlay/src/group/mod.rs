@@ -351,7 +351,7 @@ impl Group {
     }
 
     fn restate_at_least(&mut self, ctx: &mut Ctx<'_>, incarnation: u64, standing: Standing) {
-        let (serves, nick, addresses) = (self.may_serve(ctx), &self.nick, &self.addresses);
+        let (serves, nick, addresses) = (self.service(ctx), &self.nick, &self.addresses);
         let record = self.roster.restate(ctx.identity, incarnation, standing, serves, nick, addresses);
         self.flood(ctx, Records { members: vec![record.bytes], suspicions: Vec::new() }, None);
     }

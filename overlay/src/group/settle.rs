@@ -21,8 +21,12 @@ use crate::wire::batch::Batch;
 use crate::wire::frame::Frame;
 use crate::wire::order::{self, Agree, Entry, Opened, Start};
 
-/// Between two cuts while there is news all the time. 5 ms (DESIGN.md §5).
+/// Between two cuts of many messages: 5 ms (DESIGN.md §5).
 const CUT_EVERY: Duration = Duration::from_millis(5);
+/// Between two cuts of few. Guess: what a cut costs all members together, a few times.
+const CUT_SOON: Duration = Duration::from_millis(1);
+/// Messages of one cut that are many. Guess: with fewer a source could say five times as much.
+const MANY: u64 = 64;
 /// Entries of the log between two that are forgotten. Guess.
 const COMPACT_EVERY: u64 = 64;
 /// Records of an epoch that is over and whose end is not known that are asked for at a time. Guess.
@@ -246,7 +250,9 @@ impl Group {
     /// An epoch that has ended is followed by the next, whose first record is made by one of its committee.
     fn maybe_open(&mut self, ctx: &mut Ctx<'_>) {
         let Some(total) = &mut self.total else { return };
-        total.end_epoch();
+        if total.end_epoch().is_some() {
+            total.seated = ctx.now;
+        }
         let (source, me, index) = (total.source(), ctx.me(), total.ledger.index());
         let Some((epoch, roster)) = total.epoch().filter(|it| it.0 > 1) else { return };
         let roster = roster.to_vec();
@@ -404,7 +410,8 @@ impl Group {
             proposed.vector.apply(&cut);
             proposed.index += messages;
             delegate.propose(Entry::Cut(cut.encode()).to_bytes());
-            total.next_cut = ctx.now + CUT_EVERY;
+            let share = messages.min(MANY) as u32;
+            total.next_cut = ctx.now + (CUT_EVERY * share / MANY as u32).max(CUT_SOON);
         }
     }
 

@@ -21,11 +21,16 @@ impl Group {
 
     /// Whom a batch goes to that came from there, or that is our own; by the route unless `pulled`.
     pub(super) fn onward(&self, ctx: &mut Ctx<'_>, from: Option<&NodeId>, pulled: bool) -> Vec<NodeId> {
-        match from {
+        let mut all = match from {
             _ if !self.is_unicast() => self.tree.onward(from, pulled),
             None => self.audience(ctx),
             Some(_) => Vec::new(),
+        };
+        // Nobody delivers before those that give it its place; of them, who leads has the first seat.
+        if let Some((_, roster)) = self.total.as_ref().and_then(|it| it.epoch()) {
+            all.sort_by_key(|it| roster.iter().position(|member| member == it).unwrap_or(usize::MAX));
         }
+        all
     }
 
     /// Whether a batch of this source that comes from there is on its way by the route.

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_bytes::ByteBuf;
 
 use super::cbor::{self, Malformed, cbor_array};
+use crate::coordinate::Place;
 use crate::id::{Address, GroupId, Life, NodeId, Seq};
 use crate::identity::{BadSignature, Identity, SIGNATURE_LEN, Signatures, Verifier};
 
@@ -48,6 +49,8 @@ cbor_array! {
         or_none
         /// It would be in the committee of a total order.
         serves: bool,
+        /// Where it is, if it serves and knows.
+        place: Place,
     }
 }
 
@@ -68,8 +71,9 @@ pub(crate) struct MemberRecord {
     pub(crate) standing: Standing,
     pub(crate) nick: String,
     pub(crate) addresses: Vec<Address>,
-    /// It would be in the committee of a total order: it runs as a service, and has a disk.
-    pub(crate) serves: bool,
+    /// It would be in the committee of a total order (it runs as a service, and has a disk), and where it is,
+    /// as far as it knows.
+    pub(crate) serves: Option<Place>,
     /// As it travels.
     pub(crate) bytes: ByteBuf,
 }
@@ -84,14 +88,14 @@ impl MemberRecord {
         nick: &str,
         addresses: &[Address],
     ) -> Self {
-        Self::sign_serving(group, identity, incarnation, (standing, false), nick, addresses)
+        Self::sign_serving(group, identity, incarnation, (standing, None), nick, addresses)
     }
 
     pub(crate) fn sign_serving(
         group: &GroupId,
         identity: &Identity,
         incarnation: u64,
-        (standing, serves): (Standing, bool),
+        (standing, serves): (Standing, Option<Place>),
         nick: &str,
         addresses: &[Address],
     ) -> Self {
@@ -101,7 +105,8 @@ impl MemberRecord {
             standing: standing.code(),
             nick: nick.to_owned(),
             addresses: addresses.iter().take(MAX_ADDRESSES).cloned().collect(),
-            serves: serves.then_some(true),
+            serves: serves.map(|_| true),
+            place: serves.filter(Place::is_located),
         };
         let bytes = ByteBuf::from(seal("treecast 1 member", group, &body, identity));
         let MemberBody { node, nick, addresses, .. } = body;
@@ -132,7 +137,7 @@ impl MemberRecord {
             standing: Standing::from_code(body.standing)?,
             nick: body.nick,
             addresses: body.addresses,
-            serves: body.serves.unwrap_or(false),
+            serves: body.serves.filter(|it| *it).map(|_| body.place.unwrap_or_default()),
             bytes: ByteBuf::from(bytes),
         })
     }

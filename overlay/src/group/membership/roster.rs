@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_bytes::ByteBuf;
 
+use crate::coordinate::Place;
 use crate::id::{Address, GroupId, NodeId};
 use crate::identity::{Identity, Signatures};
 use crate::io::{Event, MemberState};
@@ -104,7 +105,7 @@ impl Roster {
         identity: &Identity,
         at_least: u64,
         standing: Standing,
-        serves: bool,
+        serves: Option<Place>,
         nick: &str,
         addresses: &[Address],
     ) -> MemberRecord {

@@ -43,6 +43,7 @@ pub(super) fn judge(runner: &mut Runner<'_>) -> Measures {
         settled: runner.notes.settled,
         stretch: stretch(runner, &meter, &placed),
         above_floor: floor::above_floor(runner, &meter, &placed),
+        above_best: runner.notes.places.or_else(|| floor::places(runner)),
         rmr: round(sums.redundancy(), 5),
         ldh: per_batch(sums.hops),
         header_bytes: per_batch(sums.header),

@@ -41,6 +41,10 @@ pub struct Measures {
     /// In a total order: the mean delivery ÷ what the places of leader and committee allow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub above_floor: Option<f64>,
+    /// In a total order: what the places of leader and committee allow, 60 s after the start or at the end, ÷ what
+    /// the best places would; for messages of any member.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub above_best: Option<f64>,
     /// Relative message redundancy: batches received ÷ batches received for the first time − 1.
     pub rmr: f64,
     /// Hops of the farthest first reception; the mean over batches.

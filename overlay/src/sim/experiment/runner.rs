@@ -5,12 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::calendar::{Act, calendar};
+use super::floor;
 use super::judge;
 use super::measures::Measures;
 use super::options::{Experiment, Killed};
 use super::settling::{Settling, mean_tree_delay};
-use crate::descriptor::{CommitteePolicy, Descriptor, Order};
-use crate::id::{GroupId, NodeId};
+use crate::descriptor::{Descriptor, Order};
+use crate::id::GroupId;
 use crate::identity::Identity;
 use crate::rng::Rng;
 use crate::sim::faults::Crash;
@@ -55,6 +56,8 @@ pub(super) struct Notes {
     /// Members × seconds in the span.
     pub(super) member_seconds: f64,
     pub(super) killed_at: Option<Time>,
+    /// The way by the committee ÷ the shortest by any.
+    pub(super) places: Option<f64>,
     /// The first message after the kill.
     pub(super) judged: Option<usize>,
 }
@@ -73,29 +76,26 @@ pub(super) struct Runner<'a> {
     rng: Rng,
 }
 
-/// How soon members of a committee take their seats.
-const SERVE_AFTER: Duration = Duration::from_secs(1);
-
-/// Of who sits in this seat of a total order's committee: one of the first nodes. The very first founds the group.
-fn seat_key(seat: usize) -> [u8; 32] {
-    [seat as u8 + 1; 32]
-}
+/// How soon members may have seats in a committee, all of them: once they know where they are.
+const SERVE_AFTER: Duration = Duration::from_secs(15);
+/// Of the first node, which founds a group with a total order.
+const FOUNDER_KEY: [u8; 32] = [1; 32];
+/// When the committee's places are judged, after the start (MODEL.md §3).
+const PLACED_BY: Duration = Duration::from_secs(60);
 
 impl<'a> Runner<'a> {
     pub(super) fn new(experiment: &'a Experiment) -> Self {
         let mut descriptor = Descriptor::open("experiment").expect("a good name");
         (descriptor.order, descriptor.route) = (experiment.order, experiment.route);
         if experiment.order == Order::Total {
-            let seats = (0..experiment.committee).map(|seat| Identity::trusting(&seat_key(seat)).node());
-            let seats: Vec<NodeId> = seats.collect();
-            descriptor.founder = seats.first().copied();
-            descriptor.committee = CommitteePolicy::Named(seats);
+            descriptor.founder = Some(Identity::trusting(&FOUNDER_KEY).node());
         }
         let group = descriptor.id();
         let mut world = World::new(experiment.seed, experiment.network.clone());
         world.config = experiment.config.clone();
-        if experiment.committee > 1 {
-            world.config.serve_after = Some(SERVE_AFTER);
+        if experiment.order == Order::Total {
+            (world.config.serve_after, world.config.max_committee) =
+                (Some(SERVE_AFTER), experiment.committee);
         }
         world.contacts = Contacts::Nobody;
         world.assume_signatures = true;
@@ -134,9 +134,8 @@ impl<'a> Runner<'a> {
         let first = self.lives.len();
         for _ in 0..count {
             let groups = std::slice::from_ref(&self.descriptor);
-            let seat = self.lives.len();
-            let node = if self.descriptor.founder.is_some() && seat < self.experiment.committee {
-                self.world.add_node_with_key(groups, seat_key(seat))
+            let node = if self.descriptor.founder.is_some() && self.lives.is_empty() {
+                self.world.add_node_with_key(groups, FOUNDER_KEY)
             } else {
                 self.world.add_node(groups)
             };
@@ -228,6 +227,11 @@ impl<'a> Runner<'a> {
     fn pass(&mut self, until: Time) {
         let span = until.since(self.world.now());
         self.notes.member_seconds += span.as_secs_f64() * self.members().len() as f64;
+        let placed_by = Time::ZERO + PLACED_BY;
+        if self.notes.places.is_none() && until >= placed_by {
+            self.world.run_until(placed_by.max(self.world.now()));
+            self.notes.places = floor::places(self);
+        }
         self.world.run_until(until);
     }
 

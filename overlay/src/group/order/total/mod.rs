@@ -11,6 +11,7 @@ mod ledger;
 mod lineage;
 mod mirror;
 mod paxos;
+pub(crate) mod seats;
 mod solo;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -87,6 +88,10 @@ pub(crate) struct Total {
     last: Option<u64>,
     /// Members of the committee that did not say that they serve when that was looked at last.
     pub(crate) lapsed: BTreeSet<NodeId>,
+    /// When this node told others where it is.
+    pub(crate) place_told: Time,
+    /// When the last epoch began here.
+    pub(crate) seated: Time,
     /// When to look for a better committee.
     pub(crate) next_look: Time,
     /// Since when batches wait, or when one last got its place.
@@ -129,6 +134,8 @@ impl Total {
             proposed: None,
             last: None,
             lapsed: BTreeSet::new(),
+            place_told: now,
+            seated: now,
             next_look: now,
             moved: now,
             stalled: None,
@@ -374,7 +381,7 @@ impl Total {
     pub(crate) fn deadline(&self) -> Option<Time> {
         let ticks = self.delegate.as_ref().filter(|it| it.has_heartbeats()).map(|_| self.next_tick);
         let asks = self.overtaken.as_ref().map(|it| it.next);
-        let cut = (self.may_propose() && self.ledger.pooled() > 0).then_some(self.next_cut);
+        let cut = (self.leads() && self.ledger.pooled() > 0).then_some(self.next_cut);
         // What is due and was not done waits for something else.
         crate::time::soonest([ticks, cut, self.records_at, asks].map(|it| it.filter(|at| *at > self.polled)))
     }
@@ -384,7 +391,8 @@ impl Total {
         self.delegate.as_ref().is_some_and(|it| it.is_forgetful(node))
     }
 
-    fn may_propose(&self) -> bool {
+    /// Whether this node makes the records that all others wait for.
+    pub(crate) fn leads(&self) -> bool {
         self.delegate.as_ref().is_some_and(Delegate::leads)
     }
 }

@@ -52,6 +52,8 @@ impl Paxos {
             pid: pid(seat),
             election_tick_timeout: 1,
             resend_message_tick_timeout: RESEND_AFTER,
+            // Of a new committee the first leads, if it is there.
+            leader_priority: (seats - seat) as u32,
             buffer_size: 64,
             ..ServerConfig::default()
         };
