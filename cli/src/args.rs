@@ -94,9 +94,12 @@ impl Verb {
             Self::Tree(args) => vec![&mut args.group],
             Self::Group(GroupVerb::Remove(args)) => vec![&mut args.group],
             Self::Invite(args)
-            | Self::Group(GroupVerb::Join(args) | GroupVerb::Show(args) | GroupVerb::Leave(args)) => {
-                vec![&mut args.group]
-            }
+            | Self::Group(
+                GroupVerb::Join(args)
+                | GroupVerb::Show(args)
+                | GroupVerb::Leave(args)
+                | GroupVerb::Recover(args),
+            ) => vec![&mut args.group],
             _ => Vec::new(),
         }
     }
@@ -486,6 +489,14 @@ It is joined once that is saved, whether members answer yet or not.")]
     #[command(after_help = "Example:\n  treecast group remove team bob\n\n\
 Members hear of it as they are reached; what the removed one had said before stays.")]
     Remove(RemoveArgs),
+    /// Go on with a group whose committee has lost its majority for good, as its founder, in one that follows it.
+    #[command(after_help = "\
+Example:
+  treecast group recover team
+Only where more than half of the committee will never come back. The group that follows has the same name, order and \
+members' list, and counts on from the last message that had its place here; others join it with its ticket, which is \
+said in the old group. The order of the old group, if its committee comes back after all, is not taken over.")]
+    Recover(GroupArg),
 }
 
 /// `group remove`

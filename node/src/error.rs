@@ -1,6 +1,7 @@
 //! What can fail, an enum an operation, each with its three parts for people.
 
 mod no_index;
+mod recover;
 mod remove;
 mod start;
 
@@ -10,6 +11,7 @@ use treecast_overlay::wire::ticket::TicketError;
 use crate::failure::{Failure, exit};
 
 pub use self::no_index::NoIndex;
+pub use self::recover::RecoverError;
 pub use self::remove::RemoveError;
 pub use self::start::StartError;
 

@@ -17,7 +17,8 @@ use crate::config::NodeBuilder;
 use crate::driver::Driver;
 use crate::driver::enter::Reply;
 use crate::error::{
-    GroupError, JoinError, PingError, PublishError, RemoveError, SetNickError, Stopped, check_nick,
+    GroupError, JoinError, PingError, PublishError, RecoverError, RemoveError, SetNickError, Stopped,
+    check_nick,
 };
 use crate::event::EventQueue;
 use crate::failure::Failure;
@@ -296,6 +297,30 @@ impl Node {
         self.ask_for(move |driver, reply| driver.remove(&name, &member, reply)).await?;
         let name = group.to_owned();
         Ok(self.ask(move |driver| driver.group_info(&name)).await??)
+    }
+
+    /// Goes on with a group with a total order whose committee has lost its majority for good, in another that
+    /// follows it: with the same name, and the index where the order is here. What has no place in the
+    /// order of the group before has none in the new one; it stays readable there. Whoever is in the old group and
+    /// is reached is told the new one's ticket, by a message. Returns the new group, once it is saved.
+    ///
+    /// # Errors
+    /// See [`RecoverError`].
+    pub async fn recover(&self, group: &str) -> Result<GroupInfo, RecoverError> {
+        let salt = entropy().map_err(|error| JoinError::NotSaved(error.to_string()))?;
+        let (name, salt) = (group.to_owned(), Digest::from_bytes(salt));
+        let new: GroupInfo = self.ask_for(move |driver, reply| driver.recover(&name, salt, reply)).await?;
+        let told = async {
+            let old = self.group_view(group).await.ok()?.label;
+            let (old, _) = self.join(GroupRef::Name(old)).await.ok()?;
+            let (_, ticket) = self.invite_to(&new.view.id.to_string()).await.ok()?;
+            let text = format!("This group goes on in another: treecast group join {ticket}");
+            old.submit(text).await.ok()
+        };
+        if told.await.is_none() {
+            tracing::warn!(group, "who is in the group was not told which one follows it");
+        }
+        Ok(new)
     }
 
     /// The groups that this node was removed from, in the order in which it heard so; changes when it hears

@@ -45,8 +45,8 @@ mod view;
 pub use config::NodeBuilder;
 pub use discovery::ear::{Multicast, probe as probe_multicast};
 pub use error::{
-    GroupError, HistoryError, JoinError, NickError, NoIndex, PingError, PublishError, RemoveError,
-    SetNickError, StartError, Stopped, UnknownGroup, check_nick,
+    GroupError, HistoryError, JoinError, NickError, NoIndex, PingError, PublishError, RecoverError,
+    RemoveError, SetNickError, StartError, Stopped, UnknownGroup, check_nick,
 };
 pub use event::{Event, MemberChange, Message, PartitionChange, Range};
 pub use failure::{Failure, exit};

@@ -178,9 +178,9 @@ cbor_array! {
     pub struct Predecessor {
         /// The group whose committee was lost.
         pub group: GroupId,
-        /// Its last index.
+        /// Messages that had a place in it, as far as its founder knew: the first message of this group has this index.
         pub index: u64,
-        /// The digest of its last cut.
+        /// The digest of the last record of its order that the founder had; zeros if there was none.
         pub digest: Digest,
     }
 }

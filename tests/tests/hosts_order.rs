@@ -226,3 +226,51 @@ fn who_was_away_for_longer_than_is_kept_goes_on_where_the_others_stand() {
     assert_eq!(talk(&hosts[2], 0, 5).ended().code, Some(0));
     assert_eq!(sequence(&hosts[0], "525", 5), sequence(&hosts[2], "525", 5));
 }
+
+/// The founder and four that serve with it; three of those never come back.
+#[test]
+fn a_group_whose_committee_is_lost_goes_on_in_another() {
+    let Some(lab) = Lab::new(5) else { return };
+    let hosts = lab.hosts();
+    let (founder, other) = (&hosts[0], &hosts[1]);
+    let mut nodes: Vec<Process> = hosts.iter().map(up).collect();
+    found(hosts);
+    committee_of(founder, 5);
+    assert_eq!(talk(other, 0, 3).ended().code, Some(0));
+    let before = agree(hosts, 3);
+    let refused = founder.run(&["group", "recover", "garden"], b"");
+    assert_eq!(
+        (refused.code, &refused.error("not-lost")["what"]),
+        (Some(6), &"The group was not recovered.".into())
+    );
+
+    nodes.split_off(2).into_iter().for_each(Process::kill);
+    until(LONG, "they are missed", || {
+        let group = answer(founder, &["group", "show", "garden"]);
+        let failed = group["members"].as_array()?.iter().filter(|it| it["state"] == "failed").count();
+        (failed == 3).then_some(())
+    });
+    assert_eq!(founder.run(&["pub", "garden", "without a place", "--wait", "1"], b"").code, Some(0));
+    let refused = other.run(&["group", "recover", "garden"], b"");
+    assert_eq!((refused.code, refused.error("not-founder")["code"].is_string()), (Some(6), true));
+
+    let listening = other.treecast(&["sub", "garden", "--tentative"]);
+    listening.wait_text("without a place");
+    let next = answer(founder, &["group", "recover", "garden"]);
+    assert_eq!((&next["order"], &next["founder"]), (&"total".into(), &founder.node_id().into()));
+    let name = next["name"].as_str().expect("a name");
+    assert!(name.starts_with("garden~"), "{name}");
+    // Who is in the old group is told there where it goes on.
+    let is_word = |line: &Value| line["text"].as_str().is_some_and(|it| it.contains("group join treecast1"));
+    let (_, word) = listening.wait("where it goes on", is_word);
+    let (_, ticket) =
+        word["text"].as_str().and_then(|it| it.split_once("group join ")).expect("looked at above");
+    assert_eq!(answer(other, &["group", "join", ticket])["id"], next["id"]);
+    assert_eq!(other.run(&["pub", name, "here", "--wait", "1"], b"").code, Some(0));
+    for host in &hosts[..2] {
+        let run = host.run(&["sub", name, "--since", "start", "--count", "1", "--timeout", "60s"], b"");
+        let lines: Vec<Line> = run.of_type("message").into_iter().map(line).collect();
+        assert_eq!((lines[0].0, lines[0].5.as_str()), (3, "here"), "it counts on");
+        assert_eq!(sequence(host, "start", 3), before, "what had its place keeps it");
+    }
+}

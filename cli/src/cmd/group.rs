@@ -1,4 +1,4 @@
-//! `group create|join|ls|show|leave|remove`, `invite`: the groups this node is in.
+//! `group create|join|ls|show|leave|remove|recover`, `invite`: the groups this node is in.
 
 use treecast_node::Order;
 use treecast_node::control::protocol::{CreateGroup, GroupLine, Line, Request};
@@ -20,6 +20,7 @@ pub(super) async fn run(verb: GroupVerb, settings: &Settings, screen: &Screen) -
             host::ask(settings, &request, |_, line| screen.show(&line)).await
         }
         GroupVerb::Remove(args) => remove(&args, settings, screen).await,
+        GroupVerb::Recover(arg) => recover(&arg, settings, screen).await,
         GroupVerb::Leave(arg) => {
             let request = Request::GroupLeave { group: arg.group.as_str().to_owned() };
             let mut left = arg.group.to_string();
@@ -100,6 +101,16 @@ async fn remove(args: &RemoveArgs, settings: &Settings, screen: &Screen) -> Resu
         screen.say(&format!("Removed {who} from {name}. Members hear of it as they are reached."))
     })
     .await
+}
+
+async fn recover(arg: &GroupArg, settings: &Settings, screen: &Screen) -> Result<u8, Stop> {
+    let request = Request::GroupRecover { group: arg.group.as_str().to_owned() };
+    let show = |group: &GroupLine| {
+        let name = arg.group.to_string();
+        screen.note(&taken(&name, &group.name));
+        new_group_lines(group, screen).iter().try_for_each(|line| screen.say(line))
+    };
+    ask_group(settings, &request, screen, show).await
 }
 
 pub(super) async fn invite(arg: &GroupArg, settings: &Settings, screen: &Screen) -> Result<u8, Stop> {

@@ -83,6 +83,10 @@ pub(super) async fn remove(node: &Node, group: &str, member: &str) -> Result<Lin
     Ok(lines::group(&node.remove(group, member).await?, true, false))
 }
 
+pub(super) async fn recover(node: &Node, group: &str) -> Result<Line, Failure> {
+    Ok(lines::group(&node.recover(group).await?, false, false))
+}
+
 pub(super) async fn invite(node: &Node, group: &str) -> Result<Line, Failure> {
     let (group, ticket) = node.invite_to(group).await?;
     Ok(Line::Ticket { group, ticket: ticket.to_string() })

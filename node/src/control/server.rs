@@ -195,6 +195,7 @@ async fn answer(node: &Node, request: Request, data_dir: &Path) -> Result<Vec<Li
         Request::GroupJoin { group } => vec![groups::join(node, group).await?],
         Request::GroupLs => groups::list(node).await?,
         Request::GroupShow { group } => vec![groups::show(node, &group).await?],
+        Request::GroupRecover { group } => vec![groups::recover(node, &group).await?],
         Request::GroupRemove { group, node: member } => vec![groups::remove(node, &group, &member).await?],
         Request::GroupLeave { group } => vec![groups::leave(node, &group).await?],
         Request::Lacking { group, life, seq } => {

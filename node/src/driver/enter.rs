@@ -111,7 +111,7 @@ impl Driver {
     }
 
     /// Takes part in a group, and looks for the members that its ticket names.
-    fn be_in(&mut self, group: GroupRef) -> Result<(GroupId, Vec<Contact>), JoinError> {
+    pub(super) fn be_in(&mut self, group: GroupRef) -> Result<(GroupId, Vec<Contact>), JoinError> {
         let (descriptor, contacts) = match self.groups.find(group.name()) {
             Some(id) if matches!(group, GroupRef::Name(_)) => {
                 ((*self.groups.slots[&id].descriptor).clone(), ticket_contacts(&group))
@@ -149,7 +149,7 @@ impl Driver {
     }
 
     /// Stays in a group until it is left. `then` happens once that is saved, or is not.
-    fn keep(&mut self, id: GroupId, contacts: Vec<Contact>, then: Then) {
+    pub(super) fn keep(&mut self, id: GroupId, contacts: Vec<Contact>, then: Then) {
         let slot = self.groups.slots.get_mut(&id).expect("only groups that were entered are kept");
         if slot.saved && contacts.is_empty() {
             return then(self, Ok(()));
@@ -361,13 +361,16 @@ fn not_saved(error: SaveError) -> JoinError {
     JoinError::NotSaved(error.to_string())
 }
 
-fn answer_info(id: GroupId, reply: Reply<GroupInfo, JoinError>) -> Then {
+pub(super) fn answer_info<E>(id: GroupId, reply: Reply<GroupInfo, E>) -> Then
+where
+    E: From<JoinError> + Send + 'static,
+{
     Box::new(move |driver, saved| {
         let info = saved.map_err(not_saved).and_then(|()| {
             // It may have been left by somebody else meanwhile.
             driver.group_info(&id.to_string()).map_err(|_| JoinError::Stopped(crate::error::Stopped))
         });
         // Who asked may have gone.
-        let _ = reply.send(info);
+        let _ = reply.send(info.map_err(E::from));
     })
 }

@@ -54,6 +54,7 @@ mod peers;
 mod pings;
 mod placing;
 mod receipts;
+mod recover;
 mod remove;
 pub(crate) mod tally;
 mod views;

@@ -70,7 +70,7 @@ impl Driver {
 }
 
 /// A node's nick, or its id.
-fn called(info: &GroupInfo, node: &NodeId) -> String {
+pub(super) fn called(info: &GroupInfo, node: &NodeId) -> String {
     let member = info.view.members.iter().find(|it| it.node == *node && !it.nick.is_empty());
     member.map_or_else(|| node.to_string(), |it| it.nick.clone())
 }

@@ -72,7 +72,8 @@ impl Group {
         let (epoch, committee) = total.epoch().map_or((0, Vec::new()), |(epoch, it)| (epoch, it.to_vec()));
         let leader = total.delegate.as_ref().and_then(Delegate::leader);
         let (index, tentative) = (total.ledger.index(), total.ledger.pooled());
-        Some(OrderView { epoch, committee, leader, index, tentative, stalled: total.stalled })
+        let digest = self.sources.life((total.source(), epoch)).and_then(|it| it.head);
+        Some(OrderView { epoch, committee, leader, index, digest, tentative, stalled: total.stalled })
     }
 
     /// Says when batches wait for their place for long, and when they no longer do.

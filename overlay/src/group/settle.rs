@@ -37,7 +37,8 @@ const HEARTBEAT_EVERY: Duration = Duration::from_millis(300);
 impl Group {
     pub(super) fn new_total(id: &GroupId, descriptor: &Descriptor, now: Time) -> Option<Box<Total>> {
         let founder = descriptor.founder.filter(|_| descriptor.order == Order::Total)?;
-        Some(Box::new(Total::new(id, founder, now)))
+        let begins = descriptor.predecessor.map_or(0, |it| it.index);
+        Some(Box::new(Total::new(id, founder, begins, now)))
     }
 
     /// Whether these are records of the order, which nobody published.
@@ -242,7 +243,8 @@ impl Group {
         let is_known = self.sources.get(&source).is_some();
         let waits = matches!(self.phase, Phase::Fresh) && ctx.now.since(self.entered) < ctx.config.fresh_wait;
         if is_first && !is_known && !waits {
-            let record = Opened { roster: vec![me], index: 0 }.record(&self.id, 1, None, ctx.identity);
+            let index = total.ledger.index();
+            let record = Opened { roster: vec![me], index }.record(&self.id, 1, None, ctx.identity);
             self.take(ctx, record, None);
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::TreeId;
 use crate::descriptor::Descriptor;
-use crate::id::{Address, GroupId, Life, NodeId, Seq};
+use crate::id::{Address, Digest, GroupId, Life, NodeId, Seq};
 
 /// How a member stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -132,8 +132,10 @@ pub struct OrderView {
     pub committee: Vec<NodeId>,
     /// Who leads it; known to its members only.
     pub leader: Option<NodeId>,
-    /// Messages that have a place here.
+    /// Messages that have a place here; in a successor group those of the group before are counted.
     pub index: u64,
+    /// Of the last record of the order that is here.
+    pub digest: Option<Digest>,
     /// Batches that are shown as tentative, as they have none.
     pub tentative: usize,
     /// Why that has been so for some time.

@@ -133,6 +133,12 @@ pub enum Request {
         /// Whom: a node id, or a member's nick.
         node: String,
     },
+    /// Go on with a group whose committee is lost, as its founder, in another that follows it; that one's
+    /// [`Line::Group`](super::Line::Group) once it is saved.
+    GroupRecover {
+        /// Which group.
+        group: String,
+    },
     /// Leave for good; the [`Line::Group`](super::Line::Group) as it was, with state `left`.
     GroupLeave {
         /// Which.

@@ -117,10 +117,13 @@ pub(crate) struct Overtaken {
 }
 
 impl Total {
-    pub(crate) fn new(group: &GroupId, founder: NodeId, now: Time) -> Self {
+    /// Its first message has the index `begins`.
+    pub(crate) fn new(group: &GroupId, founder: NodeId, begins: u64, now: Time) -> Self {
+        let mut ledger = Ledger::default();
+        ledger.start_at(begins, []);
         Self {
             source: order_source(group),
-            ledger: Ledger::default(),
+            ledger,
             lineage: Lineage::new(founder),
             kept: 0,
             delegate: None,
@@ -226,7 +229,8 @@ impl Total {
             self.lineage = lineage;
         }
         let marks = past.marks.iter().map(|&(source, life, next)| Part(source, life, next, Digest::ZERO));
-        self.ledger.start_at(past.index, marks);
+        let index = past.index.max(self.ledger.index());
+        self.ledger.start_at(index, marks);
         self.saved = past.agreement.as_ref().and_then(|it| {
             let vows = cbor::from_slice(&it.vows).ok()?;
             let (compacted, entries) = (it.compacted, it.entries.clone());
