@@ -253,12 +253,17 @@ impl Config {
             ("max_cores", self.max_cores),
             ("members_a_core", self.members_a_core),
             ("max_candidates", self.max_candidates),
+            ("max_committee", self.max_committee),
         ];
         if let Some((name, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
             return Err(ConfigError { name, range: "at least 1" });
         }
         if self.max_message > crate::wire::MAX_MESSAGE {
             return Err(ConfigError { name: "max_message", range: "at most 1 MiB" });
+        }
+        if self.max_committee > 5 {
+            // What consensus keeps of each member is meant for few; DESIGN.md §5 has 1, 3, 5.
+            return Err(ConfigError { name: "max_committee", range: "at most 5" });
         }
         if self.active_view > self.active_view_max {
             return Err(ConfigError { name: "active_view", range: "at most active_view_max" });
