@@ -15,6 +15,7 @@ use super::{Group, Phase};
 use crate::descriptor::{Descriptor, Order};
 use crate::id::{BatchId, Digest, GroupId, NodeId, Seq, Token};
 use crate::identity::{BadSignature, Signatures};
+use crate::mutants::{self, Mutant};
 use crate::io::{Delivery, Event, OrderPast, OrderRecord, Output, Record, Write};
 use crate::time::Time;
 use crate::wire::batch::Batch;
@@ -339,7 +340,8 @@ impl Group {
 
     pub(super) fn handle_agree(&mut self, ctx: &mut Ctx<'_>, from: NodeId, agree: Agree) {
         let delegate = self.total.as_mut().and_then(|it| it.delegate.as_mut());
-        if let Some(delegate) = delegate.filter(|it| it.epoch() == agree.epoch) {
+        let any_epoch = mutants::is_on(Mutant::VoteAcrossEpochs);
+        if let Some(delegate) = delegate.filter(|it| it.epoch() == agree.epoch || any_epoch) {
             let was_mute = delegate.is_mute();
             // What is malformed is dropped: it is as if the link had lost it.
             let _ = delegate.handle(&from, agree.message.into_vec().into());
@@ -353,7 +355,9 @@ impl Group {
     /// What others ask us to accept is accepted once the batches that it names are here.
     fn take_in(&mut self, ctx: &mut Ctx<'_>) {
         let Some(mut delegate) = self.total.as_mut().and_then(|it| it.delegate.take()) else { return };
-        let wanted = delegate.take_in(|entry| self.lacks_of(entry).is_empty()).unwrap_or_default();
+        let careless = mutants::is_on(Mutant::AcceptWithoutPayload);
+        let has_payload = |group: &Self, entry: &Bytes| careless || group.lacks_of(entry).is_empty();
+        let wanted = delegate.take_in(|entry| has_payload(self, entry)).unwrap_or_default();
         for (_, entry) in wanted {
             for lack in self.lacks_of(&entry) {
                 self.want_named(ctx, lack);

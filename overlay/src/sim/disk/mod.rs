@@ -6,7 +6,7 @@
 
 mod shelf;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::node::NodeIx;
 use super::record::Stop;
@@ -114,6 +114,18 @@ impl Disk {
     /// A group's batches in the order of their delivery, as they travel.
     pub(super) fn history(&self, group: GroupId) -> Vec<bytes::Bytes> {
         self.current.history(group)
+    }
+
+    /// What of a total order is there, as [`Shelf::order`] tells it.
+    pub(super) fn order(
+        &self,
+        group: GroupId,
+    ) -> Option<(u64, BTreeMap<u64, bytes::Bytes>, Vec<bytes::Bytes>)> {
+        self.current.order(group)
+    }
+
+    pub(super) fn has(&self, group: GroupId, batch: &BatchId) -> bool {
+        self.current.has(group, batch)
     }
 
     /// Nothing is there any more.

@@ -9,6 +9,7 @@ use super::consensus::{Consensus, Saved, Saving, Seat, Turn};
 use super::paxos::Paxos;
 use super::solo::Solo;
 use crate::id::{NodeId, Token};
+use crate::mutants::{self, Mutant};
 use crate::wire::agreement::{self, Claim, Claims};
 use crate::wire::cbor::Malformed;
 
@@ -233,7 +234,7 @@ impl Delegate {
             return Spoken::default();
         }
         let Turn { saving, messages, heartbeats, decided } = self.consensus.take_turn();
-        let token = saving.map(persist);
+        let token = saving.filter(|_| !mutants::is_on(Mutant::SkipPersist)).map(persist);
         if token.is_some() || !messages.is_empty() || !decided.is_empty() {
             self.unsaved.push_back(Held { token, messages, decided });
         }
