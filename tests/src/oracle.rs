@@ -323,11 +323,16 @@ impl Oracle {
     /// Reads all disks.
     pub fn read_disks(&mut self, world: &World) {
         for node in (0..world.node_count()).map(NodeIx) {
-            self.history.disks.insert(node, self.kept(world, node));
-            self.history.earlier.insert(node, read_all(world, world.earlier(node, self.group)));
-            if let Some(order) = self.order_kept(world, node) {
-                self.history.order.disks.insert(node, order);
+            let mut kept = self.kept(world, node);
+            let order = self.order_kept(world, node);
+            // The records of an order are nobody's.
+            let mut earlier = read_all(world, world.earlier(node, self.group));
+            for list in [&mut kept, &mut earlier] {
+                list.retain(|it| order.is_none() || it.source.is_some());
             }
+            self.history.disks.insert(node, kept);
+            self.history.earlier.insert(node, earlier);
+            self.history.order.disks.extend(order.map(|order| (node, order)));
             if let Some(kept) = world.order_kept(node, self.group) {
                 for (epoch, roster) in (2..).zip(&kept.committees) {
                     self.see_committee(world, node, epoch, roster);
@@ -341,7 +346,9 @@ impl Oracle {
     /// old copy of it, may have had it.
     pub fn look_for_frail(&mut self, world: &World, first: usize) {
         for at in first..self.history.entries.len() {
-            let Entry { time, node, fact: Fact::Ordered(index, it), .. } = self.history.entries[at] else { continue };
+            let Entry { time, node, fact: Fact::Ordered(index, it), .. } = self.history.entries[at] else {
+                continue;
+            };
             if !self.seen.insert(index) {
                 continue;
             }

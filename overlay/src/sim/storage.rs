@@ -31,7 +31,8 @@ impl World {
     pub(super) fn persist(&mut self, ix: NodeIx, token: Token, writes: &[Write]) -> Option<Input> {
         let (delay, history) = (self.write_delay(ix), self.config.history);
         let node = &mut self.nodes[ix.0];
-        let (run, ok) = (node.run, !node.disk.failing);
+        // What was asked for before a failure was known fails as well, as in the ready node's store.
+        let (run, ok) = (node.run, !node.disk.failing && node.disk.untold_failures == 0);
         if ok && history {
             if node.disk.persist(token, writes) {
                 self.queue.push(self.now + delay, Happening::Written { node: ix, run });
@@ -43,6 +44,9 @@ impl World {
         }
         if delay.is_zero() {
             return Some(if ok { Input::Persisted(token) } else { Input::PersistFailed(token) });
+        }
+        if !ok {
+            node.disk.untold_failures += 1;
         }
         self.queue.push(self.now + delay, Happening::Persisted { node: ix, run, token, ok });
         None

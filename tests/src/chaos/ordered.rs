@@ -2,7 +2,8 @@
 //!
 //! The promise has bounds (the design's §5, *Amnesia*): a majority of a committee that forgot at once stops the order
 //! for good, and so does one that left for good. So one node in a run, at most, loses its disk or gets an old copy of
-//! it, or one leaves; and that not as a committee of one, which the runner looks to ([`Act::Spared`]).
+//! it, or one leaves; and that not as a committee of one, which the runner looks to ([`Act::Spared`]). A founder that has
+//! lost its disk and meets nobody cannot know that there is an order already: that one gets old copies only.
 
 use treecast_overlay::sim::{NodeIx, Step};
 use treecast_overlay::{Config, Rng};
@@ -91,7 +92,7 @@ impl Draft {
         self.forgetful.insert(node);
         let how = self.how();
         let (dies, back) = (at + 1, at + 50 + self.up_to(4_000));
-        let with_copy = self.rng.below(2) == 0;
+        let with_copy = self.rng.below(2) == 0 || node == NodeIx(0);
         if with_copy {
             let copied = STORM + self.up_to(usize::try_from(at - STORM).expect("small").max(1));
             self.at(copied, Act::Spared(Step::Backup(node)));

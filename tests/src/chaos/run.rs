@@ -7,8 +7,9 @@ use treecast_overlay::{Order, Rng, Time};
 
 use super::plan::{Act, Plan};
 use crate::invariant::{
-    Violation, acknowledged, agreement, bounds, causality, committees, fifo, goodbye, honesty, index, integrity,
-    losses, majority, membership, progress, settled, stored, total_order, tree, uniformity, validity,
+    Violation, acknowledged, agreement, bounds, causality, committees, fifo, goodbye, honesty, index,
+    integrity, losses, majority, membership, progress, settled, stored, total_order, tree, uniformity,
+    validity,
 };
 use crate::oracle::{Fact, History, Oracle};
 
@@ -171,6 +172,12 @@ impl<'a> Runner<'a> {
         } else {
             self.judge_deliveries(&history);
         }
+        if scenario.config.history {
+            self.demand("stored", stored::check(&history));
+            self.demand("honesty", honesty::check(&history));
+        }
+        // In a total order word of a loss is not the last: a cut may name what is lost here (decision 022).
+        self.demand("losses", losses::check(&history));
         self.demand("goodbye", goodbye::check(&history, goodbye_bound, end));
         self.demand("tree", tree);
         if scenario.nodes <= scenario.config.roster {
@@ -182,13 +189,8 @@ impl<'a> Runner<'a> {
     fn judge_deliveries(&mut self, history: &History) {
         let scenario = &self.plan.scenario;
         self.demand("integrity", integrity::check(history));
-        self.demand("losses", losses::check(history));
         self.demand("validity", validity::check(history));
         self.demand("agreement", agreement::check(history));
-        if scenario.config.history {
-            self.demand("stored", stored::check(history));
-            self.demand("honesty", honesty::check(history));
-        }
         if scenario.group.order >= Order::Fifo {
             self.demand("fifo", fifo::check(history));
         }

@@ -22,7 +22,8 @@ impl Author {
     /// Whether it was told that this one is lost.
     fn knows(&self, it: Option<&Delivered>) -> bool {
         it.is_some_and(|it| {
-            let covers = |(life, from, to): &(Life, Seq, Seq)| it.life == *life && (*from..*to).contains(&it.seq);
+            let covers =
+                |(life, from, to): &(Life, Seq, Seq)| it.life == *life && (*from..*to).contains(&it.seq);
             self.lost.iter().any(covers)
         })
     }
@@ -42,7 +43,9 @@ pub fn check(history: &History) -> Result<(), Violation> {
             Fact::Stopped(_) | Fact::ShutdownAsked | Fact::LeaveAsked => it.is_up = false,
             Fact::Wiped | Fact::Restored | Fact::LeftGroup => it.stored.clear(),
             Fact::Placed(key) => drop(it.stored.insert(key)),
-            Fact::Lost { source, life, from, to } if source == Some(entry.node) => it.lost.push((life, from, to)),
+            Fact::Lost { source, life, from, to } if source == Some(entry.node) => {
+                it.lost.push((life, from, to))
+            }
             Fact::Tentative(it) => places.extend(it.key.map(|key| (key, it))),
             _ => {}
         }

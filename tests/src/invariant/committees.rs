@@ -14,7 +14,9 @@ pub fn check(history: &History) -> Result<(), Violation> {
     for (epoch, roster, node) in &history.order.committees {
         let (first, of) = rosters.entry(epoch).or_insert((roster, node));
         if first != &roster {
-            violation!("in epoch {epoch} {first:?} are the committee for {of:?}, and {roster:?} for {node:?}");
+            violation!(
+                "in epoch {epoch} {first:?} are the committee for {of:?}, and {roster:?} for {node:?}"
+            );
         }
     }
     Ok(())

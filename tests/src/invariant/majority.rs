@@ -9,7 +9,9 @@ use crate::oracle::History;
 /// The first batch that somebody was told to have a place when it was on fewer disks.
 pub fn check(history: &History) -> Result<(), Violation> {
     match history.order.frail.first() {
-        Some((time, batch)) => violation!("on the disks of no majority when it was ordered, at {time:?}: {batch:?}"),
+        Some((time, batch)) => {
+            violation!("on the disks of no majority when it was ordered, at {time:?}: {batch:?}")
+        }
         None => Ok(()),
     }
 }

@@ -74,6 +74,8 @@ pub(super) struct Disk {
     pub(super) met: BTreeSet<NodeIx>,
     /// Writes fail from now on.
     pub(super) failing: bool,
+    /// Writes that failed and whose engine was not told yet.
+    pub(super) untold_failures: usize,
 }
 
 impl Disk {
@@ -220,7 +222,7 @@ impl Disk {
         let under_way = self.under_way.take().map(|it| it.works).unwrap_or_default();
         let mut next = std::mem::take(&mut self.next).works;
         next.append(&mut self.waiting);
-        self.is_filing = false;
+        (self.is_filing, self.untold_failures) = (false, 0);
         match stop {
             // It waits until all is written.
             Stop::Goodbye => {

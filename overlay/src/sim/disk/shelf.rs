@@ -245,6 +245,8 @@ impl Room {
     fn insert(&mut self, id: BatchId, bytes: &Bytes) {
         let chain = self.chains.entry((id.source, id.life)).or_default();
         if chain.batches.insert(id.seq, bytes.clone()).is_none() {
+            // It was said before the node's time, and an order names it all the same.
+            self.earlier.retain(|it| it.0 != id);
             self.order.push(id);
         }
     }
