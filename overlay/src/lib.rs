@@ -20,6 +20,10 @@ pub mod io;
 mod joined;
 mod links;
 mod locator;
+#[cfg(not(feature = "mutants"))]
+mod mutants;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 mod out;
 mod rng;
 mod time;

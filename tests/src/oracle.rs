@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use treecast_overlay::io::{CloseReason, Event, PublishError, Shown};
+use treecast_overlay::io::{CloseReason, Delivery, Event, PublishError, Shown};
 use treecast_overlay::sim::{NodeIx, Record, Stop, What, World};
 use treecast_overlay::{BatchId, GroupId, Life, NodeId, PublishId, Rng, Seq, Time};
 
@@ -108,6 +108,10 @@ pub enum Fact {
     Refused(Key, PublishError),
     /// The application was given a message.
     Delivered(Delivered),
+    /// The application was given a message that has no place in the total order yet.
+    Tentative(Delivered),
+    /// The application was told that a message has this place in the total order.
+    Ordered(u64, Delivered),
     /// The application was told that batches of this source, from this time of telling on,
     /// will not come.
     Lost {
@@ -148,9 +152,51 @@ pub struct History {
     pub earlier: BTreeMap<NodeIx, Vec<Delivered>>,
     /// What was on its disk when a run began that went on with it.
     pub resumed: BTreeMap<(NodeIx, u32), Vec<Key>>,
+    /// Of total orders.
+    pub order: Order,
+}
+
+/// What was seen of a total order beside what applications were told.
+#[derive(Debug, Default, Clone)]
+pub struct Order {
+    /// What was on a node's disk when a run began that went on with it.
+    pub resumed: BTreeMap<(NodeIx, u32), Sequence>,
+    /// What is on each node's disk at the end, if something is.
+    pub disks: BTreeMap<NodeIx, Sequence>,
+    /// Who was seen to take whom for the committee of which epoch.
+    pub committees: BTreeSet<(u64, Vec<NodeIx>, NodeIx)>,
+    /// Batches that were first told to have a place when a majority of the committee did not have them on disk.
+    pub frail: Vec<(Time, BatchId)>,
+}
+
+/// A piece of a total order on a disk.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Sequence {
+    /// The place of the next message.
+    pub next: u64,
+    /// Messages by their places.
+    pub places: BTreeMap<u64, Delivered>,
 }
 
 impl History {
+    /// The same of settled messages alone: what has its place was delivered, and nothing else was.
+    pub fn settled(&self) -> Self {
+        let settle = |entry: &Entry| match entry.fact {
+            Fact::Tentative(_) => None,
+            Fact::Ordered(_, it) => Some(Entry { fact: Fact::Delivered(it), ..*entry }),
+            _ => Some(*entry),
+        };
+        let kept = |it: &Sequence| it.places.values().copied().collect::<Vec<Delivered>>();
+        let keys = |it: &Sequence| it.places.values().filter_map(|it| it.key).collect();
+        Self {
+            entries: self.entries.iter().filter_map(settle).collect(),
+            disks: self.order.disks.iter().map(|(node, it)| (*node, kept(it))).collect(),
+            earlier: BTreeMap::new(),
+            resumed: self.order.resumed.iter().map(|(run, it)| (*run, keys(it))).collect(),
+            order: Order::default(),
+        }
+    }
+
     /// The nodes that left the group for good, and have not been started again since.
     pub fn left(&self) -> BTreeSet<NodeIx> {
         let mut left = BTreeSet::new();
@@ -172,6 +218,10 @@ pub struct Oracle {
     published: Vec<u64>,
     /// By publish id: its message.
     keys: Vec<Key>,
+    /// Places in a total order that somebody was told of.
+    seen: BTreeSet<u64>,
+    /// Who once lost its disk, or got an old copy of it.
+    forgot: BTreeSet<NodeIx>,
     /// `TREECAST_VERBOSE` is set: what happens is told on stderr.
     verbose: bool,
     /// What happened so far.
@@ -182,7 +232,8 @@ impl Oracle {
     /// An oracle for one group of a world.
     pub fn new(group: GroupId) -> Self {
         let verbose = std::env::var_os("TREECAST_VERBOSE").is_some();
-        Self { group, published: Vec::new(), keys: Vec::new(), verbose, history: History::default() }
+        let (seen, forgot, history) = Default::default();
+        Self { group, published: Vec::new(), keys: Vec::new(), seen, forgot, verbose, history }
     }
 
     /// The group it watches.
@@ -236,17 +287,24 @@ impl Oracle {
         match what {
             What::Started { with_disk, resumed } => {
                 if !with_disk {
+                    self.forgot.insert(node);
                     push(Fact::Wiped);
                 }
                 let resumed = resumed.contains(&self.group);
                 push(Fact::Started { resumed });
+                if resumed && let Some(order) = self.order_kept(world, node) {
+                    self.history.order.resumed.insert((node, run), order);
+                }
                 if resumed {
                     let kept = self.kept(world, node).iter().filter_map(|it| it.key).collect();
                     self.history.resumed.insert((node, run), kept);
                 }
             }
             What::BackedUp => push(Fact::BackedUp),
-            What::Restored => push(Fact::Restored),
+            What::Restored => {
+                self.forgot.insert(node);
+                push(Fact::Restored);
+            }
             What::Stopped(stop) => push(Fact::Stopped(*stop)),
             What::ShutdownAsked => push(Fact::ShutdownAsked),
             What::LeaveAsked(group) if *group == self.group => push(Fact::LeaveAsked),
@@ -265,9 +323,75 @@ impl Oracle {
     /// Reads all disks.
     pub fn read_disks(&mut self, world: &World) {
         for node in (0..world.node_count()).map(NodeIx) {
-            self.history.disks.insert(node, self.kept(world, node));
-            self.history.earlier.insert(node, read_all(world, world.earlier(node, self.group)));
+            let mut kept = self.kept(world, node);
+            let order = self.order_kept(world, node);
+            // The records of an order are nobody's.
+            let mut earlier = read_all(world, world.earlier(node, self.group));
+            for list in [&mut kept, &mut earlier] {
+                list.retain(|it| order.is_none() || it.source.is_some());
+            }
+            self.history.disks.insert(node, kept);
+            self.history.earlier.insert(node, earlier);
+            self.history.order.disks.extend(order.map(|order| (node, order)));
+            if let Some(kept) = world.order_kept(node, self.group) {
+                for (epoch, roster) in (2..).zip(&kept.committees) {
+                    self.see_committee(world, node, epoch, roster);
+                }
+            }
         }
+    }
+
+    /// Of the places that nodes were told of since this entry: whether what has them is on the disks of a majority of
+    /// a committee. Who was told may have gone on to the next one in the same moment; and who lost its disk, or got an
+    /// old copy of it, may have had it.
+    pub fn look_for_frail(&mut self, world: &World, first: usize) {
+        for at in first..self.history.entries.len() {
+            let Entry { time, node, fact: Fact::Ordered(index, it), .. } = self.history.entries[at] else {
+                continue;
+            };
+            if !self.seen.insert(index) {
+                continue;
+            }
+            self.see_committees_of(world, node);
+            let Some(source) = it.source.map(|it| world.id(it)) else { continue };
+            let batch = BatchId { source, life: it.life, seq: it.seq };
+            let forgot = &self.forgot;
+            let has = |it: &&NodeIx| forgot.contains(it) || world.is_kept(**it, self.group, &batch);
+            let latest = self.history.order.committees.iter().filter(|it| it.2 == node).map(|it| &it.1);
+            let mut latest = latest.rev().take(2);
+            if !latest.any(|roster| roster.iter().filter(has).count() * 2 > roster.len()) {
+                self.history.order.frail.push((time, batch));
+            }
+        }
+    }
+
+    /// Looks at whom nodes take for the committee.
+    pub fn see_committees(&mut self, world: &World) {
+        world.running().into_iter().for_each(|node| self.see_committees_of(world, node));
+    }
+
+    fn see_committees_of(&mut self, world: &World, node: NodeIx) {
+        if let Some(order) = world.view(node, self.group).and_then(|it| it.order)
+            && order.epoch > 0
+        {
+            self.see_committee(world, node, order.epoch, &order.committee);
+        }
+    }
+
+    fn see_committee(&mut self, world: &World, node: NodeIx, epoch: u64, roster: &[NodeId]) {
+        let roster = roster.iter().filter_map(|it| world.ix(it)).collect();
+        self.history.order.committees.insert((epoch, roster, node));
+    }
+
+    /// What of the order is on a node's disk now.
+    fn order_kept(&self, world: &World, node: NodeIx) -> Option<Sequence> {
+        let kept = world.order_kept(node, self.group)?;
+        let mut places = BTreeMap::new();
+        for (index, batch) in kept.places {
+            let first = |it: &Delivered| index + u64::from(it.n);
+            places.extend(read_all(world, vec![batch]).into_iter().map(|it| (first(&it), it)));
+        }
+        Some(Sequence { next: kept.next, places })
     }
 
     /// What is on a node's disk now.
@@ -291,11 +415,16 @@ impl Oracle {
             }
             Event::Lagged { .. } | Event::Overloaded { .. } => Fact::Excused,
             Event::Forked { source, .. } => Fact::Forked { source: ix(source) },
-            Event::Deliver { delivery, .. } => {
-                for (n, payload) in (delivery.first..).zip(&delivery.payloads) {
-                    let key = Key::read(payload).filter(|key| key.is_intact(payload));
-                    let (source, life, seq) = (ix(&delivery.source), delivery.life, delivery.seq);
-                    let fact = Fact::Delivered(Delivered { source, life, seq, n, key });
+            Event::Deliver { delivery, tentative, .. } => {
+                for it in messages(world, delivery) {
+                    let fact = if *tentative { Fact::Tentative(it) } else { Fact::Delivered(it) };
+                    self.history.entries.push(Entry { time, node, run, fact });
+                }
+                return;
+            }
+            Event::Ordered { index, delivery, .. } => {
+                for (index, it) in (*index..).zip(messages(world, delivery)) {
+                    let fact = Fact::Ordered(index, it);
                     self.history.entries.push(Entry { time, node, run, fact });
                 }
                 return;
@@ -304,6 +433,14 @@ impl Oracle {
         };
         self.history.entries.push(Entry { time, node, run, fact });
     }
+}
+
+fn messages(world: &World, delivery: &Delivery) -> impl Iterator<Item = Delivered> {
+    let (source, life, seq) = (world.ix(&delivery.source), delivery.life, delivery.seq);
+    (delivery.first..).zip(&delivery.payloads).map(move |(n, payload)| {
+        let key = Key::read(payload).filter(|key| key.is_intact(payload));
+        Delivered { source, life, seq, n, key }
+    })
 }
 
 /// The messages of some batches.
@@ -331,6 +468,11 @@ fn tell(record: &Record) {
             let keys: Vec<_> = keys.iter().map(|key| format!("{}/{}", key.author.0, key.n)).collect();
             eprintln!("{place} delivers {delivery:?} {keys:?}");
         }
+        What::Event(Event::Ordered { index, delivery, .. }) => {
+            let keys: Vec<_> = delivery.payloads.iter().filter_map(|it| Key::read(it)).collect();
+            let keys: Vec<_> = keys.iter().map(|key| format!("{}/{}", key.author.0, key.n)).collect();
+            eprintln!("{place} orders {index} {delivery:?} {keys:?}");
+        }
         other => eprintln!("{place} {other:?}"),
     }
 }
@@ -346,7 +488,8 @@ fn group_of(event: &Event) -> Option<GroupId> {
         | Event::Lagged { group, .. }
         | Event::Overloaded { group, .. }
         | Event::Forked { group, .. }
-        | Event::Deliver { group, .. } => Some(*group),
+        | Event::Deliver { group, .. }
+        | Event::Ordered { group, .. } => Some(*group),
         _ => None,
     }
 }

@@ -1,28 +1,7 @@
 //! Many seeds of generated misfortune; after each, all that must hold is demanded.
 //! `TREECAST_SEED=N` repeats one run, `TREECAST_SEEDS=K` sets how many there are.
 
-use std::panic::catch_unwind;
-
-use treecast_tests::chaos::{Plan, Size, run};
-use treecast_tests::seeds::seeds;
-
-/// Whether the run of this seed ends well; says what it saw.
-fn survives(size: Size, seed: u64) -> bool {
-    let plan = Plan::generate(seed, size);
-    // A panic is a failure like any other: the other seeds are run all the same.
-    let Ok(outcome) = catch_unwind(|| run(&plan)) else { return false };
-    let (nodes, deliveries) = (plan.scenario.nodes, outcome.deliveries());
-    eprintln!("{size:?} seed {seed}: {nodes} nodes, {deliveries} deliveries, {:?}", outcome.world.traffic());
-    for violation in &outcome.violations {
-        eprintln!("  seed {seed}: {violation}");
-    }
-    outcome.violations.is_empty()
-}
-
-fn storm(size: Size, default_seeds: u64) {
-    let failed: Vec<u64> = seeds(default_seeds).into_iter().filter(|seed| !survives(size, *seed)).collect();
-    assert!(failed.is_empty(), "{size:?} runs failed; TREECAST_SEED repeats one; seeds: {failed:?}");
-}
+use treecast_tests::chaos::{Size, storm, survives};
 
 #[test]
 fn tiny_groups() {

@@ -1,4 +1,4 @@
-//! Total order: all members see one sequence.
+//! Total order: all members see one sequence. Special cases; `order.rs` has all kinds of faults, on many seeds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -41,7 +41,11 @@ impl Room {
 
     /// Members serve after so long.
     fn serving(seed: u64, nodes: usize, after: Option<Duration>) -> Self {
-        let mut world = World::new(seed, NetworkModel::regions());
+        Self::on(NetworkModel::regions(), seed, nodes, after)
+    }
+
+    fn on(network: NetworkModel, seed: u64, nodes: usize, after: Option<Duration>) -> Self {
+        let mut world = World::new(seed, network);
         (world.config.serve_after, world.config.history) = (after, true);
         world.contacts = Contacts::Random(2);
         let mut descriptor = Descriptor::open("ordered").expect("a good name");
@@ -78,12 +82,22 @@ impl Room {
         while self.world.now() < until {
             let running = self.world.running();
             let node = *self.rng.pick(&running).expect("some run");
-            self.said += 1;
-            let text = Bytes::from(format!("{} by {node:?}", self.said));
-            self.world.publish(node, self.group(), text);
+            self.say(node);
             let pause = Duration::from_millis(60).mul_f64(self.rng.unit());
             self.run(pause);
         }
+    }
+
+    fn say(&mut self, node: NodeIx) {
+        self.said += 1;
+        let text = Bytes::from(format!("{} by {node:?}", self.said));
+        self.world.publish(node, self.group(), text);
+    }
+
+    /// The last of all that was said that has its place there.
+    fn last_said(&self, node: NodeIx) -> Option<u64> {
+        let known = self.ordered.get(&node)?.values();
+        known.filter_map(|it| String::from_utf8_lossy(it).split(' ').next()?.parse().ok()).max()
     }
 
     fn run(&mut self, span: Duration) {
@@ -129,7 +143,7 @@ impl Room {
 
 #[test]
 fn all_members_see_one_sequence() {
-    for seed in seeds(10) {
+    for seed in seeds(5) {
         let mut room = Room::new(seed, 2 + seed as usize % 9);
         room.run(s(20));
         room.talk(s(10));
@@ -145,7 +159,7 @@ fn all_members_see_one_sequence() {
 /// Who comes later begins at one place, and lacks nothing after it.
 #[test]
 fn newcomers_go_on_from_one_place() {
-    for seed in seeds(10) {
+    for seed in seeds(5) {
         let mut room = Room::new(seed, 5);
         room.run(s(20));
         let mut late = Vec::new();
@@ -165,7 +179,7 @@ fn newcomers_go_on_from_one_place() {
 
 #[test]
 fn who_crashes_takes_nothing_along() {
-    for seed in seeds(10) {
+    for seed in seeds(3) {
         let mut room = Room::new(seed, 8);
         room.run(s(20));
         for at in [3, 5] {
@@ -183,7 +197,7 @@ fn who_crashes_takes_nothing_along() {
 /// The founder alone, then three, then five; and all goes on while they change, and when any of them is gone.
 #[test]
 fn a_committee_grows_and_survives_its_members() {
-    for seed in seeds(10) {
+    for seed in seeds(3) {
         let mut room = Room::serving(seed, 7, Some(s(5)));
         room.run(s(5));
         room.talk(s(30));
@@ -217,50 +231,10 @@ fn a_committee_grows_and_survives_its_members() {
     }
 }
 
-/// Whatever fails and comes back with its disk, there is one sequence, and all have it in the end.
-#[test]
-fn one_sequence_through_crashes_and_cuts() {
-    for seed in seeds(20) {
-        eprintln!("seed {seed}");
-        let mut room = Room::serving(seed, 6, Some(s(3)));
-        room.run(s(20));
-        for _ in 0..12 {
-            let all: Vec<_> = (0..6).map(NodeIx).collect();
-            let (one, other) = (*room.rng.pick(&all).expect("six"), *room.rng.pick(&all).expect("six"));
-            match (room.rng.unit() * 6.0) as usize {
-                0 if room.world.is_running(one) => room.world.crash(one, Crash::Process),
-                1 if room.world.is_running(one) => room.world.crash(one, Crash::Host),
-                0..=2 if !room.world.is_running(one) => room.world.start(one, true),
-                3 if one != other => room.world.cut(&[one], &[other]),
-                4 if one != other => room.world.cut_one_way(&[one], &[other]),
-                _ => room.world.heal(),
-            }
-            room.talk(s(2));
-        }
-        room.world.heal();
-        for node in (0..6).map(NodeIx) {
-            if !room.world.is_running(node) {
-                room.world.start(node, true);
-            }
-        }
-        room.run(s(60));
-        let before = room.said;
-        room.talk(s(5));
-        room.run(s(20));
-        room.agree(seed);
-        let ends: Vec<_> = room.world.running().iter().map(|it| room.end(*it)).collect();
-        assert!(ends.iter().all(|it| *it == ends[0]), "seed {seed}: {ends:?}");
-        let last = room.ordered[&NodeIx(0)].last_key_value().expect("some").1;
-        let last: u64 =
-            String::from_utf8_lossy(last).split(' ').next().and_then(|it| it.parse().ok()).expect("a number");
-        assert!(last > before, "seed {seed}: nothing said after the faults has a place");
-    }
-}
-
 /// All stop at once just when a committee gives way to the next: it begins when they are back.
 #[test]
 fn an_epoch_begins_although_all_stop_as_the_one_before_ends() {
-    for seed in seeds(20) {
+    for seed in seeds(8) {
         let mut room = Room::serving(seed, 5, Some(s(3)));
         let epoch = |room: &Room, node: NodeIx| {
             let view = room.world.view(node, room.group());
@@ -308,7 +282,7 @@ fn an_epoch_begins_although_all_stop_as_the_one_before_ends() {
 /// and forgot does not undo what was decided.
 #[test]
 fn who_forgot_what_it_promised_does_not_vote_again() {
-    for seed in seeds(20) {
+    for seed in seeds(4) {
         let mut room = Room::serving(seed, 7, Some(s(3)));
         room.run(s(20));
         let all: Vec<_> = (0..7).map(NodeIx).collect();
@@ -345,4 +319,104 @@ fn who_forgot_what_it_promised_does_not_vote_again() {
         let late = last.values().filter_map(|it| String::from_utf8_lossy(it).split(' ').next()?.parse().ok());
         assert!(late.max() > Some(before), "seed {seed}: nothing said after the faults has a place");
     }
+}
+
+/// The founder's laptop sleeps in a group of two: the other goes on talking, tentatively; it wakes, and all settles.
+#[test]
+fn in_a_group_of_two_all_settles_when_the_founder_wakes() {
+    for seed in seeds(5) {
+        let mut room = Room::new(seed, 2);
+        room.run(s(10));
+        room.talk(s(3));
+        room.run(s(5));
+        let (founder, other) = (NodeIx(0), NodeIx(1));
+        let said = room.said;
+        assert_eq!([room.end(founder), room.end(other)], [said; 2], "seed {seed}");
+        // Nothing passes, and nobody says goodbye.
+        room.world.cut(&[founder], &[other]);
+        for _ in 0..30 {
+            room.say(other);
+            room.run(Duration::from_millis(500));
+        }
+        let waiting = room.world.view(other, room.group()).and_then(|it| it.order).expect("an order");
+        assert_eq!(
+            (waiting.index, room.end(other)),
+            (said, said),
+            "seed {seed}: nothing is settled meanwhile"
+        );
+        assert!(waiting.tentative >= 30 && waiting.stalled.is_some(), "seed {seed}: {waiting:?}");
+        assert_eq!(room.tentative[&other] as u64, room.said, "seed {seed}: all is shown");
+        room.world.heal();
+        room.run(s(10));
+        room.agree(seed);
+        assert_eq!([room.end(founder), room.end(other)], [room.said; 2], "seed {seed}");
+    }
+}
+
+/// The founder leaves for good once five decide: the others go on without it.
+#[test]
+fn five_go_on_when_their_founder_has_left_for_good() {
+    for seed in seeds(3) {
+        let mut room = Room::serving(seed, 6, Some(s(3)));
+        let committee = |room: &Room, node: NodeIx| {
+            let order = room.world.view(node, room.group()).and_then(|it| it.order);
+            order.map_or_else(Vec::new, |it| it.committee)
+        };
+        while committee(&room, NodeIx(1)).len() < 5 {
+            room.talk(s(1));
+            assert!(room.world.now() < Time::from_micros(60_000_000), "seed {seed}: it never grows to five");
+        }
+        room.world.leave(NodeIx(0), room.descriptor.id());
+        room.run(s(5));
+        room.world.crash(NodeIx(0), Crash::Process);
+        room.talk(s(5));
+        room.run(s(20));
+        room.agree(seed);
+        let founder = room.world.id(NodeIx(0));
+        for node in room.world.running() {
+            assert_eq!(room.end(node), room.said, "seed {seed}: {node:?}");
+            assert!(!committee(&room, node).contains(&founder), "seed {seed}: {node:?}");
+        }
+    }
+}
+
+/// A committee's leader is killed under load: the order resumes within 1.5 s on a LAN (between continents, where a
+/// message and its answer take up to a third of a second, within twice that), and causal delivery goes on meanwhile.
+#[test]
+fn a_leader_that_is_killed_is_replaced_soon() {
+    for seed in seeds(6) {
+        replace_leader(seed, NetworkModel::lan(), Duration::from_millis(1_500));
+        replace_leader(seed, NetworkModel::regions(), Duration::from_millis(3_000));
+    }
+}
+
+fn replace_leader(seed: u64, network: NetworkModel, within: Duration) {
+    let mut room = Room::on(network, seed, 6, Some(s(3)));
+    let order = |room: &Room, node: NodeIx| room.world.view(node, room.group()).and_then(|it| it.order);
+    let leader = |room: &Room| {
+        let leaders = room.world.running().into_iter().filter_map(|it| order(room, it)?.leader);
+        leaders.filter_map(|it| room.world.ix(&it)).next()
+    };
+    while order(&room, NodeIx(1)).map_or(0, |it| it.committee.len()) < 5 || leader(&room).is_none() {
+        room.talk(s(1));
+        assert!(room.world.now() < Time::from_micros(60_000_000), "seed {seed}: it never grows");
+    }
+    room.talk(s(3));
+    let killed = leader(&room).expect("looked at above");
+    let how = if seed % 2 == 0 { Crash::Process } else { Crash::Host };
+    room.world.crash(killed, how);
+    let watching = room.world.running()[0];
+    let (from, at, shown) = (room.said, room.world.now(), room.tentative[&watching]);
+    let took = loop {
+        room.talk(Duration::from_millis(20));
+        let took = room.world.now().since(at);
+        if room.last_said(watching) > Some(from) || took > 2 * within {
+            break took;
+        }
+    };
+    eprintln!("seed {seed}, {how:?}: the order went on after {took:?}");
+    assert!(took <= within, "seed {seed}, {how:?}: it stood still for {took:?}");
+    assert!(room.tentative[&watching] > shown, "seed {seed}: talk goes on");
+    room.run(s(20));
+    room.agree(seed);
 }

@@ -163,7 +163,7 @@ impl Group {
         let start = self.start().filter(|_| join.fresh);
         let (order, mut baseline) = match start {
             Some((start, baseline)) => (Some(start), baseline),
-            None if join.fresh => (None, self.baseline(ctx, cutoff)),
+            None if join.fresh => (None, self.unfounded().unwrap_or_else(|| self.baseline(ctx, cutoff))),
             None => (None, Vec::new()),
         };
         while baseline.len() > MAX_BASELINE {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::config::Config;
 use crate::id::{BatchId, Digest, GroupId, Life, PublishId, Seq, Token};
 use crate::identity::Identity;
+use crate::mutants::{self, Mutant};
 use crate::time::Time;
 use crate::wire::MAX_FRAME;
 use crate::wire::batch::{Batch, Header, LifeEnd, MAX_DEPENDENCIES, MAX_MESSAGES, Opening};
@@ -185,6 +186,9 @@ impl Publisher {
     fn header(&mut self, dependencies: Vec<BatchId>, making: &Making<'_>) -> Header {
         let last = self.last_life.map_or(0, |it| it.life);
         let life = *self.life.get_or_insert_with(|| {
+            if mutants::is_on(Mutant::ReuseLife) && last > 0 {
+                return last;
+            }
             making.unix_ms.max(making.last_life.saturating_add(1)).max(last.saturating_add(1))
         });
         let opening = (self.next == 0).then_some(Opening { nonce: making.nonce, previous: self.last_life });

@@ -15,7 +15,8 @@ use super::{Group, Phase};
 use crate::descriptor::{Descriptor, Order};
 use crate::id::{BatchId, Digest, GroupId, NodeId, Seq, Token};
 use crate::identity::{BadSignature, Signatures};
-use crate::io::{Delivery, Event, OrderPast, OrderRecord, Output, Record, Write};
+use crate::io::{Delivery, Event, MemberState, OrderPast, OrderRecord, Output, Record, Write};
+use crate::mutants::{self, Mutant};
 use crate::time::Time;
 use crate::wire::batch::Batch;
 use crate::wire::frame::Frame;
@@ -31,6 +32,8 @@ const MANY: u64 = 64;
 const COMPACT_EVERY: u64 = 64;
 /// Records of an epoch that is over and whose end is not known that are asked for at a time. Guess.
 const FOLLOWED: u64 = 64;
+/// A disk that refused is tried again so often. Guess.
+const TRY_DISK_EVERY: Duration = Duration::from_secs(1);
 /// Between heartbeats of a committee. A leader that is gone is replaced after three to four.
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(300);
 
@@ -113,6 +116,7 @@ impl Group {
         self.follow_epochs(ctx);
         self.take_seat(ctx);
         self.remember(ctx);
+        self.try_disk_again(ctx);
         self.heartbeat(ctx);
         self.take_in(ctx);
         self.propose(ctx);
@@ -321,6 +325,17 @@ impl Group {
         }
     }
 
+    /// A disk that refused what the committee needs may take it later.
+    fn try_disk_again(&mut self, ctx: &mut Ctx<'_>) {
+        let group = self.id;
+        let Some(total) = self.total.as_mut().filter(|it| it.next_tick <= ctx.now) else { return };
+        if let Some(delegate) = total.delegate.as_mut().filter(|it| it.is_broken()) {
+            total.next_tick = ctx.now + TRY_DISK_EVERY;
+            let epoch = delegate.epoch();
+            delegate.try_again(|saving| ctx.persist(vec![to_write(group, epoch, saving)]));
+        }
+    }
+
     fn heartbeat(&mut self, ctx: &mut Ctx<'_>) {
         let Some(total) = &mut self.total else { return };
         let Some(delegate) = total.delegate.as_mut().filter(|it| it.has_heartbeats()) else { return };
@@ -329,6 +344,11 @@ impl Group {
             if ctx.links.shares(node, &self.id) {
                 ctx.links.touch(ctx.now, node);
             } else if !ctx.links.connected(node) {
+                let is_offline = self.roster.get(node).is_some_and(|it| it.state() == MemberState::Offline);
+                if !is_offline {
+                    // The order may stand still until it is back: an early dial that failed is no reason to wait.
+                    ctx.dialer.lost(ctx.now, *node, ctx.config);
+                }
                 ctx.dial(*node, self.roster.addresses(node));
             }
         }
@@ -347,7 +367,8 @@ impl Group {
 
     pub(super) fn handle_agree(&mut self, ctx: &mut Ctx<'_>, from: NodeId, agree: Agree) {
         let delegate = self.total.as_mut().and_then(|it| it.delegate.as_mut());
-        if let Some(delegate) = delegate.filter(|it| it.epoch() == agree.epoch) {
+        let any_epoch = mutants::is_on(Mutant::VoteAcrossEpochs);
+        if let Some(delegate) = delegate.filter(|it| it.epoch() == agree.epoch || any_epoch) {
             let was_mute = delegate.is_mute();
             // What is malformed is dropped: it is as if the link had lost it.
             let _ = delegate.handle(&from, agree.message.into_vec().into());
@@ -361,7 +382,9 @@ impl Group {
     /// What others ask us to accept is accepted once the batches that it names are here.
     fn take_in(&mut self, ctx: &mut Ctx<'_>) {
         let Some(mut delegate) = self.total.as_mut().and_then(|it| it.delegate.take()) else { return };
-        let wanted = delegate.take_in(|entry| self.lacks_of(entry).is_empty()).unwrap_or_default();
+        let careless = mutants::is_on(Mutant::AcceptWithoutPayload);
+        let has_payload = |group: &Self, entry: &Bytes| careless || group.lacks_of(entry).is_empty();
+        let wanted = delegate.take_in(|entry| has_payload(self, entry)).unwrap_or_default();
         for (_, entry) in wanted {
             for lack in self.lacks_of(&entry) {
                 self.want_named(ctx, lack);
@@ -455,7 +478,11 @@ impl Group {
     pub(super) fn on_agreement_kept(&mut self, ctx: &mut Ctx<'_>, token: Token, durable: bool) -> bool {
         let Some(delegate) = self.total.as_mut().and_then(|it| it.delegate.as_mut()) else { return false };
         if !durable {
-            return delegate.on_persist_failed(token);
+            let is_ours = delegate.on_persist_failed(token);
+            if let Some(total) = self.total.as_mut().filter(|_| is_ours) {
+                total.next_tick = ctx.now + TRY_DISK_EVERY;
+            }
+            return is_ours;
         }
         let Some(spoken) = delegate.on_persisted(token) else { return false };
         self.speak(ctx, spoken);
@@ -471,13 +498,21 @@ impl Group {
         let lineage =
             total.lineage().ended().iter().map(|it| serde_bytes::ByteBuf::from(it.to_vec())).collect();
         let start = Start { lineage, index: total.ledger.index() };
-        let next = self.sources.life((total.source(), epoch))?.delivered - total.unexpanded();
+        // Of an epoch that has just begun nothing may be here yet, not even what opens it.
+        let records = self.sources.life((total.source(), epoch)).map_or(0, |it| it.delivered);
+        let next = records.saturating_sub(total.unexpanded());
         let marks = total.ledger.settled().iter().map(|(source, mark)| (*source, mark.life, mark.next));
         let fresh = self.sources.lives().filter(|((source, life), _)| {
             *source != total.source() && total.ledger.settled().get(source).is_none_or(|it| it.life < *life)
         });
         let fresh = fresh.map(|((source, life), _)| (source, life, 0));
         Some((start, marks.chain(fresh).chain([(total.source(), epoch, next)]).collect()))
+    }
+
+    /// Where a newcomer starts before the order has begun: nothing has a place yet, so everybody needs all of it.
+    pub(super) fn unfounded(&self) -> Option<Vec<First>> {
+        self.total.as_ref().filter(|it| it.epoch().is_none())?;
+        Some(self.sources.lives().map(|((source, life), _)| (source, life, 0)).collect())
     }
 
     /// The committees of a total order as another member tells of them, if they follow from the founder.

@@ -47,4 +47,5 @@ pub use node::NodeIx;
 pub use record::{Captured, Record, Stop, What};
 pub use report::{Report, Spread};
 pub use scenario::{Scenario, Step};
+pub use storage::OrderKept;
 pub use world::{Contacts, Tamper, Traffic, World};

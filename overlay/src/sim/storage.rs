@@ -7,8 +7,21 @@ use super::node::NodeIx;
 use super::queue::Happening;
 use super::record::What;
 use super::world::World;
-use crate::id::{GroupId, Life, Token};
+use crate::id::{BatchId, GroupId, Life, NodeId, Token};
 use crate::io::{Event, Fetch, FetchEarlier, Input, Past, Shown, Write};
+use crate::wire::batch::Batch;
+use crate::wire::order::Entry;
+
+/// What of a total order is on a disk.
+#[derive(Debug, Clone)]
+pub struct OrderKept {
+    /// The place of the next message.
+    pub next: u64,
+    /// Batches that have a place, by that of their first messages.
+    pub places: Vec<(u64, Shown)>,
+    /// The committees of the second epoch and of those after it.
+    pub committees: Vec<Vec<NodeId>>,
+}
 
 /// A disk that fails is tried again so often with what was delivered.
 const FILE_AGAIN: Duration = Duration::from_secs(1);
@@ -18,7 +31,8 @@ impl World {
     pub(super) fn persist(&mut self, ix: NodeIx, token: Token, writes: &[Write]) -> Option<Input> {
         let (delay, history) = (self.write_delay(ix), self.config.history);
         let node = &mut self.nodes[ix.0];
-        let (run, ok) = (node.run, !node.disk.failing);
+        // What was asked for before a failure was known fails as well, as in the ready node's store.
+        let (run, ok) = (node.run, !node.disk.failing && node.disk.untold_failures == 0);
         if ok && history {
             if node.disk.persist(token, writes) {
                 self.queue.push(self.now + delay, Happening::Written { node: ix, run });
@@ -30,6 +44,9 @@ impl World {
         }
         if delay.is_zero() {
             return Some(if ok { Input::Persisted(token) } else { Input::PersistFailed(token) });
+        }
+        if !ok {
+            node.disk.untold_failures += 1;
         }
         self.queue.push(self.now + delay, Happening::Persisted { node: ix, run, token, ok });
         None
@@ -139,6 +156,25 @@ impl World {
     pub fn earlier(&self, node: NodeIx, group: GroupId) -> Vec<Shown> {
         let batches = self.nodes[node.0].disk.earlier(group);
         batches.into_iter().map(|it| Shown::read(&group, it).expect("it was read before")).collect()
+    }
+
+    /// What of a group's total order is on a node's disk; `None` if nothing is. Only with
+    /// [`Config::history`](crate::Config).
+    pub fn order_kept(&self, node: NodeIx, group: GroupId) -> Option<OrderKept> {
+        let (next, places, ended) = self.nodes[node.0].disk.order(group)?;
+        let shown = |bytes| Shown::read(&group, bytes).expect("it was read before");
+        let places = places.into_iter().map(|(index, bytes)| (index, shown(bytes))).collect();
+        let roster = |bytes| {
+            let payload = Batch::parse(&group, bytes).ok()?.messages.first().cloned().flatten()?;
+            if let Ok(Entry::Stop(roster)) = Entry::read(&payload) { Some(roster) } else { None }
+        };
+        let committees = ended.into_iter().map(|it| roster(it).expect("it was read before")).collect();
+        Some(OrderKept { next, places, committees })
+    }
+
+    /// Whether a batch is on a node's disk. Only with [`Config::history`](crate::Config).
+    pub fn is_kept(&self, node: NodeIx, group: GroupId, batch: &BatchId) -> bool {
+        self.nodes[node.0].disk.has(group, batch)
     }
 
     /// Whether the node's writes fail from now on.

@@ -433,6 +433,9 @@ impl World {
             Happening::CutTimeout { conn, cut } => self.on_cut_timeout(conn, cut),
             Happening::Persisted { node, run, token, ok } => {
                 if self.runs(node, run) {
+                    if !ok {
+                        self.nodes[node.0].disk.untold_failures -= 1;
+                    }
                     self.feed(node, if ok { Input::Persisted(token) } else { Input::PersistFailed(token) });
                 }
             }

@@ -41,21 +41,24 @@ impl Draft {
                 self.step(at, Step::Disk { node, failing: true });
                 self.step(works, Step::Disk { node, failing: false });
             }
-            9 => {
-                let ahead_ms = [-HOURS, -60_000, 60_000, HOURS][self.rng.below(4)];
-                let node = self.node();
-                if !self.forgetful.contains(&node) {
-                    self.skewed.insert(node);
-                    self.step(at, Step::Clock { node, ahead_ms });
-                }
-            }
+            9 => self.skew(at),
             10 => self.talk_alone(at),
             11 => self.cut(at),
             _ => self.fault(),
         }
     }
 
-    fn how(&mut self) -> Crash {
+    /// A clock is wrong from the next start on.
+    pub(super) fn skew(&mut self, at: u64) {
+        let ahead_ms = [-HOURS, -60_000, 60_000, HOURS][self.rng.below(4)];
+        let node = self.node();
+        if !self.forgetful.contains(&node) {
+            self.skewed.insert(node);
+            self.step(at, Step::Clock { node, ahead_ms });
+        }
+    }
+
+    pub(super) fn how(&mut self) -> Crash {
         if self.rng.below(2) == 0 { Crash::Process } else { Crash::Host }
     }
 
@@ -90,7 +93,7 @@ impl Draft {
     }
 
     /// All crash at once, and come back one by one.
-    fn power_cut(&mut self, at: u64) {
+    pub(super) fn power_cut(&mut self, at: u64) {
         let source = self.node();
         self.at(at, Act::Publish { node: source, count: 3, len: 200 });
         let dies = at + self.up_to(200);
@@ -102,7 +105,7 @@ impl Draft {
     }
 
     /// One is killed right after each of its words.
-    fn crash_loop(&mut self, at: u64) {
+    pub(super) fn crash_loop(&mut self, at: u64) {
         let (node, mut now) = (self.victim(), at);
         for _ in 0..2 + self.rng.below(4) {
             let how = self.how();
@@ -116,7 +119,7 @@ impl Draft {
     }
 
     /// One speaks while nobody hears it, goes down, and comes back.
-    fn talk_alone(&mut self, at: u64) {
+    pub(super) fn talk_alone(&mut self, at: u64) {
         let node = self.victim();
         let others: Vec<_> = (0..self.nodes).map(NodeIx).filter(|it| *it != node).collect();
         self.step(at, Step::Cut { a: vec![node], b: others, one_way: false });

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use treecast_overlay::sim::{Contacts, Crash, Latency, NetworkModel, NodeIx, Scenario, Step};
-use treecast_overlay::{Config, Descriptor, Input, Order, Rng};
+use treecast_overlay::sim::{Contacts, Crash, Latency, NetworkModel, NodeIx, Scenario, Step, World};
+use treecast_overlay::{Config, Descriptor, Input, NodeId, Order, Rng};
 
-use super::nasty;
+use super::{nasty, ordered};
 
 /// How large a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub enum Size {
     Large,
     /// 2 to 10 nodes with disks, and many faults of hosts and disks besides.
     Nasty,
+    /// 3 to 7 nodes with disks in a total order, and all kinds of faults.
+    Ordered,
 }
 
 /// One thing that is done to the world.
@@ -26,6 +28,9 @@ pub enum Size {
 pub enum Act {
     /// A fault, a start, a stop.
     Step(Step),
+    /// The same, but not where it would take away a committee for good: then a start without a disk is one with
+    /// it, and anything else does not happen.
+    Spared(Step),
     /// Something that no driver of ours would say.
     Feed(NodeIx, Input),
     /// Messages of this length, all at once.
@@ -74,6 +79,7 @@ impl Plan {
             Size::Small => (9 + rng.below(22), 20_000, 3 + rng.below(10)),
             Size::Large => (200 + rng.below(51), 6_000, 3 + rng.below(4)),
             Size::Nasty => (2 + rng.below(9), 30_000, 3 + rng.below(12)),
+            Size::Ordered => (3 + rng.below(5), 13_000, 2 + rng.below(8)),
         };
         let mut group = Descriptor::open("storm").expect("a good name");
         group.order = match rng.below(10) {
@@ -81,35 +87,56 @@ impl Plan {
             1 | 2 => Order::Fifo,
             _ => Order::Causal,
         };
+        if size == Size::Ordered {
+            (group.order, group.founder) = (Order::Total, Some(first_node(seed)));
+        }
         let mut network = network(&mut rng);
         let calm = ms(STORM + storm);
         let contacts = match rng.below(3) {
             0 if size != Size::Large => Contacts::All,
-            1 => Contacts::First,
+            1 if size != Size::Ordered => Contacts::First,
             _ => Contacts::Random(3),
         };
         // Whoever knows one address only depends on it.
         let spared = if contacts == Contacts::First { 1 } else { 0 };
         let mut config = Config::default();
-        if size == Size::Nasty {
+        if matches!(size, Size::Nasty | Size::Ordered) {
             nasty::harden(&mut rng, &mut network, &mut config);
         }
+        if size == Size::Ordered {
+            ordered::configure(&mut rng, &mut config);
+        }
         let (skewed, forgetful) = Default::default();
-        let mut draft = Draft { rng, nodes, storm, spared, skewed, forgetful, acts: Vec::new() };
+        let last_words = if size == Size::Ordered { 12_000 } else { LAST_WORDS };
+        let gone = None;
+        let mut draft =
+            Draft { rng, nodes, storm, spared, skewed, forgetful, gone, last_words, acts: Vec::new() };
         draft.starts();
-        draft.talk();
+        match size {
+            Size::Ordered => draft.chatter(),
+            _ => draft.talk(),
+        }
         for _ in 0..faults {
-            if size == Size::Nasty { draft.nasty_fault() } else { draft.fault() }
+            match size {
+                Size::Nasty => draft.nasty_fault(),
+                Size::Ordered => draft.ordered_fault(),
+                _ => draft.fault(),
+            }
         }
         draft.lift();
-        if size == Size::Nasty {
-            draft.wake_up();
+        match size {
+            Size::Nasty => draft.wake_up(),
+            Size::Ordered => draft.all_return(),
+            _ => {}
         }
         let Draft { mut rng, mut acts, .. } = draft;
         acts.sort_by_key(|(at, _)| *at);
         // The last words may wait for a hole that the first of them shows.
-        let mut end = calm + ms(LAST_WORDS) + config.lost_after + ms(15_000);
-        if config.history {
+        let mut end = calm + ms(last_words) + config.lost_after;
+        if size != Size::Ordered {
+            end += ms(15_000);
+        }
+        if config.history && size != Size::Ordered {
             // Who was found to have failed may be waited for.
             end += config.store_age;
         }
@@ -117,6 +144,13 @@ impl Plan {
         let scenario = Scenario { seed, nodes, group, network, config, contacts, steps: Vec::new() };
         Self { scenario, acts, answers, calm, end }
     }
+}
+
+/// Who is the first in a world of this seed.
+fn first_node(seed: u64) -> NodeId {
+    let mut world = World::new(seed, NetworkModel::lan());
+    let first = world.add_node(&[]);
+    world.id(first)
 }
 
 fn network(rng: &mut Rng) -> NetworkModel {
@@ -145,6 +179,9 @@ pub(super) struct Draft {
     /// Whose clocks are wrong, and whose disks get lost or old.
     pub(super) skewed: BTreeSet<NodeIx>,
     pub(super) forgetful: BTreeSet<NodeIx>,
+    /// Who does not come back as it was: it leaves, or forgets.
+    pub(super) gone: Option<NodeIx>,
+    last_words: u64,
     acts: Vec<(Duration, Act)>,
 }
 
@@ -276,7 +313,7 @@ impl Draft {
         }
         // At the end everybody says something: talk goes on.
         for node in 0..self.nodes.min(30) {
-            let at = calm + LAST_WORDS + self.up_to(2_000);
+            let at = calm + self.last_words + self.up_to(2_000);
             self.at(at, Act::Publish { node: NodeIx(node), count: 1, len: 40 });
         }
     }

@@ -1,9 +1,11 @@
 //! Hand-made histories, so that each checker is seen to fail.
 
+use std::collections::BTreeMap;
+
 use treecast_overlay::Time;
 use treecast_overlay::sim::{NodeIx, Stop};
 
-use crate::oracle::{Delivered, Entry, Fact, History, Key};
+use crate::oracle::{Delivered, Entry, Fact, History, Key, Sequence};
 
 /// Builds a history; every fact is one second after the one before.
 #[derive(Default, Clone)]
@@ -44,6 +46,18 @@ impl Tale {
 
     pub(super) fn delivers_as(self, node: usize, run: u32, delivered: Delivered) -> Self {
         self.fact(node, run, Fact::Delivered(delivered))
+    }
+
+    pub(super) fn orders(self, node: usize, index: u64, it: Delivered) -> Self {
+        self.fact(node, 1, Fact::Ordered(index, it))
+    }
+
+    /// That is the order on its disk at the end, from this place on.
+    pub(super) fn has_order(mut self, node: usize, first: u64, kept: Vec<Delivered>) -> Self {
+        let places: BTreeMap<u64, Delivered> = (first..).zip(kept).collect();
+        let next = first + places.len() as u64;
+        self.history.order.disks.insert(NodeIx(node), Sequence { next, places });
+        self
     }
 
     pub(super) fn dies(self, node: usize) -> Self {

@@ -4,9 +4,10 @@
 //! had delivered when it published, in this run or, where nodes have disks, in an earlier one; the author's own messages are for FIFO to judge. A run
 //! that was told of a loss is judged up to there: what a lost message stood for is unknown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use treecast_overlay::sim::NodeIx;
+use treecast_overlay::{Life, Seq};
 
 use super::{Violation, violation};
 use crate::oracle::{Fact, History, Key};
@@ -34,6 +35,48 @@ pub fn check(history: &History) -> Result<(), Violation> {
         let keys: Vec<Key> = kept.iter().filter_map(|it| it.key).collect();
         judge(&keys, keys.len(), &delivered, &causes)
             .map_err(|it| format!("on the disk of {node:?}: {it}"))?;
+    }
+    Ok(())
+}
+
+/// The same of a total order: what has its place comes after the places of what its author's application had been
+/// given before, whether that had its place by then or not.
+///
+/// # Errors
+/// The first message that has its place before a cause of its.
+pub fn check_settled(history: &History) -> Result<(), Violation> {
+    let mut places = BTreeMap::<Key, u64>::new();
+    let (mut given, mut causes) = (Deliveries::new(), Causes::new());
+    let mut lost = BTreeSet::<(NodeIx, Life, Seq)>::new();
+    let mut batches = BTreeMap::<Key, (NodeIx, Life, Seq)>::new();
+    for entry in &history.entries {
+        let run = (entry.node, entry.run);
+        match entry.fact {
+            Fact::Published(key) => {
+                causes.insert(key, (run, given.get(&run).map_or(0, Vec::len)));
+            }
+            Fact::Tentative(it) | Fact::Ordered(_, it) => {
+                given.entry(run).or_default().extend(it.key);
+                batches.extend(it.key.zip(it.source).map(|(key, source)| (key, (source, it.life, it.seq))));
+                if let Fact::Ordered(index, _) = entry.fact {
+                    places.extend(it.key.map(|key| (key, index)));
+                }
+            }
+            Fact::Lost { source: Some(source), life, from, to } => {
+                lost.extend((from..to).map(|seq| (source, life, seq)));
+            }
+            _ => {}
+        }
+    }
+    // What a message stands for that somebody was told to be lost is unknown there.
+    let is_whole = |key: &Key| batches.get(key).is_none_or(|batch| !lost.contains(batch));
+    for (key, (author, count)) in &causes {
+        let Some(place) = places.get(key) else { continue };
+        let known = given.get(author).map(|it| &it[..*count]).unwrap_or_default();
+        let later = |cause: &&Key| places.get(cause).is_some_and(|it| it > place);
+        if let Some(cause) = known.iter().filter(|cause| is_whole(cause)).find(later) {
+            violation!("{key:?} has its place, {place}, before its cause {cause:?}, {}", places[cause]);
+        }
     }
     Ok(())
 }
@@ -143,6 +186,18 @@ mod tests {
         assert_eq!(check(&lost().delivers(2, 1, 0).delivers(2, 0, 0).told()), Ok(()));
         let too_late = answered().delivers(2, 1, 0).fact(2, 1, LOST);
         assert!(check(&too_late.delivers(2, 0, 0).told()).is_err());
+    }
+
+    #[test]
+    fn places_follow_what_an_author_was_given_tentatively() {
+        let tale = Tale::default().publishes(0, 0).fact(1, 1, Fact::Tentative(delivered(0, 0)));
+        let tale = || tale.clone().publishes(1, 0);
+        let good = tale().orders(2, 0, delivered(0, 0)).orders(2, 1, delivered(1, 0));
+        assert_eq!(check_settled(&good.told()), Ok(()));
+        let bad = || tale().orders(2, 0, delivered(1, 0)).orders(2, 1, delivered(0, 0));
+        assert!(check_settled(&bad().told()).is_err());
+        let lost = Fact::Lost { source: Some(NodeIx(0)), life: 1, from: 0, to: 1 };
+        assert_eq!(check_settled(&bad().fact(2, 1, lost).told()), Ok(()));
     }
 
     #[test]

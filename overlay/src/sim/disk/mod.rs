@@ -6,7 +6,7 @@
 
 mod shelf;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::node::NodeIx;
 use super::record::Stop;
@@ -74,6 +74,8 @@ pub(super) struct Disk {
     pub(super) met: BTreeSet<NodeIx>,
     /// Writes fail from now on.
     pub(super) failing: bool,
+    /// Writes that failed and whose engine was not told yet.
+    pub(super) untold_failures: usize,
 }
 
 impl Disk {
@@ -114,6 +116,18 @@ impl Disk {
     /// A group's batches in the order of their delivery, as they travel.
     pub(super) fn history(&self, group: GroupId) -> Vec<bytes::Bytes> {
         self.current.history(group)
+    }
+
+    /// What of a total order is there, as [`Shelf::order`] tells it.
+    pub(super) fn order(
+        &self,
+        group: GroupId,
+    ) -> Option<(u64, BTreeMap<u64, bytes::Bytes>, Vec<bytes::Bytes>)> {
+        self.current.order(group)
+    }
+
+    pub(super) fn has(&self, group: GroupId, batch: &BatchId) -> bool {
+        self.current.has(group, batch)
     }
 
     /// Nothing is there any more.
@@ -208,7 +222,7 @@ impl Disk {
         let under_way = self.under_way.take().map(|it| it.works).unwrap_or_default();
         let mut next = std::mem::take(&mut self.next).works;
         next.append(&mut self.waiting);
-        self.is_filing = false;
+        (self.is_filing, self.untold_failures) = (false, 0);
         match stop {
             // It waits until all is written.
             Stop::Goodbye => {

@@ -1,6 +1,6 @@
 //! What a disk has: lives, frontiers, batches. As the tables of the ready node's store.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
@@ -48,7 +48,8 @@ struct Room {
     /// The records that ended epochs.
     ended: Vec<Bytes>,
     marks: BTreeMap<NodeId, (Life, Seq)>,
-    settled: BTreeSet<BatchId>,
+    /// What waits for no place any more, and its place if it has one.
+    settled: BTreeMap<BatchId, Option<u64>>,
     agreement: Option<AgreementPast>,
 }
 
@@ -202,6 +203,18 @@ impl Shelf {
         earlier.map(|(_, bytes)| bytes.clone()).collect()
     }
 
+    /// What of a total order is here: the next place, batches by the places of their first messages, the records
+    /// that ended epochs.
+    pub(super) fn order(&self, group: GroupId) -> Option<(u64, BTreeMap<u64, Bytes>, Vec<Bytes>)> {
+        let room = self.rooms.get(&group)?;
+        let places = room.settled.iter().filter_map(|(id, index)| Some(((*index)?, room.bytes(id))));
+        Some((room.place?, places.collect(), room.ended.clone()))
+    }
+
+    pub(super) fn has(&self, group: GroupId, batch: &BatchId) -> bool {
+        self.rooms.get(&group).is_some_and(|it| it.has(batch))
+    }
+
     pub(super) fn history(&self, group: GroupId) -> Vec<Bytes> {
         let Some(room) = self.rooms.get(&group) else { return Vec::new() };
         room.order.iter().map(|id| room.bytes(id)).collect()
@@ -232,6 +245,8 @@ impl Room {
     fn insert(&mut self, id: BatchId, bytes: &Bytes) {
         let chain = self.chains.entry((id.source, id.life)).or_default();
         if chain.batches.insert(id.seq, bytes.clone()).is_none() {
+            // It was said before the node's time, and an order names it all the same.
+            self.earlier.retain(|it| it.0 != id);
             self.order.push(id);
         }
     }
@@ -281,12 +296,12 @@ impl Room {
         self.ended.extend(order.ended.iter().cloned());
         let marks = order.marks.iter().map(|&(source, life, next)| (source, (life, next)));
         self.marks.extend(marks);
-        self.settled.extend(order.settled.iter().map(|it| it.0));
+        self.settled.extend(order.settled.iter().copied());
     }
 
     fn order_past(&self) -> Option<OrderPast> {
         let marks = self.marks.iter().map(|(source, (life, next))| (*source, *life, *next)).collect();
-        let unsettled = self.order.iter().filter(|it| !self.settled.contains(it));
+        let unsettled = self.order.iter().filter(|it| !self.settled.contains_key(it));
         let unsettled: Vec<_> = unsettled.map(|it| self.bytes(it)).collect();
         (self.place.is_some() || !unsettled.is_empty()).then_some(OrderPast {
             founded: self.place.is_some(),

@@ -101,6 +101,9 @@ pub(crate) trait Consensus: Debug + Send {
     /// What came of all that since the last time.
     fn take_turn(&mut self) -> Turn;
 
+    /// All that has to be found again after a crash.
+    fn save_all(&self) -> Saving;
+
     /// Who leads, as far as this member knows.
     fn leader(&self) -> Option<Seat>;
 

@@ -9,6 +9,7 @@ use super::consensus::{Consensus, Saved, Saving, Seat, Turn};
 use super::paxos::Paxos;
 use super::solo::Solo;
 use crate::id::{NodeId, Token};
+use crate::mutants::{self, Mutant};
 use crate::wire::agreement::{self, Claim, Claims};
 use crate::wire::cbor::Malformed;
 
@@ -50,8 +51,12 @@ pub(crate) struct Delegate {
     /// What others are to be told of that.
     gossip: Vec<(Seat, Bytes)>,
     news: bool,
-    /// A write failed, or its disk is not what it was: what this one promises is not to be relied on.
+    /// Its disk is not what it was: what this one promises is not to be relied on.
     mute: bool,
+    /// A write failed: it is as slow as can be, until all that was promised and accepted is on disk.
+    broken: bool,
+    /// That is being written.
+    retry: Option<Token>,
 }
 
 impl Delegate {
@@ -77,6 +82,8 @@ impl Delegate {
             gossip: Vec::new(),
             news: false,
             mute,
+            broken: false,
+            retry: None,
             roster: roster.to_vec(),
         })
     }
@@ -90,7 +97,7 @@ impl Delegate {
     }
 
     pub(crate) fn leads(&self) -> bool {
-        !self.mute && self.consensus.leads()
+        !self.is_mute() && self.consensus.leads()
     }
 
     pub(crate) fn term(&self) -> u64 {
@@ -101,13 +108,19 @@ impl Delegate {
         self.consensus.leader().and_then(|seat| self.roster.get(seat)).copied()
     }
 
+    /// Whether it takes no part, for now or for good.
     pub(crate) fn is_mute(&self) -> bool {
-        self.mute
+        self.mute || self.broken
+    }
+
+    /// Whether its disk is to be tried again.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken
     }
 
     /// Whether it needs ticks.
     pub(crate) fn has_heartbeats(&self) -> bool {
-        !self.mute && !self.consensus.is_alone()
+        !self.is_mute() && !self.consensus.is_alone()
     }
 
     pub(crate) fn log_end(&self) -> u64 {
@@ -115,13 +128,13 @@ impl Delegate {
     }
 
     pub(crate) fn propose(&mut self, entry: Bytes) {
-        if !self.mute {
+        if !self.is_mute() {
             self.consensus.propose(entry);
         }
     }
 
     pub(crate) fn tick(&mut self) {
-        if self.mute {
+        if self.is_mute() {
             return;
         }
         self.consensus.tick();
@@ -134,7 +147,7 @@ impl Delegate {
 
     /// It is known not to remember all that it promised.
     pub(crate) fn hush(&mut self) {
-        self.mute = true;
+        (self.mute, self.broken) = (true, false);
         self.unsaved.clear();
         self.incoming.iter_mut().for_each(VecDeque::clear);
     }
@@ -167,7 +180,7 @@ impl Delegate {
             return Ok(());
         }
         if self.consensus.is_heartbeat(&message) {
-            return self.consensus.handle(seat, &message);
+            return if self.broken { Ok(()) } else { self.consensus.handle(seat, &message) };
         }
         if self.incoming[seat].len() < MAX_HELD {
             self.incoming[seat].push_back(message);
@@ -213,6 +226,9 @@ impl Delegate {
         is_here: impl Fn(&Bytes) -> bool,
     ) -> Result<Vec<(NodeId, Bytes)>, Malformed> {
         let mut wanted = Vec::new();
+        if self.is_mute() {
+            return Ok(wanted);
+        }
         for seat in 0..self.roster.len() {
             while let Some(message) = self.incoming[seat].front() {
                 let missing = self.consensus.appends(message).into_iter().find(|it| !is_here(it));
@@ -229,11 +245,11 @@ impl Delegate {
 
     /// What came of all that: what may leave at once, and writes that the rest waits for.
     pub(crate) fn take_turn(&mut self, persist: impl FnOnce(Saving) -> Token) -> Spoken {
-        if self.mute {
+        if self.is_mute() {
             return Spoken::default();
         }
         let Turn { saving, messages, heartbeats, decided } = self.consensus.take_turn();
-        let token = saving.map(persist);
+        let token = saving.filter(|_| !mutants::is_on(Mutant::SkipPersist)).map(persist);
         if token.is_some() || !messages.is_empty() || !decided.is_empty() {
             self.unsaved.push_back(Held { token, messages, decided });
         }
@@ -246,24 +262,37 @@ impl Delegate {
 
     /// A write is durable. `None` if it was none of ours.
     pub(crate) fn on_persisted(&mut self, token: Token) -> Option<Spoken> {
-        let held = self.unsaved.iter_mut().find(|it| it.token == Some(token))?;
-        held.token = None;
+        if self.retry.take_if(|it| *it == token).is_some() {
+            self.broken = false;
+        } else {
+            self.unsaved.iter_mut().find(|it| it.token == Some(token))?.token = None;
+        }
         Some(self.release())
     }
 
-    /// A write failed: nothing that rests on it is said, nor anything after it. Whether it was one of ours.
+    /// A write failed: nothing that rests on it is said, nor anything after it, until [`Delegate::try_again`] helps.
+    /// Whether it was one of ours.
     pub(crate) fn on_persist_failed(&mut self, token: Token) -> bool {
-        let is_ours = self.unsaved.iter().any(|it| it.token == Some(token));
+        let is_retry = self.retry.take_if(|it| *it == token).is_some();
+        let is_ours = is_retry || self.unsaved.iter().any(|it| it.token == Some(token));
         if is_ours {
-            self.hush();
+            self.broken = true;
+            self.unsaved.iter_mut().for_each(|it| it.token = None);
         }
         is_ours
+    }
+
+    /// After a write that failed: has all written that was promised and accepted, as it is not known what is there.
+    pub(crate) fn try_again(&mut self, persist: impl FnOnce(Saving) -> Token) {
+        if self.broken && self.retry.is_none() {
+            self.retry = Some(persist(self.consensus.save_all()));
+        }
     }
 
     /// What waits for nothing any more, in order.
     fn release(&mut self) -> Spoken {
         let mut spoken = Spoken::default();
-        while self.unsaved.front().is_some_and(|it| it.token.is_none()) {
+        while !self.broken && self.unsaved.front().is_some_and(|it| it.token.is_none()) {
             let held = self.unsaved.pop_front().expect("looked at above");
             spoken.messages.extend(held.messages.into_iter().map(|(seat, it)| (self.roster[seat], it)));
             spoken.decided.extend(held.decided);

@@ -248,7 +248,7 @@ fn a_member_whose_disk_does_not_answer_is_silent() {
 }
 
 #[test]
-fn a_failed_write_silences_its_member_for_good() {
+fn a_failed_write_silences_its_member_until_all_is_on_disk() {
     let mut committee = Committee::new(9, 3);
     for _ in 0..20_000 {
         committee.step();
@@ -262,9 +262,23 @@ fn a_failed_write_silences_its_member_for_good() {
     let delegate = committee.members[0].delegate.as_mut().expect("it runs");
     assert!(delegate.on_persist_failed(token));
     delegate.tick();
-    let spoken = delegate.take_turn(|_| panic!("it writes no more"));
+    let spoken = delegate.take_turn(|_| panic!("nothing is written after it"));
     assert!(spoken.messages.is_empty() && spoken.decided.is_empty());
     assert!(!delegate.leads() && delegate.is_mute());
+    // The disk refuses once more, then it takes all of it.
+    delegate.try_again(|_| Token(u64::MAX));
+    assert!(delegate.on_persist_failed(Token(u64::MAX)) && delegate.is_mute());
+    let mut all = None;
+    delegate.try_again(|saving| {
+        all = Some(saving);
+        Token(u64::MAX - 1)
+    });
+    let all = all.expect("it is tried again");
+    assert_eq!((all.from, all.from + all.entries.len() as u64), (all.compacted, delegate.log_end()));
+    delegate.try_again(|_| panic!("that is under way"));
+    let spoken = delegate.on_persisted(Token(u64::MAX - 1)).expect("it is its own");
+    assert!(!spoken.messages.is_empty() || !spoken.decided.is_empty(), "what waited is said");
+    assert!(!delegate.is_mute());
 }
 
 /// What a follower is asked to accept waits for its payloads, and so does all that comes after it.

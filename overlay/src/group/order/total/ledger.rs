@@ -42,6 +42,9 @@ pub(crate) struct Ledger {
     cuts: VecDeque<(BatchId, Cut)>,
     pool: BTreeMap<NodeId, BTreeMap<(Life, Seq), Tentative>>,
     pooled_bytes: usize,
+    /// As they came: only a mutant asks for it.
+    #[cfg(feature = "mutants")]
+    arrived: Vec<BatchId>,
 }
 
 /// What of a cut is not here, or not as the cut names it.
@@ -124,6 +127,8 @@ impl Ledger {
         if self.settled.is_past(&batch) {
             return false;
         }
+        #[cfg(feature = "mutants")]
+        self.note_arrival(batch);
         self.pooled_bytes += tentative.bytes;
         self.pool.entry(batch.source).or_default().insert((batch.life, batch.seq), tentative);
         true
@@ -180,6 +185,8 @@ impl Ledger {
         let (record, cut) = self.cuts.pop_front().expect("looked at above");
         let batches = self.named(&cut);
         let sequence = self.expand(&batches);
+        #[cfg(feature = "mutants")]
+        let sequence = self.as_they_came(sequence);
         self.settled.apply(&cut);
         let mut settled = Vec::with_capacity(sequence.len());
         for batch in sequence {
@@ -283,6 +290,21 @@ impl Ledger {
             ready.insert(source);
             ready.extend(waiting.remove(&source).into_iter().flatten());
         }
+    }
+
+    #[cfg(feature = "mutants")]
+    fn note_arrival(&mut self, batch: BatchId) {
+        if crate::mutants::is_on(crate::mutants::Mutant::ExpandInArrivalOrder) {
+            self.arrived.push(batch);
+        }
+    }
+
+    #[cfg(feature = "mutants")]
+    fn as_they_came(&self, mut sequence: Vec<BatchId>) -> Vec<BatchId> {
+        if crate::mutants::is_on(crate::mutants::Mutant::ExpandInArrivalOrder) {
+            sequence.sort_by_key(|batch| self.arrived.iter().position(|it| it == batch));
+        }
+        sequence
     }
 
     /// The source of a cause that this cut orders and that has not come yet.

@@ -56,15 +56,13 @@ impl Mirror {
         let end = state.compacted + state.log.len();
         let from = state.changed.take().unwrap_or(end).clamp(state.compacted, end);
         state.vowed = false;
-        let vow = |it: Ballot| Vow { number: it.n, priority: it.priority, owner: it.pid };
-        let vows = Vows {
-            promised: state.promised.map(vow),
-            accepted: state.accepted.map(vow),
-            decided: state.decided as u64,
-            forgot: false,
-        };
-        let entries = state.log[from - state.compacted..].iter().map(|it| it.0.clone()).collect();
-        Some(Saving { vows, from: from as u64, entries, compacted: state.compacted as u64 })
+        Some(state.saving(from))
+    }
+
+    /// All of it, written or not.
+    pub(super) fn save_all(&self) -> Saving {
+        let state = self.state();
+        state.saving(state.compacted)
     }
 
     /// Where the log ends.
@@ -87,6 +85,19 @@ impl Mirror {
 impl State {
     fn end(&self) -> usize {
         self.compacted + self.log.len()
+    }
+
+    /// The vows, and the log from an index on.
+    fn saving(&self, from: usize) -> Saving {
+        let vow = |it: Ballot| Vow { number: it.n, priority: it.priority, owner: it.pid };
+        let vows = Vows {
+            promised: self.promised.map(vow),
+            accepted: self.accepted.map(vow),
+            decided: self.decided as u64,
+            forgot: false,
+        };
+        let entries = self.log[from - self.compacted..].iter().map(|it| it.0.clone()).collect();
+        Saving { vows, from: from as u64, entries, compacted: self.compacted as u64 }
     }
 
     fn changed_from(&mut self, index: usize) {

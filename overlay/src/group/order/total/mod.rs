@@ -383,7 +383,8 @@ impl Total {
     }
 
     pub(crate) fn deadline(&self) -> Option<Time> {
-        let ticks = self.delegate.as_ref().filter(|it| it.has_heartbeats()).map(|_| self.next_tick);
+        let ticks = self.delegate.as_ref().filter(|it| it.has_heartbeats() || it.is_broken());
+        let ticks = ticks.map(|_| self.next_tick);
         let asks = self.overtaken.as_ref().map(|it| it.next);
         let cut = (self.leads() && self.ledger.pooled() > 0).then_some(self.next_cut);
         // What is due and was not done waits for something else.

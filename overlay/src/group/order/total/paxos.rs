@@ -11,7 +11,7 @@ use omnipaxos::messages::Message;
 use omnipaxos::util::LogEntry as Read;
 use omnipaxos::{ClusterConfig, OmniPaxos, ServerConfig};
 
-use super::consensus::{Consensus, Saved, Seat, Turn};
+use super::consensus::{Consensus, Saved, Saving, Seat, Turn};
 use super::mirror::Mirror;
 use crate::wire::agreement::{self, Claim, LogEntry};
 use crate::wire::cbor::Malformed;
@@ -129,6 +129,10 @@ impl Consensus for Paxos {
         }
         turn.saving = self.mirror.take_saving();
         turn
+    }
+
+    fn save_all(&self) -> Saving {
+        self.mirror.save_all()
     }
 
     fn leader(&self) -> Option<Seat> {

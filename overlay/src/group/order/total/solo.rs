@@ -75,6 +75,11 @@ impl Consensus for Solo {
         Turn { saving, decided, ..Turn::default() }
     }
 
+    fn save_all(&self) -> Saving {
+        let vows = Vows { decided: self.end(), ..Vows::default() };
+        Saving { vows, from: self.compacted, entries: self.log.clone(), compacted: self.compacted }
+    }
+
     fn leader(&self) -> Option<Seat> {
         Some(0)
     }

@@ -1,0 +1,51 @@
+//! Many seeds of all kinds of faults in a total order; and faults of our own making, each of which the same seeds
+//! find. `TREECAST_SEED=N` repeats one run, `TREECAST_SEEDS=K` sets how many there are.
+
+use treecast_overlay::mutants::{self, Mutant};
+use treecast_tests::chaos::{Plan, Size, run, storm};
+
+/// By night: `./scripts/order`.
+const SEEDS: u64 = 100;
+
+#[test]
+fn ordered_groups() {
+    storm(Size::Ordered, SEEDS);
+}
+
+/// The first of the seeds that CI runs in which something does not hold, with this fault in all engines.
+fn is_caught(mutant: Mutant) {
+    for seed in 0..SEEDS {
+        let plan = Plan::generate(seed, Size::Ordered);
+        let violations = mutants::with(mutant, || run(&plan)).violations;
+        if let Some(first) = violations.first() {
+            eprintln!("{mutant:?} is caught by seed {seed}: {first}");
+            return;
+        }
+    }
+    panic!("{mutant:?} is caught by none of {SEEDS} seeds");
+}
+
+#[test]
+fn who_accepts_without_payload_is_caught() {
+    is_caught(Mutant::AcceptWithoutPayload);
+}
+
+#[test]
+fn who_skips_a_persist_is_caught() {
+    is_caught(Mutant::SkipPersist);
+}
+
+#[test]
+fn who_reuses_a_life_is_caught() {
+    is_caught(Mutant::ReuseLife);
+}
+
+#[test]
+fn who_expands_in_the_order_of_arrival_is_caught() {
+    is_caught(Mutant::ExpandInArrivalOrder);
+}
+
+#[test]
+fn who_votes_across_epochs_is_caught() {
+    is_caught(Mutant::VoteAcrossEpochs);
+}
