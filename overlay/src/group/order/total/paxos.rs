@@ -8,6 +8,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use omnipaxos::messages::Message;
+use omnipaxos::messages::sequence_paxos::PaxosMsg;
 use omnipaxos::util::LogEntry as Read;
 use omnipaxos::{ClusterConfig, OmniPaxos, ServerConfig};
 
@@ -52,7 +53,7 @@ impl Paxos {
             pid: pid(seat),
             election_tick_timeout: 1,
             resend_message_tick_timeout: RESEND_AFTER,
-            // Of a new committee the first leads, if it is there.
+            // Of a new committee the first leads, if it is there: others have their first tick later.
             leader_priority: (seats - seat) as u32,
             buffer_size: 64,
             ..ServerConfig::default()
@@ -84,7 +85,9 @@ impl Consensus for Paxos {
             return Err(Malformed);
         }
         let message = agreement::read(self.epoch, pid(from), pid(self.seat), message)?;
-        self.inner.handle_incoming(message);
+        if !self.is_stale(&message) {
+            self.inner.handle_incoming(message);
+        }
         Ok(())
     }
 
@@ -161,6 +164,15 @@ impl Consensus for Paxos {
 }
 
 impl Paxos {
+    /// Whether this brings a log up to what this member promised before it learned of more decisions: who asks for
+    /// it again while the first answer is under way gets two. The library would take the second for one to
+    /// what is promised now, and overwrite what is decided.
+    fn is_stale(&self, message: &Message<LogEntry>) -> bool {
+        let Message::SequencePaxos(message) = message else { return false };
+        let PaxosMsg::AcceptSync(sync) = &message.msg else { return false };
+        sync.log_sync.sync_idx < self.inner.get_decided_idx()
+    }
+
     /// What was decided since the last turn and is still in the log.
     fn decided_from(&self, decided: usize) -> Vec<(usize, Bytes)> {
         let first = self.told.max(self.inner.get_compacted_idx());
@@ -170,5 +182,69 @@ impl Paxos {
             _ => None,
         });
         (first..).zip(entries).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hands all messages over until there are none; those from the first to the last go into `seen`.
+    fn exchange(members: &mut [Paxos], seen: &mut Vec<Bytes>) {
+        loop {
+            let mut under_way = Vec::new();
+            for member in members.iter_mut() {
+                let Turn { messages, heartbeats, .. } = member.take_turn();
+                let from = member.seat;
+                let all = messages.into_iter().chain(heartbeats);
+                under_way.extend(all.map(|(to, message)| (from, to, message)));
+            }
+            if under_way.is_empty() {
+                return;
+            }
+            for (from, to, message) in under_way {
+                if (from, to) == (0, members.len() - 1) {
+                    seen.push(message.clone());
+                }
+                members[to].handle(from, &message).expect("well formed");
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_to_an_old_promise_overwrites_nothing() {
+        let mut all: Vec<Paxos> = (0..3).map(|seat| Paxos::resume(1, 3, seat, Saved::default())).collect();
+        let mut seen = Vec::new();
+        for round in 0..10 {
+            // The others come later, as in a group.
+            all.iter_mut().take(if round < 2 { 1 } else { 3 }).for_each(Paxos::tick);
+            exchange(&mut all, &mut seen);
+        }
+        assert!(all[0].leads(), "the first seat has the highest priority");
+        let is_sync = |bytes: &&Bytes| {
+            let message = agreement::read(1, 1, 3, bytes).expect("well formed");
+            matches!(message, Message::SequencePaxos(it) if matches!(it.msg, PaxosMsg::AcceptSync(_)))
+        };
+        let old = seen.iter().find(is_sync).expect("it followed").clone();
+        for number in 0..5u8 {
+            all[0].propose(Bytes::from(vec![number]));
+            exchange(&mut all, &mut seen);
+        }
+        assert_eq!(all[2].inner.get_decided_idx(), 5);
+        // It asks again: the leader answers, and it promises again.
+        all[2].on_reconnected(0);
+        for (from, to) in [(2, 0), (0, 2)] {
+            for (seat, message) in all[from].take_turn().messages {
+                assert_eq!(seat, to);
+                all[to].handle(from, &message).expect("well formed");
+            }
+        }
+        all[2].handle(0, &old).expect("well formed");
+        exchange(&mut all, &mut seen);
+        all[0].propose(Bytes::from_static(b"on"));
+        exchange(&mut all, &mut seen);
+        assert_eq!(all[2].inner.get_decided_idx(), 6);
+        let log: Vec<Bytes> = all[2].decided_from(6).into_iter().map(|it| it.1).collect();
+        assert_eq!(all[2].told + log.len(), 6, "nothing is missing");
     }
 }
