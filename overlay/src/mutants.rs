@@ -16,6 +16,7 @@ pub enum Mutant {
     /// Who starts again goes on in its last life, from zero.
     ReuseLife,
     /// A cut is expanded in the order in which its batches came.
+    #[cfg(feature = "mutants")]
     ExpandInArrivalOrder,
     /// What was said in one epoch counts in another.
     VoteAcrossEpochs,
