@@ -2,7 +2,7 @@
 //! (mutation testing; DeMillo, Lipton, Sayward 1978).
 //!
 //! Only with feature `mutants`, and then only in the thread that asks for one and as long as it asks. Without the
-//! feature [`is_on`] is a constant, and nothing of this is left.
+//! feature `is_on` is a constant, and nothing of this is left.
 
 /// A fault in the total order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +16,7 @@ pub enum Mutant {
     /// Who starts again goes on in its last life, from zero.
     ReuseLife,
     /// A cut is expanded in the order in which its batches came.
+    #[cfg(feature = "mutants")]
     ExpandInArrivalOrder,
     /// What was said in one epoch counts in another.
     VoteAcrossEpochs,

@@ -4,20 +4,16 @@
 //! `TREECAST_KILLS_S` says for how long, in seconds: 40 by default; ten minutes are promised.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use treecast_overlay::Rng;
-use treecast_tests::hosts::{Host, Lab, PATIENCE, Process, tell, until};
+use treecast_tests::hosts::{Host, Lab, Node, PATIENCE, Spoken, talk, tell, until};
 use treecast_tests::seeds::seeds;
 
 const HOSTS: usize = 8;
 const AUTHORS: usize = 4;
-
-/// Lines a second of each author.
-const RATE: u32 = 20;
 
 const BETWEEN_KILLS: Duration = Duration::from_secs(3);
 
@@ -30,94 +26,6 @@ const LEFT: usize = 2;
 fn kill_for() -> Duration {
     let seconds = std::env::var("TREECAST_KILLS_S");
     Duration::from_secs(seconds.map_or(40, |it| it.parse().expect("TREECAST_KILLS_S is a number")))
-}
-
-/// A host's node, or when it is started again.
-struct Node<'a> {
-    host: &'a Host,
-    up: Option<Process>,
-    back_at: Instant,
-    kills: usize,
-    /// It answers commands: whoever asks it to publish starts no node beside it.
-    serves: Arc<AtomicBool>,
-}
-
-impl Node<'_> {
-    fn start(&mut self) {
-        self.up = Some(self.host.treecast(&["up", "--group", "soak"]));
-    }
-
-    fn poll(&mut self, now: Instant) {
-        match &mut self.up {
-            Some(up) => {
-                let number = self.host.number();
-                assert!(!up.has_ended(), "h{number} ended by itself: {:?}", up.complained());
-                if !self.serves.load(Ordering::Relaxed) {
-                    let is_ready = up.said().iter().any(|(_, line)| line["type"] == "ready");
-                    self.serves.store(is_ready, Ordering::Relaxed);
-                }
-            }
-            None if self.back_at <= now => self.start(),
-            None => {}
-        }
-    }
-
-    fn kill(&mut self, back_at: Instant) {
-        self.serves.store(false, Ordering::Relaxed);
-        self.back_at = back_at;
-        self.kills += 1;
-        self.up.take().expect("only who runs is killed").kill();
-    }
-}
-
-/// What an author has said: lines are its number, a colon and a count.
-#[derive(Debug, Default)]
-struct Said {
-    /// Of each line, whether its receipt came.
-    lines: Vec<bool>,
-}
-
-/// Says lines at an even pace, each of them once, to whatever node runs there.
-fn talk(author: usize, host: &Host, serves: &AtomicBool, over: &AtomicBool) -> Said {
-    let mut said = Said::default();
-    while !over.load(Ordering::Relaxed) {
-        std::thread::sleep(Duration::from_millis(50));
-        if serves.load(Ordering::Relaxed) {
-            publish(author, host, serves, over, &mut said);
-        }
-    }
-    said
-}
-
-/// Until it is over, or the node is killed.
-fn publish(author: usize, host: &Host, serves: &AtomicBool, over: &AtomicBool, said: &mut Said) {
-    let first = said.lines.len();
-    let receipts = Arc::new(AtomicU64::new(0));
-    let counted = receipts.clone();
-    let mut publishing = host.watched(&["pub", "soak", "--wait", "stored"], move |line| {
-        let is_receipt = line["type"] == "receipt";
-        counted.fetch_add(u64::from(is_receipt), Ordering::Relaxed);
-        is_receipt
-    });
-    let mut stdin = publishing.take_stdin();
-    let goes_on = || serves.load(Ordering::Relaxed) && !over.load(Ordering::Relaxed);
-    while goes_on() && !publishing.has_ended() {
-        if writeln!(stdin, "{author}:{}", said.lines.len()).is_err() {
-            break;
-        }
-        said.lines.push(false);
-        std::thread::sleep(Duration::from_secs(1) / RATE);
-    }
-    drop(stdin);
-    if serves.load(Ordering::Relaxed) {
-        publishing.ended();
-    } else {
-        // It ends with its node; or has become one itself, if it came a moment too late.
-        std::thread::sleep(Duration::from_millis(300));
-        publishing.kill();
-    }
-    let acknowledged = usize::try_from(receipts.load(Ordering::Relaxed)).expect("few");
-    said.lines[first..first + acknowledged].fill(true);
 }
 
 fn kill_some(nodes: &mut [Node<'_>], rng: &mut Rng, began: Instant) {
@@ -150,15 +58,12 @@ fn history(host: &Host) -> BTreeMap<String, usize> {
 }
 
 /// What is wrong with a history, if something is.
-fn compare(history: &BTreeMap<String, usize>, said: &[Said]) -> Option<String> {
+fn compare(history: &BTreeMap<String, usize>, said: &[Spoken]) -> Option<String> {
     let twice: Vec<_> = history.iter().filter(|(_, count)| **count > 1).take(5).collect();
     if !twice.is_empty() {
         return Some(format!("more than once: {twice:?}"));
     }
-    let acknowledged = said.iter().enumerate().flat_map(|(author, said)| {
-        let lines = said.lines.iter().enumerate().filter(|(_, acknowledged)| **acknowledged);
-        lines.map(move |(number, _)| format!("{author}:{number}"))
-    });
+    let acknowledged = said.iter().enumerate().flat_map(|(author, said)| said.acknowledged(author));
     let lacks: Vec<String> = acknowledged.filter(|line| !history.contains_key(line)).collect();
     (!lacks.is_empty()).then(|| format!("{} are missing: {:?}", lacks.len(), &lacks[..lacks.len().min(9)]))
 }
@@ -167,12 +72,8 @@ fn compare(history: &BTreeMap<String, usize>, said: &[Said]) -> Option<String> {
 fn every_history_has_every_acknowledged_line_once() {
     let seed = seeds(1)[0];
     let Some(lab) = Lab::new(HOSTS) else { return };
-    let start = |host| {
-        let mut node = Node { host, up: None, back_at: Instant::now(), kills: 0, serves: Arc::default() };
-        node.start();
-        node
-    };
-    let mut nodes: Vec<_> = lab.hosts().iter().map(start).collect();
+    let mut nodes: Vec<_> =
+        lab.hosts().iter().map(|host| Node::new(host, &["up", "--group", "soak"])).collect();
     for host in lab.hosts() {
         until(PATIENCE, "that all know all", || {
             let run = host.run(&["group", "show", "soak"], b"");
@@ -182,11 +83,11 @@ fn every_history_has_every_acknowledged_line_once() {
     }
     tell(&format!("seed {seed}, {:?}", kill_for()));
     let (over, failed) = (AtomicBool::new(false), Mutex::new(None));
-    let said: Vec<Said> = std::thread::scope(|scope| {
+    let said: Vec<Spoken> = std::thread::scope(|scope| {
         let over = &over;
         let authors = nodes[..AUTHORS].iter().map(|node| (node.host, node.serves.clone())).enumerate();
         let talks: Vec<_> = authors
-            .map(|(number, (host, serves))| scope.spawn(move || talk(number, host, &serves, over)))
+            .map(|(number, (host, serves))| scope.spawn(move || talk((number, "soak"), host, &serves, over)))
             .collect();
         let mut rng = Rng::new(seed);
         // Also if something is found wrong: the scope waits for them.

@@ -1,6 +1,8 @@
 //! Many seeds of all kinds of faults in a total order; and faults of our own making, each of which the same seeds
 //! find. `TREECAST_SEED=N` repeats one run, `TREECAST_SEEDS=K` sets how many there are.
 
+use std::panic::catch_unwind;
+
 use treecast_overlay::mutants::{self, Mutant};
 use treecast_tests::chaos::{Plan, Size, run, storm};
 
@@ -16,8 +18,13 @@ fn ordered_groups() {
 fn is_caught(mutant: Mutant) {
     for seed in 0..SEEDS {
         let plan = Plan::generate(seed, Size::Ordered);
-        let violations = mutants::with(mutant, || run(&plan)).violations;
-        if let Some(first) = violations.first() {
+        // An engine that panics is found as well.
+        let outcome = catch_unwind(|| mutants::with(mutant, || run(&plan)));
+        let first = match &outcome {
+            Ok(outcome) => outcome.violations.first().cloned(),
+            Err(_) => Some("it panicked".to_owned()),
+        };
+        if let Some(first) = first {
             eprintln!("{mutant:?} is caught by seed {seed}: {first}");
             return;
         }

@@ -403,7 +403,7 @@ fn replace_leader(seed: u64, network: NetworkModel, within: Duration) {
     }
     room.talk(s(3));
     let killed = leader(&room).expect("looked at above");
-    let how = if seed % 2 == 0 { Crash::Process } else { Crash::Host };
+    let how = if seed.is_multiple_of(2) { Crash::Process } else { Crash::Host };
     room.world.crash(killed, how);
     let watching = room.world.running()[0];
     let (from, at, shown) = (room.said, room.world.now(), room.tentative[&watching]);

@@ -9,6 +9,7 @@
 //! lab that cannot be made a failure.
 
 mod binary;
+mod killed;
 mod lab;
 mod process;
 mod said;
@@ -18,6 +19,7 @@ mod wide;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+pub use killed::{Node, Spoken, talk};
 pub use lab::{Host, Lab};
 pub use process::{Process, Run};
 pub use said::{Said, lines_of, numbered};
