@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use treecast_overlay::io::Event;
-use treecast_overlay::sim::{Contacts, Crash, NetworkModel, NodeIx, Record, What, World};
+use treecast_overlay::io::{Event, MemberState};
+use treecast_overlay::sim::{Contacts, Crash, Lie, NetworkModel, NodeIx, Record, What, World};
 use treecast_overlay::{Descriptor, GroupId, NodeId, Order, Rng, Time};
 use treecast_tests::seeds::seeds;
 
@@ -419,4 +419,46 @@ fn replace_leader(seed: u64, network: NetworkModel, within: Duration) {
     assert!(room.tentative[&watching] > shown, "seed {seed}: talk goes on");
     room.run(s(20));
     room.agree(seed);
+}
+
+/// Two that are in no committee forge records, certificates, what the committee says, and removals, and let in
+/// newcomers: nobody takes any of it, and all that the others say has its place everywhere.
+#[test]
+fn who_forges_an_order_is_refused() {
+    for seed in seeds(10) {
+        let mut room = Room::new(seed, 7);
+        let forgers = [NodeIx(3), NodeIx(5)];
+        for node in forgers {
+            room.world.lie(node, Lie::Order);
+        }
+        room.run(s(20));
+        let honest = |room: &Room| -> Vec<NodeIx> {
+            room.world.running().into_iter().filter(|it| !forgers.contains(it)).collect()
+        };
+        let mut late = Vec::new();
+        for round in 0..6 {
+            let until = room.world.now() + s(3);
+            while room.world.now() < until {
+                let speaker = *room.rng.pick(&honest(&room)).expect("some are honest");
+                room.say(speaker);
+                room.run(Duration::from_millis(50));
+            }
+            if round < 5 {
+                late.push(room.enter());
+            }
+        }
+        room.run(s(30));
+        room.agree(seed);
+        for node in honest(&room) {
+            assert_eq!(room.end(node), room.said, "seed {seed}: {node:?}");
+            if !late.contains(&node) {
+                assert_eq!(room.ordered[&node].len() as u64, room.said, "seed {seed}: {node:?}");
+            }
+            let view = room.world.view(node, room.group()).expect("it is in the group");
+            let order = view.order.expect("it has an order");
+            assert_eq!(order.committee, [founder()], "seed {seed}: {node:?} in epoch {}", order.epoch);
+            let removed = view.members.iter().find(|it| it.state == MemberState::Removed);
+            assert!(removed.is_none(), "seed {seed}: {removed:?} at {node:?}");
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::forger::Forger;
 use crate::id::{BatchId, GroupId, Life, NodeId, Seq};
 use crate::identity::Identity;
 use crate::wire::batch::Batch;
@@ -34,6 +35,9 @@ pub enum Lie {
     Beg,
     /// Accuses every member that it has heard of of not answering, again and again.
     Accuse,
+    /// In a total order whose committee it is not in: forges records, certificates, what members of the committee say to
+    /// each other, and removals.
+    Order,
 }
 
 /// One that misbehaves.
@@ -45,17 +49,21 @@ pub(super) struct Liar {
     group: GroupId,
     /// Whom it accuses, and of which incarnation.
     members: BTreeMap<NodeId, u64>,
+    forger: Forger,
 }
 
 impl Liar {
     pub(super) fn new(lie: Lie, identity: Identity, group: GroupId) -> Self {
-        Self { lie, known: None, identity, group, members: BTreeMap::new() }
+        Self { lie, known: None, identity, group, members: BTreeMap::new(), forger: Forger::default() }
     }
 
     /// What goes out in a frame's place.
     pub(super) fn tell(&mut self, bytes: Bytes) -> Vec<Bytes> {
         let Ok((channel, mut frame)) = frame::decode(&bytes) else { return vec![bytes] };
         match (self.lie, &mut frame) {
+            (Lie::Order, frame) => {
+                return self.forger.tell((&self.group, &self.identity), (channel, frame, bytes));
+            }
             (Lie::Distance | Lie::Nothing, Frame::Advert(advert)) if advert.path.len() > 2 => {
                 advert.delay_us = CLAIMED_US;
                 advert.path =

@@ -22,6 +22,7 @@
 mod disk;
 mod experiment;
 mod faults;
+mod forger;
 mod lie;
 mod link;
 mod meter;
