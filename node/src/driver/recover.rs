@@ -30,19 +30,20 @@ impl Driver {
         if let Some(founder) = descriptor.founder.filter(|it| *it != self.me) {
             return Err(RecoverError::NotFounder { founder: called(&info, &founder), group });
         }
-        let order = info.view.order.as_ref();
-        let committee = order.map_or(&[][..], |it| &it.committee);
+        let Some(order) = info.view.order.as_ref().filter(|it| !it.committee.is_empty()) else {
+            return Err(RecoverError::Unfounded(group));
+        };
         let is_online = |node: &treecast_overlay::NodeId| {
             let state = info.view.members.iter().find(|it| it.node == *node).map(|it| it.state);
             *node == self.me || state == Some(MemberState::Online)
         };
-        let (live, seats) = (committee.iter().filter(|it| is_online(it)).count(), committee.len());
-        if live * 2 > seats || seats == 0 {
+        let seats = order.committee.len();
+        let live = order.committee.iter().filter(|it| is_online(it)).count();
+        if live * 2 > seats {
             return Err(RecoverError::GoesOn { group, live, seats });
         }
-        let index = order.map_or(0, |it| it.index);
-        let digest = order.and_then(|it| it.digest).unwrap_or(Digest::ZERO);
-        let predecessor = Some(Predecessor { group: info.view.id, index, digest });
+        let digest = order.digest.unwrap_or(Digest::ZERO);
+        let predecessor = Some(Predecessor { group: info.view.id, index: order.index, digest });
         Ok(Descriptor { salt: Some(salt), predecessor, ..descriptor.clone() })
     }
 }

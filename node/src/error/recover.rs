@@ -26,7 +26,10 @@ pub enum RecoverError {
         /// Its founder's nick or id.
         founder: String,
     },
-    /// A majority of the committee is there, or nothing is known of a committee.
+    /// Nothing was heard of its order here, so there is nothing to go on from.
+    #[error("this node knows of no committee of {0}: nothing was heard of its order yet")]
+    Unfounded(String),
+    /// A majority of the committee is there.
     #[error("{live} of the {seats} in the committee of {group} are online: its order goes on by itself")]
     GoesOn {
         /// Which group.
@@ -57,6 +60,11 @@ impl From<RecoverError> for Failure {
                 ("no-committee", exit::REFUSED, "Nothing is to be done: it needs no committee to go on.")
             }
             RecoverError::NotFounder { .. } => ("not-founder", exit::REFUSED, "Ask the founder."),
+            RecoverError::Unfounded(_) => (
+                "no-order",
+                exit::REFUSED,
+                "Reach a member that knows of it, or make a new group with `treecast group create`.",
+            ),
             RecoverError::GoesOn { .. } => {
                 ("not-lost", exit::REFUSED, "`treecast group show` tells what it waits for, if it does.")
             }
