@@ -1,5 +1,7 @@
 //! What was typed, as typed. What is meant is worked out in [`settings`](crate::settings).
 
+mod files;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -93,6 +95,8 @@ impl Verb {
             Self::Peers(args) => args.group.iter_mut().collect(),
             Self::Tree(args) => vec![&mut args.group],
             Self::Group(GroupVerb::Remove(args)) => vec![&mut args.group],
+            Self::File(FileVerb::Announce(args)) => vec![&mut args.group],
+            Self::File(FileVerb::Ls(args)) => args.group.iter_mut().collect(),
             Self::Invite(args)
             | Self::Group(
                 GroupVerb::Join(args)
@@ -235,6 +239,16 @@ Examples:
   treecast group ls"
     )]
     Group(GroupVerb),
+    /// Announce files to a group, and fetch them from everyone who has them.
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  treecast file announce slides.pdf --group lobby
+  treecast file ls
+  treecast file get slides.pdf"
+    )]
+    File(FileVerb),
     /// Print a ticket: how others can join a group, with where members are now.
     #[command(after_help = "\
 Examples:
@@ -532,6 +546,8 @@ pub(crate) struct CreateArgs {
     #[arg(long, value_name = "NODE,…", value_delimiter = ',')]
     pub(crate) members: Vec<String>,
 }
+
+pub(crate) use self::files::{AnnounceArgs, FileVerb, GetArgs};
 
 /// A group that is meant.
 #[derive(Debug, Args)]

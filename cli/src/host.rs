@@ -46,7 +46,7 @@ impl<'a> Host<'a> {
                 Err(ClientError::NoNode { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
-            match builder(settings, &addresses).spawn().await {
+            match builder(settings, &addresses).listener_first(true).spawn().await {
                 Ok(node) => {
                     signals.guard(&node);
                     return Ok(Self { settings, own: Some(node) });
@@ -90,9 +90,13 @@ pub(crate) async fn ask(
 ) -> Result<u8, Stop> {
     let mut client = Client::ask(data_dir(settings), request).await?;
     let me = client.node().to_owned();
-    let endless = matches!(request, Request::Tree { watch: true, .. });
+    // What lasts as long as it takes is not to be hurried.
+    let lasts = matches!(
+        request,
+        Request::Tree { watch: true, .. } | Request::FileGet(_) | Request::FileAnnounce { .. }
+    );
     loop {
-        let line = if endless { client.next().await } else { client.next_within(ANSWERING).await };
+        let line = if lasts { client.next().await } else { client.next_within(ANSWERING).await };
         match line? {
             Line::Done { exit } => return Ok(exit),
             Line::Error(failure) => return Err(failure.into()),

@@ -23,6 +23,7 @@ pub(crate) struct NodeConfig {
     pub(crate) groups: Vec<GroupRef>,
     pub(crate) nick: Option<String>,
     pub(crate) control: bool,
+    pub(crate) listener_first: bool,
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) overlay: Config,
     pub(crate) event_bytes: usize,
@@ -48,6 +49,7 @@ impl NodeBuilder {
                 groups: Vec::new(),
                 nick: None,
                 control: true,
+                listener_first: false,
                 metrics: None,
                 overlay: Config::default(),
                 // A burst of 20,000 messages of 1 KiB fits three times.
@@ -109,6 +111,13 @@ impl NodeBuilder {
     /// Open the control socket in the data directory, for `treecast` commands. Default: yes.
     pub fn control(mut self, on: bool) -> Self {
         self.config.control = on;
+        self
+    }
+
+    /// Hear nothing from the network before somebody has entered a group here to listen or publish, for a second at
+    /// most: for a node that is started for one who listens, to whom nothing may be lost meanwhile. Default: no.
+    pub fn listener_first(mut self, on: bool) -> Self {
+        self.config.listener_first = on;
         self
     }
 

@@ -1,5 +1,6 @@
 //! What can fail, an enum an operation, each with its three parts for people.
 
+mod files;
 mod no_index;
 mod recover;
 mod remove;
@@ -10,6 +11,7 @@ use treecast_overlay::wire::ticket::TicketError;
 
 use crate::failure::{Failure, exit};
 
+pub use self::files::{AnnounceError, DropFileError, GetError};
 pub use self::no_index::NoIndex;
 pub use self::recover::RecoverError;
 pub use self::remove::RemoveError;

@@ -18,6 +18,8 @@ pub mod exit {
     pub const NOT_FOUND: u8 = 5;
     /// Refused.
     pub const REFUSED: u8 = 6;
+    /// What came is not what it should be.
+    pub const VERIFICATION: u8 = 7;
     /// Partly done.
     pub const PARTLY: u8 = 8;
 }

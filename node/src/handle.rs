@@ -21,6 +21,7 @@ use crate::error::{
     check_nick,
 };
 use crate::event::EventQueue;
+use crate::exchange::Exchange;
 use crate::failure::Failure;
 use crate::group::{GroupRef, NewGroup};
 use crate::history::{Listen, Pages, Since};
@@ -72,6 +73,7 @@ pub struct Node {
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) notices: Arc<[String]>,
     pub(crate) removed: watch::Receiver<Vec<String>>,
+    pub(crate) exchange: Arc<Exchange>,
 }
 
 impl std::fmt::Debug for Node {

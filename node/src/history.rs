@@ -303,7 +303,7 @@ fn messages(batch: PastBatch) -> impl Iterator<Item = Message> {
 }
 
 /// Has something looked up on the reader's thread.
-async fn look_up<T: Send + 'static>(
+pub(crate) async fn look_up<T: Send + 'static>(
     library: &Library,
     lookup: impl FnOnce(&Shelf) -> Result<T, SaveError> + Send + 'static,
 ) -> Result<T, HistoryError> {

@@ -25,6 +25,7 @@ mod discovery;
 mod driver;
 mod error;
 mod event;
+mod exchange;
 mod failure;
 mod files;
 mod group;
@@ -45,10 +46,12 @@ mod view;
 pub use config::NodeBuilder;
 pub use discovery::ear::{Multicast, probe as probe_multicast};
 pub use error::{
-    GroupError, HistoryError, JoinError, NickError, NoIndex, PingError, PublishError, RecoverError,
-    RemoveError, SetNickError, StartError, Stopped, UnknownGroup, check_nick,
+    AnnounceError, DropFileError, GetError, GroupError, HistoryError, JoinError, NickError, NoIndex,
+    PingError, PublishError, RecoverError, RemoveError, SetNickError, StartError, Stopped, UnknownGroup,
+    check_nick,
 };
 pub use event::{Event, MemberChange, Message, PartitionChange, Range};
+pub use exchange::{FileInfo, GetFile, Got, Holder, OnConflict, Progress};
 pub use failure::{Failure, exit};
 pub use group::{GroupRef, NewGroup};
 pub use handle::{Node, Placement, Published, Receipt, ReceiptGoal, Sender};
@@ -58,6 +61,7 @@ pub use libp2p::Multiaddr;
 pub use lock::{holder, wait_released};
 pub use receiver::Receiver;
 pub use remembered::{Remembered, RememberedNode, remembered};
+pub use treecast_overlay::files::{FileHash, Offer};
 pub use treecast_overlay::wire::ticket::{Ticket, TicketError};
 pub use treecast_overlay::{BatchId, Config, Descriptor, GroupId, NodeId, Order, Retention, Route};
 pub use view::{ContactsView, GroupInfo, NodeStatus, PeerView, PingReport};

@@ -13,6 +13,7 @@ use crate::control;
 use crate::driver::enter::{check_joinable, resolve};
 use crate::driver::{Driver, Limits, Parts, Shelves};
 use crate::error::{JoinError, StartError, check_nick};
+use crate::exchange::Exchange;
 use crate::group::GroupRef;
 use crate::handle::{Node, Stage};
 use crate::identity::{self, KeyError};
@@ -66,11 +67,15 @@ pub(crate) async fn spawn(config: NodeConfig) -> Result<Node, StartError> {
     store.write(&works).map_err(|error| unsaved(std::io::Error::other(error)))?;
     let (pasts, next_at) = store.history(&me)?;
     let shelves = Shelves { serving: store.library()?, reading: store.library()? };
+    let held = store.held()?;
+    let streams = swarm.behaviour().streams.new_control();
     let (writer, done) = store.serve(me).map_err(|source| StartError::System { what: "a thread", source })?;
 
     let (commands, inbox) = mpsc::unbounded_channel();
     let (stage, stages) = watch::channel(Stage::Serving);
     let (removed, removed_from) = watch::channel(Vec::new());
+    let exchange = Exchange::open(me, &data_dir, commands.downgrade(), streams, held, stages.clone())
+        .map_err(|source| StartError::DataDirUnwritable { path: data_dir.clone(), source })?;
     let groups = kept.groups.clone();
     let mut driver = Driver::new(Parts {
         swarm,
@@ -94,6 +99,7 @@ pub(crate) async fn spawn(config: NodeConfig) -> Result<Node, StartError> {
         seed,
         stage: stage.clone(),
         removed,
+        listener_first: config.listener_first,
     });
     driver.await_addresses(&listening.listeners, ADDRESSES).await;
     groups.iter().for_each(|group| driver.go_on(group));
@@ -101,7 +107,7 @@ pub(crate) async fn spawn(config: NodeConfig) -> Result<Node, StartError> {
 
     let metrics = match metrics {
         Some(listener) => {
-            let source = Source::new(commands.downgrade(), data_dir.clone());
+            let source = Source::new(commands.downgrade(), data_dir.clone(), exchange.served_bytes());
             let unknown = |source| StartError::System { what: "a listener for metrics", source };
             Some(metrics::Server::open(listener, source).map_err(unknown)?)
         }
@@ -109,7 +115,8 @@ pub(crate) async fn spawn(config: NodeConfig) -> Result<Node, StartError> {
     };
     let served = metrics.as_ref().map(metrics::Server::address);
     let notices = listening.notices.into();
-    let node = Node { commands, id: me, stage: stages, metrics: served, notices, removed: removed_from };
+    let removed = removed_from;
+    let node = Node { commands, id: me, stage: stages, metrics: served, notices, removed, exchange };
     let server = if config.control {
         let server = control::Server::open(&data_dir, &node).map_err(|source| {
             StartError::DataDirUnwritable { path: control::socket_path(&data_dir), source }

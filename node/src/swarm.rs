@@ -27,6 +27,8 @@ pub(crate) struct Behaviours {
     pub(crate) kad: Toggle<Kademlia>,
     pub(crate) identify: identify::Behaviour,
     pub(crate) ping: ping::Behaviour,
+    /// Files travel on streams of their own.
+    pub(crate) streams: libp2p_stream::Behaviour,
 }
 
 /// Two nodes that dial each other at once have two connections for a while; a third lets a
@@ -87,6 +89,7 @@ pub(crate) fn build(
                 .with_push_listen_addr_updates(true),
         ),
         ping: ping::Behaviour::default(),
+        streams: libp2p_stream::Behaviour::new(),
     };
     let config = libp2p::swarm::Config::with_tokio_executor()
         .with_dial_concurrency_factor(DIALS_AT_ONCE)

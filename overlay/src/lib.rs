@@ -13,6 +13,7 @@ mod coordinate;
 mod descriptor;
 mod dialer;
 mod engine;
+pub mod files;
 mod group;
 mod id;
 mod identity;

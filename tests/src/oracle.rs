@@ -220,7 +220,7 @@ pub struct Oracle {
     keys: Vec<Key>,
     /// Places in a total order that somebody was told of.
     seen: BTreeSet<u64>,
-    /// Who once lost its disk, or got an old copy of it.
+    /// Who once lost its disk, or got an old copy of it, or left with what it had.
     forgot: BTreeSet<NodeIx>,
     /// `TREECAST_VERBOSE` is set: what happens is told on stderr.
     verbose: bool,
@@ -407,7 +407,10 @@ impl Oracle {
         let ix = |id: &NodeId| world.ix(id);
         let fact = match event {
             Event::Ready { .. } => Fact::Ready,
-            Event::LeftGroup { .. } => Fact::LeftGroup,
+            Event::LeftGroup { .. } => {
+                self.forgot.insert(node);
+                Fact::LeftGroup
+            }
             Event::Published { id, .. } => Fact::Placed(key(id)),
             Event::Rejected { id, error, .. } => Fact::Refused(key(id), *error),
             Event::Gap { source, life, from, to, lost: true, .. } => {

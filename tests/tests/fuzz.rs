@@ -39,3 +39,8 @@ fn operations() {
     // A member that has just come in, among others that have: they know no older lives.
     fuzz("operations", 30, &[44], 600, fuzzing::operations);
 }
+
+#[test]
+fn files() {
+    fuzz("files", 300, &[], 2_000, fuzzing::files);
+}

@@ -4,13 +4,12 @@
 //! `TREECAST_MISSED` says for how many; 100,000 are promised at 20,000 a second, with talk at most twice as
 //! late as usual. Less is too short to be measured: then only that all comes is looked at.
 
-use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use treecast_tests::hosts::{Host, Lab, PATIENCE, Process, tell, until};
+use treecast_tests::hosts::{Host, Lab, PATIENCE, Process, lateness, say_live, tell, until};
 
 /// So many messages make a figure.
 const MEASURED: u64 = 100_000;
@@ -45,28 +44,13 @@ fn listen(host: &Host, began: Instant) -> (Process, SharedHeard) {
     let take = move |line: &Value| {
         let Some(text) = line["text"].as_str() else { return false };
         let (now, mut heard) = (Instant::now(), told.lock().unwrap_or_else(PoisonError::into_inner));
-        match text.strip_prefix("live ").and_then(|it| it.parse().ok()) {
-            Some(micros) => {
-                let late = (now - began).saturating_sub(Duration::from_micros(micros));
-                heard.live.push((now, late));
-            }
+        match lateness(text, began) {
+            Some(late) => heard.live.push((now, late)),
             None => (heard.bulk, heard.last_bulk) = (heard.bulk + 1, Some(now)),
         }
         true
     };
     (host.watched(&["sub", "board"], take), heard)
-}
-
-/// Says live lines until it is over, each with when it was said.
-fn talk(host: &Host, began: Instant, over: &AtomicBool) {
-    let mut publishing = host.treecast(&["pub", "board", "--wait", "stored"]);
-    let mut stdin = publishing.take_stdin();
-    while !over.load(Ordering::Relaxed) {
-        writeln!(stdin, "live {}", began.elapsed().as_micros()).expect("it listens");
-        std::thread::sleep(Duration::from_secs(1) / RATE);
-    }
-    drop(stdin);
-    publishing.ended();
 }
 
 /// The median and the 95th percentile, milliseconds.
@@ -111,7 +95,7 @@ fn who_was_off_catches_up_while_others_talk() {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let over = &over;
-        let talking = scope.spawn(move || talk(talker, began, over));
+        let talking = scope.spawn(move || say_live(talker, "board", RATE, began, over));
         std::thread::sleep(Duration::from_secs(4));
         let back = Instant::now();
         ups.push(away.treecast(&["up"]));

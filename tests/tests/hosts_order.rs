@@ -1,6 +1,6 @@
 //! Total order among real processes: all see one sequence, kills and an absent founder included.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use treecast_tests::hosts::{Host, Lab, Process, Run, tell, until};
@@ -273,4 +273,49 @@ fn a_group_whose_committee_is_lost_goes_on_in_another() {
         assert_eq!((lines[0].0, lines[0].5.as_str()), (3, "here"), "it counts on");
         assert_eq!(sequence(host, "start", 3), before, "what had its place keeps it");
     }
+}
+
+/// How long two lines of a kind are apart at most.
+fn longest_pause(heard: &[(Instant, Value)], tentative: bool) -> Duration {
+    let of_kind = |line: &&(Instant, Value)| line.1["type"] == "message" && line.1["tentative"] == tentative;
+    let at: Vec<Instant> = heard.iter().filter(of_kind).map(|it| it.0).collect();
+    at.windows(2).map(|two| two[1] - two[0]).max().unwrap_or_default()
+}
+
+/// Who leads the committee dies while two talk: all keep talking, and what is heard gets its places soon.
+#[test]
+fn the_order_goes_on_when_its_leader_is_killed_under_load() {
+    const LINES: usize = 600;
+    let Some(lab) = Lab::new(5) else { return };
+    let hosts = lab.hosts();
+    let mut nodes: Vec<Option<Process>> = hosts.iter().map(|host| Some(up(host))).collect();
+    found(hosts);
+    committee_of(&hosts[0], 5);
+    let leads = |host: &Host| answer(&hosts[0], &["group", "show", "garden"])["leader"] == *host.node_id();
+    let leader = until(LONG, "a leader", || hosts.iter().position(leads));
+    let others: Vec<&Host> = hosts.iter().enumerate().filter(|it| it.0 != leader).map(|it| it.1).collect();
+    let listening = others[2].treecast(&["sub", "garden", "--tentative"]);
+    let talking: Vec<Process> = others[..2]
+        .iter()
+        .map(|host| {
+            let line = format!("h{} $i", host.number());
+            let script =
+                format!("for i in $(seq {LINES}); do echo {line}; sleep 0.01; done | $TREECAST pub garden");
+            host.shell(&script)
+        })
+        .collect();
+    let ordered = |heard: &[(Instant, Value)]| {
+        heard.iter().filter(|it| it.1["type"] == "message" && it.1["tentative"] == false).count()
+    };
+    until(LONG, "they talk", || (ordered(&listening.said()) >= LINES / 3).then_some(()));
+    nodes[leader].take().expect("it runs").kill();
+    for talk in talking {
+        assert_eq!(talk.ended().code, Some(0));
+    }
+    until(LONG, "all has its place", || (ordered(&listening.said()) == 2 * LINES).then_some(()));
+    let heard = listening.said();
+    let (settled, tentative) = (longest_pause(&heard, false), longest_pause(&heard, true));
+    tell(&format!("leader killed: the order stood for {settled:?} at most, talk for {tentative:?}"));
+    let all: Vec<Vec<Line>> = others.iter().map(|host| sequence(host, "start", 2 * LINES)).collect();
+    assert!(all.iter().all(|it| *it == all[0]), "one sequence");
 }

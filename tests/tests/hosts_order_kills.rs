@@ -82,7 +82,9 @@ fn disturb(lab: &Lab, nodes: &mut [Node<'_>], rng: &mut Rng) -> usize {
             nodes[victim].kill(now + Duration::from_secs(pause as u64));
         }
     }
-    lab.heal();
+    if heals.is_some() {
+        lab.heal();
+    }
     cuts
 }
 

@@ -182,3 +182,23 @@ fn one_accuser_cannot_make_anybody_seem_failed_nor_keep_the_dead_alive() {
         }
     }
 }
+
+/// Who leaves as soon as it has come, while its links break, may tell nobody, and runs on: that it can be reached does not
+/// make it a member.
+#[test]
+fn who_left_unheard_is_found_to_be_gone() {
+    for seed in seeds(40) {
+        let mut world = settled(seed, 3);
+        let (group, leaver) = (group(), world.add_node(&[self::group()]));
+        world.start(leaver, true);
+        world.run_until(world.now() + Duration::from_millis(1 + seed));
+        world.leave(leaver, group.id());
+        world.drop_links(leaver);
+        run_for(&mut world, 60);
+        assert!(world.is_running(leaver) && world.view(leaver, group.id()).is_none(), "seed {seed}");
+        for node in (0..3).map(NodeIx) {
+            let state = state(&world, node, leaver, group.id());
+            assert_ne!(state, Some(MemberState::Online), "seed {seed}: {node:?}");
+        }
+    }
+}

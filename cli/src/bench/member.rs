@@ -34,7 +34,16 @@ pub(super) enum Plan {
     /// As much as the overlay takes.
     Flood { size: usize, time: Duration },
     /// At this rate; receivers note how long each took.
-    Paced { size: usize, time: Duration, per_s: f64 },
+    Paced { size: usize, time: Duration, per_s: f64, pace: Pace },
+}
+
+/// What a rate is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// Some work for all.
+    Easy,
+    /// One message at a time.
+    Idle,
 }
 
 impl Plan {
@@ -57,7 +66,11 @@ impl Plan {
     }
 
     pub(super) fn tag(self) -> u64 {
-        if matches!(self, Self::Paced { .. }) { PACED_TAG } else { 0 }
+        match self {
+            Self::Flood { .. } => 0,
+            Self::Paced { pace: Pace::Easy, .. } => EASY_TAG,
+            Self::Paced { pace: Pace::Idle, .. } => IDLE_TAG,
+        }
     }
 }
 
@@ -312,14 +325,22 @@ impl Task {
 pub(super) fn note(tally: &mut Tally, payload: &[u8]) {
     let number = |at: usize| payload[at..at + 8].try_into().map_or(0, u64::from_le_bytes);
     let (number, sent) = (number(0), number(8));
-    if tally.note(number) && sent & PACED_TAG != 0 {
-        let now = EPOCH.elapsed().as_micros() as u64;
-        tally.latencies_us.push(now.saturating_sub(sent & !PACED_TAG));
+    if !tally.note(number) {
+        return;
     }
+    let latencies_us = match sent & (EASY_TAG | IDLE_TAG) {
+        EASY_TAG => &mut tally.easy_us,
+        IDLE_TAG => &mut tally.idle_us,
+        _ => return,
+    };
+    latencies_us.push((EPOCH.elapsed().as_micros() as u64).saturating_sub(sent & !(EASY_TAG | IDLE_TAG)));
 }
 
 /// Set in the time of a message whose latency counts.
-const PACED_TAG: u64 = 1 << 63;
+const EASY_TAG: u64 = 1 << 63;
+
+/// The same, of one that is alone.
+const IDLE_TAG: u64 = 1 << 62;
 
 pub(super) fn payload(number: u64, tag: u64, size: usize) -> Bytes {
     let mut payload = vec![0; size];

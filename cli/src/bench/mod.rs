@@ -12,7 +12,7 @@ use treecast_overlay::behaviour::NewError;
 use treecast_overlay::{Descriptor, DescriptorError, NodeId, Order};
 
 use self::counted::Meter;
-use self::member::{Look, Member, Plan};
+use self::member::{Look, Member, Pace, Plan};
 use self::stored::Stored;
 use self::tally::{Latency, Tally, cpu_time, percentiles};
 
@@ -35,6 +35,9 @@ const SERVE_AFTER: Duration = Duration::from_secs(1);
 
 /// That pace, as a share of the throughput.
 const PACE: f64 = 0.1;
+
+/// Messages a second when there is next to nothing to do: each is everywhere long before the next.
+const IDLE_PER_S: f64 = 50.0;
 
 /// What nodes talk over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +120,8 @@ pub(crate) struct BenchReport {
     pub(crate) wire_per_payload: Option<f64>,
     /// From publication to delivery, at a tenth of that rate.
     pub(crate) latency_us: Latency,
+    /// The same with 50 messages a second, each alone.
+    pub(crate) idle_latency_us: Latency,
     /// Messages times receivers that did not arrive.
     pub(crate) lost: u64,
     /// Messages that a receiver was given twice.
@@ -290,16 +295,20 @@ async fn measure(
 
     let rate = published as f64 / took;
     let deliveries = published as f64 * receivers;
-    let paced = Plan::Paced { size: options.size, time: PACED, per_s: (rate * PACE).max(10.0) };
-    let published = published + members[0].publish(paced).await?;
-    all_received(members, published).await;
+    let mut published = published;
+    for (per_s, pace) in [((rate * PACE).max(10.0), Pace::Easy), (IDLE_PER_S, Pace::Idle)] {
+        let plan = Plan::Paced { size: options.size, time: PACED, per_s, pace };
+        published += members[0].publish(plan).await?;
+        all_received(members, published).await;
+    }
 
-    let (mut lost, mut duplicates, mut latencies) = (0, 0, Vec::new());
+    let (mut lost, mut duplicates, mut easy_us, mut idle_us) = (0, 0, Vec::new(), Vec::new());
     for member in &members[1..] {
         let tally = member.stop().await?;
         lost += published - tally.received;
         duplicates += tally.duplicates;
-        latencies.extend(tally.latencies_us);
+        easy_us.extend(tally.easy_us);
+        idle_us.extend(tally.idle_us);
     }
     let cpu = cpu_before.zip(cpu_after).map(|(before, after)| (after - before).as_secs_f64() * 1e6);
     Ok(BenchReport {
@@ -308,7 +317,8 @@ async fn measure(
         cpu_us_per_delivery: cpu.map(|us| us / deliveries),
         wire_per_payload: (!options.storage)
             .then(|| (wire_after - wire_before) as f64 / (deliveries * options.size as f64)),
-        latency_us: percentiles(latencies),
+        latency_us: percentiles(easy_us),
+        idle_latency_us: percentiles(idle_us),
         lost,
         duplicates,
     })

@@ -11,8 +11,10 @@ pub(super) struct Tally {
     pub(super) received: u64,
     /// Messages that came again.
     pub(super) duplicates: u64,
-    /// Of those sent at an easy pace.
-    pub(super) latencies_us: Vec<u64>,
+    /// How long those took that were sent at an easy pace.
+    pub(super) easy_us: Vec<u64>,
+    /// And those sent one at a time.
+    pub(super) idle_us: Vec<u64>,
     /// A bit a message.
     seen: Vec<u64>,
 }

@@ -126,6 +126,7 @@ pub(super) mod tests {
             time: 0,
             text: Some(format!("line {seq}")),
             data: None,
+            file: None,
         }
     }
 

@@ -169,6 +169,7 @@ mod tests {
                 time: 0,
                 text: Some(text.into()),
                 data: None,
+                file: None,
             })
         };
         room.say("hi");

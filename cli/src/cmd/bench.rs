@@ -76,6 +76,10 @@ fn as_text(options: &BenchOptions, report: &BenchReport) -> Vec<String> {
             "  latency       p50 {} µs, p99 {} µs at a tenth of that rate",
             report.latency_us.p50, report.latency_us.p99
         ),
+        format!(
+            "                p50 {} µs, p99 {} µs one message at a time",
+            report.idle_latency_us.p50, report.idle_latency_us.p99
+        ),
         format!("  lost          {}; twice {}", report.lost, report.duplicates),
     ]
 }

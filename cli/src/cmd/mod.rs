@@ -6,6 +6,7 @@ mod completions;
 mod config;
 mod doctor;
 mod down;
+mod file;
 mod group;
 mod history;
 mod id;
@@ -58,6 +59,7 @@ pub(crate) async fn run(typed: Typed, settings: &Settings, screen: &Screen) -> R
         Verb::Tree(args) => tree::run(args, settings, screen, &signals).await,
         Verb::History(args) => history::run(&args, settings, screen, &signals).await,
         Verb::Search(args) => history::search(&args, settings, screen, &signals).await,
+        Verb::File(verb) => file::run(verb, settings, screen, &signals).await,
         brief => {
             tokio::select! {
                 done = run_brief(brief, settings, screen) => done,
@@ -90,6 +92,7 @@ async fn run_brief(verb: Verb, settings: &Settings, screen: &Screen) -> Result<u
         | Verb::Sub(_)
         | Verb::Tree(_)
         | Verb::History(_)
-        | Verb::Search(_) => Err(Stop::Failed(crate::failure::bug("A command went the wrong way."))),
+        | Verb::Search(_)
+        | Verb::File(_) => Err(Stop::Failed(crate::failure::bug("A command went the wrong way."))),
     }
 }

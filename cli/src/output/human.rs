@@ -89,6 +89,8 @@ pub(super) fn render(line: &Line, names: &mut Names, screen: &Screen) -> Vec<Str
         Line::Group(group) => group_lines(group, screen),
         Line::Ticket { ticket, .. } => vec![ticket.clone()],
         Line::Message(message) => message_lines(message, names, screen),
+        Line::File(file) => super::files::file_line(file),
+        Line::Progress(progress) => vec![super::files::progress_text(progress)],
         Line::Receipt { have, of, .. } => vec![has_it(*have, *of)],
         Line::Tree(tree) => tree::lines(tree, &names.me, screen),
         Line::Ping { node, rtt_ms, transport, direct } => {
@@ -206,7 +208,8 @@ fn message_lines(message: &MessageLine, names: &mut Names, screen: &Screen) -> V
         String::new()
     };
     let indent = layout::width(&name) + 2 + if screen.terminal { 6 } else { 0 };
-    let body = match (&message.text, &message.data) {
+    let announced = message.file.as_ref().map(super::files::announced);
+    let body = match (announced.as_ref().or(message.text.as_ref()), &message.data) {
         (Some(text), _) => clean::lines(text).into_iter().map(std::borrow::Cow::into_owned).collect(),
         (None, data) => vec![{
             let bytes = data.as_deref().map_or(0, data_len) as u64;
@@ -478,6 +481,7 @@ mod tests {
             time: 0,
             text: Some(text.into()),
             data: None,
+            file: None,
         })
     }
 

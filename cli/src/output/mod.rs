@@ -2,6 +2,7 @@
 
 mod clean;
 mod color;
+mod files;
 mod human;
 mod layout;
 mod tree;
@@ -17,6 +18,7 @@ use crate::settings::Settings;
 
 pub(crate) use clean::line as clean_line;
 pub(crate) use color::{ColorChoice, Style, of_node as style_of, paint};
+pub(crate) use files::{file_line, progress_text, size_text};
 pub(crate) use human::{
     GROUP_HEAD, Names, PEER_HEAD, columns, event, group_row, has_it, new_group_lines, peer_row, terminal_size,
 };
@@ -77,6 +79,11 @@ impl Screen {
     /// [`Screen::show`], with what is known of the members' names.
     pub(crate) fn show_with(&self, line: &Line, names: &mut Names) -> Result<(), Stop> {
         if self.json {
+            let file = match line {
+                Line::Message(message) => message.as_file().map(|file| Line::File(Box::new(file))),
+                _ => None,
+            };
+            let line = file.as_ref().unwrap_or(line);
             return self.say(String::from_utf8_lossy(&line.to_line()).trim_end());
         }
         self.lines(line, names).iter().try_for_each(|text| self.say(text))

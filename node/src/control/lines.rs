@@ -6,12 +6,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use data_encoding::BASE64;
+use treecast_overlay::files::Offer;
 use treecast_overlay::io::TreeView;
 use treecast_overlay::{Admission, NodeId, Retention};
 
 use super::protocol::{
-    Collection, Contacts, GroupLine, Line, MemberEntry, Members, MessageLine, MulticastEntry, PeerLine,
-    Retain, Status, TotalEntry, TreeLine,
+    Announced, Collection, Contacts, GroupLine, Line, MemberEntry, Members, MessageLine, MulticastEntry,
+    PeerLine, Retain, Status, TotalEntry, TreeLine,
 };
 use crate::event::{Event, Message, Range};
 use crate::view::{ContactsView, GroupInfo, NodeStatus, PeerView, PingReport};
@@ -222,8 +223,16 @@ fn gap(group: String, event: &str, range: Range) -> Line {
 pub(super) fn message(group: String, message: Message) -> MessageLine {
     let text = std::str::from_utf8(&message.payload).ok().map(str::to_owned);
     let data = text.is_none().then(|| BASE64.encode(&message.payload));
+    let offer = Offer::from_message(&message.payload);
+    let file = offer.map(|it| Announced {
+        hash: it.hash.to_string(),
+        name: it.name,
+        size: it.size,
+        folder: it.manifest.is_some(),
+    });
     MessageLine {
         group,
+        file,
         source: message.batch.source.to_string(),
         nick: message.nick,
         life: message.batch.life,

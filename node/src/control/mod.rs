@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 mod client;
 mod connection;
+mod files;
 mod follow;
 mod groups;
 mod history;

@@ -13,7 +13,8 @@ use treecast_overlay::NodeId;
 
 use super::connection::{Incoming, Outgoing, split};
 use super::protocol::{Line, Request};
-use super::{groups, history, lines, publish, socket, socket_path, subscribe};
+use super::{files, groups, history, lines, publish, socket, socket_path, subscribe};
+use crate::exchange::Exchange;
 use crate::failure::Failure;
 use crate::handle::{Command, Node, Stage};
 use crate::history::Listen;
@@ -46,6 +47,7 @@ struct WeakNode {
     metrics: Option<SocketAddr>,
     notices: Arc<[String]>,
     removed: watch::Receiver<Vec<String>>,
+    exchange: Arc<Exchange>,
 }
 
 impl WeakNode {
@@ -53,7 +55,8 @@ impl WeakNode {
         let commands = self.commands.upgrade()?;
         let Self { id, metrics, .. } = *self;
         let (stage, notices, removed) = (self.stage.clone(), self.notices.clone(), self.removed.clone());
-        Some(Node { commands, id, stage, metrics, notices, removed })
+        let exchange = self.exchange.clone();
+        Some(Node { commands, id, stage, metrics, notices, removed, exchange })
     }
 }
 
@@ -75,6 +78,7 @@ impl Server {
             metrics: node.metrics,
             notices: node.notices.clone(),
             removed: node.removed.clone(),
+            exchange: node.exchange.clone(),
         };
         let data_dir: Arc<Path> = data_dir.into();
         let task = tokio::spawn(accept(listener, weak, data_dir, closing));
@@ -159,6 +163,7 @@ async fn serve(stream: UnixStream, node: Node, data_dir: &Path) -> io::Result<()
         Request::Ping { node: target, count } => {
             ping(&node, &mut incoming, &mut outgoing, &target, count).await
         }
+        Request::FileGet(request) => files::get(&node, &mut incoming, &mut outgoing, request).await,
         Request::Down => {
             node.shutdown_begins().await;
             outgoing.end(Ok(0)).await
@@ -202,6 +207,9 @@ async fn answer(node: &Node, request: Request, data_dir: &Path) -> Result<Vec<Li
             let members = node.lacking(&group, life, seq).await?;
             vec![Line::Lacking { members: members.iter().map(lines::member).collect() }]
         }
+        Request::FileAnnounce { path, group } => vec![files::announce(node, &path, &group).await?],
+        Request::FileLs { group } => files::list(node, group.as_deref()).await?,
+        Request::FileRm { what } => vec![files::remove(node, &what).await?],
         Request::Invite { group } => vec![groups::invite(node, &group).await?],
         _ => Vec::new(),
     })

@@ -52,6 +52,7 @@ impl Driver {
         let past = (since != Since::Now).then(|| Box::new(self.pages(id, since, None)));
         let slot = self.groups.slots.get_mut(&id).expect("the group was just entered");
         slot.holds += 1;
+        self.deaf_until = None;
         Entered {
             group: id,
             stay: slot.stay,

@@ -123,6 +123,11 @@ impl Keeper {
         self.submit(vec![Work::Node(self.kept.node.clone())], After::Then(then));
     }
 
+    /// Writes what is known of files.
+    pub(super) fn write_files(&mut self, works: Vec<Work>, then: Then) {
+        self.submit(works, After::Then(then));
+    }
+
     /// Keeps a group, or what has changed of it.
     pub(super) fn keep(&mut self, group: KeptGroup, then: Then) {
         match self.kept.group_mut(group.descriptor.id()) {

@@ -40,6 +40,7 @@ mod archive;
 mod contacts;
 mod doubled;
 pub(crate) mod enter;
+pub(crate) mod files;
 mod goodbye;
 mod groups;
 mod guests;
@@ -61,6 +62,9 @@ mod views;
 
 /// Between looks at the clock: redials, saves.
 const BEAT: Duration = Duration::from_millis(250);
+
+/// Whoever started a node to listen does so within this time.
+const LISTENS_WITHIN: Duration = Duration::from_secs(1);
 
 /// Listeners that have said nothing for so long have told all their addresses.
 const QUIET: Duration = Duration::from_millis(20);
@@ -135,6 +139,8 @@ pub(crate) struct Driver {
     tally: Tally,
     stage: watch::Sender<Stage>,
     removed: watch::Sender<Vec<String>>,
+    /// Until when nothing is heard from the network, unless somebody listens before.
+    deaf_until: Option<Instant>,
 }
 
 /// The history, for reading: others are not kept waiting by people's questions.
@@ -164,6 +170,8 @@ pub(crate) struct Parts {
     pub(crate) stage: watch::Sender<Stage>,
     /// Where it tells from which groups it was removed.
     pub(crate) removed: watch::Sender<Vec<String>>,
+    /// Nothing is heard from the network before somebody listens.
+    pub(crate) listener_first: bool,
 }
 
 impl Driver {
@@ -199,6 +207,7 @@ impl Driver {
             tally: Tally::default(),
             stage: parts.stage,
             removed: parts.removed,
+            deaf_until: parts.listener_first.then(|| now + LISTENS_WITHIN),
         };
         if driver.swarm.behaviour().mdns.is_enabled() {
             let me = Some(*driver.swarm.local_peer_id());
@@ -212,9 +221,13 @@ impl Driver {
     pub(crate) async fn run(mut self) {
         let mut beat = tokio::time::interval(BEAT);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.deaf_until = self.deaf_until.map(|_| Instant::now() + LISTENS_WITHIN);
         loop {
             tokio::select! {
-                event = self.swarm.select_next_some() => self.on_swarm_event(event),
+                event = self.swarm.select_next_some(), if self.deaf_until.is_none() => self.on_swarm_event(event),
+                () = tokio::time::sleep_until(self.deaf_until.unwrap_or(self.started)), if self.deaf_until.is_some() => {
+                    self.deaf_until = None;
+                }
                 command = self.commands.recv() => {
                     if self.on_commands(command).is_break() {
                         break;

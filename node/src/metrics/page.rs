@@ -16,6 +16,8 @@ pub(super) struct Around {
     pub(super) waited: Duration,
     /// Size of the data directory's files.
     pub(super) disk_bytes: u64,
+    /// Bytes of files that went out.
+    pub(super) file_bytes: u64,
     pub(super) process: Process,
 }
 
@@ -80,6 +82,8 @@ fn node(page: &mut Page, snapshot: &Snapshot, around: &Around) {
     page.one("treecast_store_jobs_waiting", Gauge, help, snapshot.store_waiting);
     let help = "Size of the files in the data directory.";
     page.one("treecast_data_dir_bytes", Gauge, help, around.disk_bytes);
+    let help = "Bytes of files sent to others, their framing not counted.";
+    page.one("treecast_file_sent_bytes_total", Counter, help, around.file_bytes);
 }
 
 fn connections(page: &mut Page, snapshot: &Snapshot) {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -23,6 +24,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Source {
     commands: mpsc::WeakUnboundedSender<Command>,
     data_dir: PathBuf,
+    /// Bytes of files that went out.
+    file_bytes: Arc<AtomicU64>,
     /// The last page, and when the driver was asked for it.
     last: Mutex<Option<(Instant, Arc<str>)>>,
 }
@@ -44,8 +47,12 @@ impl Unavailable {
 }
 
 impl Source {
-    pub(crate) fn new(commands: mpsc::WeakUnboundedSender<Command>, data_dir: PathBuf) -> Self {
-        Self { commands, data_dir, last: Mutex::new(None) }
+    pub(crate) fn new(
+        commands: mpsc::WeakUnboundedSender<Command>,
+        data_dir: PathBuf,
+        file_bytes: Arc<AtomicU64>,
+    ) -> Self {
+        Self { commands, data_dir, file_bytes, last: Mutex::new(None) }
     }
 
     pub(super) async fn page(&self) -> Result<Arc<str>, Unavailable> {
@@ -64,6 +71,7 @@ impl Source {
         };
         let around = Around {
             waited: asked.elapsed(),
+            file_bytes: self.file_bytes.load(Ordering::Relaxed),
             disk_bytes: disk_bytes(&self.data_dir).await.unwrap_or_default(),
             process: Process::read(),
         };
@@ -100,7 +108,7 @@ mod tests {
     #[tokio::test]
     async fn a_driver_that_is_gone_is_not_waited_for() {
         let (commands, inbox) = mpsc::unbounded_channel();
-        let source = Source::new(commands.downgrade(), PathBuf::new());
+        let source = Source::new(commands.downgrade(), PathBuf::new(), Arc::default());
         drop(inbox);
         assert_eq!(source.page().await, Err(Unavailable::Stopping));
         drop(commands);

@@ -60,7 +60,7 @@ fn serve(shelf: &Shelf, lookups: &Receiver<Lookup>) {
 /// The history, for reading.
 #[derive(Debug)]
 pub(crate) struct Shelf {
-    connection: Connection,
+    pub(super) connection: Connection,
     path: PathBuf,
 }
 
@@ -105,7 +105,7 @@ impl Shelf {
         Ok(Self { connection, path: path.to_owned() })
     }
 
-    fn told<T>(&self, result: rusqlite::Result<T>) -> Result<T, SaveError> {
+    pub(super) fn told<T>(&self, result: rusqlite::Result<T>) -> Result<T, SaveError> {
         result.map_err(|error| SaveError::unread(&self.path, &error))
     }
 

@@ -17,6 +17,7 @@ mod fold;
 mod kept;
 mod library;
 mod log;
+mod offers;
 mod open;
 mod order;
 mod ordered;
@@ -35,6 +36,7 @@ pub(crate) use kept::{
     Contact, Kept, KeptGroup, KeptNode, MAX_ADDRESSES, MAX_MEMBERS, MAX_PEERS, free_label,
 };
 pub(crate) use library::{Library, PastBatch, Shelf, Span};
+pub(crate) use offers::{HeldFile, KnownOffer};
 pub(crate) use open::Store;
 pub(crate) use order::Agreement;
 pub(crate) use record::KeptBatch;

@@ -14,6 +14,7 @@ use super::error::{SaveError, StoreError};
 use super::kept::Kept;
 use super::library::Library;
 use super::log::{self, Log};
+use super::offers::{self, HeldFile};
 use super::record::{self, Numbers};
 use super::schema::{self, Found};
 use super::thread::{Done, Writer};
@@ -96,6 +97,11 @@ impl Store {
     pub(crate) fn history(&self, me: &NodeId) -> Result<(Vec<Past>, u64), StoreError> {
         let read = || Ok((past::all(&self.connection, me)?, record::next_at(&self.connection)?));
         read().map_err(|error: read::ReadError| error.at(&self.path))
+    }
+
+    /// The files that lie here.
+    pub(crate) fn held(&self) -> Result<Vec<HeldFile>, StoreError> {
+        offers::held(&self.connection).map_err(|error| StoreError::of(&self.path, &error))
     }
 
     /// For reading beside the thread that writes.

@@ -7,9 +7,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 use treecast_overlay::io::{HistoryBatch, SourceRecord};
 use treecast_overlay::{GroupId, Life, NodeId, Retention, Seq};
 
-use super::order;
 use super::upkeep::index_one;
 use super::work::integer;
+use super::{offers, order};
 
 /// A batch for the history.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,6 +182,7 @@ pub(super) fn insert_at(
         if new > 0 {
             messages += i64::from(*count);
             bytes += integer(*payload);
+            offers::note(connection, (room, group), (kept.at, kept.kept_ms, kept.nick), kept.batch)?;
             // A write that was tried again, or what was said before our time: the index has passed its place.
             if kept.at <= indexed && *count > 0 {
                 index_one(connection, kept.at, group, body.clone())?;
@@ -275,6 +276,7 @@ pub(super) fn forget(connection: &Connection, numbers: &mut Numbers, group: Grou
     let of_group = "DELETE FROM removals WHERE room = (SELECT room FROM rooms WHERE group_id = ?1)";
     connection.execute(of_group, [&group.as_bytes()[..]])?;
     order::forget(connection, group)?;
+    offers::forget(connection, group)?;
     connection.execute("UPDATE rooms SET group_id = NULL WHERE group_id = ?1", [&group.as_bytes()[..]])?;
     Ok(())
 }

@@ -3,11 +3,13 @@
 use bytes::Bytes;
 use libp2p::Multiaddr;
 use rusqlite::{Connection, OptionalExtension, params};
+use treecast_overlay::files::FileHash;
 use treecast_overlay::io::{KeepEarlier, OrderRecord, SourceRecord};
 use treecast_overlay::{BatchId, GroupId, Life, NodeId, PastLife, Retention};
 
 use super::earlier;
 use super::kept::{Contact, KeptGroup, KeptNode, MAX_PEERS};
+use super::offers::{self, HeldFile};
 use super::order::{self, Agreement};
 use super::record::{self, KeptBatch, Numbers};
 
@@ -49,6 +51,12 @@ pub(crate) enum Work {
     Removal { group: GroupId, node: NodeId, record: Bytes },
     /// A node was connected there.
     Peer { contact: Contact, seen_ms: u64 },
+    /// A file lies here, all of it or part.
+    Hold(Box<HeldFile>),
+    /// It is served and remembered no more.
+    Release(FileHash),
+    /// Another node had all of a file.
+    Holder { hash: FileHash, node: NodeId, seen_ms: u64 },
 }
 
 /// The text that addresses are kept as.
@@ -66,7 +74,11 @@ impl Work {
     pub(super) fn must_last(&self) -> bool {
         !matches!(
             self,
-            Self::History { .. } | Self::Taken { .. } | Self::Retain { .. } | Self::Earlier { .. }
+            Self::History { .. }
+                | Self::Taken { .. }
+                | Self::Retain { .. }
+                | Self::Earlier { .. }
+                | Self::Holder { .. }
         )
     }
 
@@ -98,6 +110,9 @@ impl Work {
                 record::removal(connection, numbers, *group, node, record)
             }
             Self::Peer { contact, seen_ms } => write_peer(connection, contact, *seen_ms),
+            Self::Hold(file) => offers::hold(connection, file),
+            Self::Release(hash) => offers::release(connection, *hash),
+            Self::Holder { hash, node, seen_ms } => offers::holder(connection, *hash, *node, *seen_ms),
         }
     }
 }

@@ -7,7 +7,7 @@ use serde_bytes::ByteBuf;
 use crate::config::Config;
 use crate::descriptor::{Admission, Descriptor};
 use crate::engine::{Engine, Start};
-use crate::id::{Address, BatchId, Digest, GroupId, LinkId, NodeId};
+use crate::id::{Address, BatchId, Digest, GroupId, LinkId, NodeId, Seq};
 use crate::identity::Identity;
 use crate::io::{Event, Input, Lane, MemberState, Output};
 use crate::links::tag;
@@ -70,6 +70,27 @@ impl Stage {
         stage
     }
 
+    /// The member is new itself, and asks to be let in.
+    fn among_newcomers() -> Self {
+        let mut stage = Self::new();
+        stage.link(MEMBER);
+        let record = stage.record(&stage.member);
+        stage.receive(MEMBER, &Frame::Join(Join { record, fresh: true, age_ms: 0 }), 1);
+        stage
+    }
+
+    /// What the member says in the midst of its life.
+    fn late_batch(&self, seq: Seq) -> Batch {
+        let header = Header {
+            id: BatchId { source: self.member.node(), life: LIFE, seq },
+            previous: Digest::ZERO,
+            time_after_life_ms: 0,
+            dependencies: Vec::new(),
+            opening: None,
+        };
+        Batch::sign(&self.group, header, &[Bytes::from_static(b"news")], &self.member)
+    }
+
     fn input(&mut self, input: Input) {
         let mut out = Out::new();
         self.engine.handle(Time::from_micros(self.now), input, &mut out);
@@ -123,7 +144,14 @@ impl Stage {
         let (records, baseline) = (Vec::new(), Vec::new());
         self.receive(
             MEMBER,
-            &Frame::Welcome(Welcome { records, baseline, last_life: None, grounded: true, order: None }),
+            &Frame::Welcome(Welcome {
+                records,
+                baseline,
+                last_life: None,
+                grounded: true,
+                order: None,
+                unknown_ms: None,
+            }),
             1,
         );
         assert!(
@@ -214,6 +242,7 @@ fn whatever_a_stranger_sends_is_not_heard() {
             last_life: None,
             grounded: true,
             order: None,
+            unknown_ms: None,
         }),
         Frame::ForwardJoin(ForwardJoin { record: record.clone(), ttl: 0 }),
         Frame::Records(records(vec![record.clone(), of_bob])),
@@ -276,6 +305,7 @@ fn no_member_can_bring_a_stranger_in() {
             last_life: None,
             grounded: true,
             order: None,
+            unknown_ms: None,
         }),
         Frame::ForwardJoin(ForwardJoin { record: record.clone(), ttl: 0 }),
         Frame::Shuffle(Records { members: vec![record], suspicions: Vec::new() }),
@@ -309,27 +339,24 @@ fn a_cause_that_nobody_may_publish_holds_nothing_up() {
 #[test]
 fn who_was_let_in_by_a_newcomer_asks_again_where_to_start() {
     for grounded in [false, true] {
-        let mut stage = Stage::new();
-        stage.link(MEMBER);
+        let mut stage = Stage::among_newcomers();
         let bob = stage.member.node();
-        let record = MemberRecord::sign(&stage.group, &stage.member, 9, Standing::Online, "bob", &[]).bytes;
-        stage.receive(MEMBER, &Frame::Join(Join { record, fresh: true, age_ms: 0 }), 1);
         let welcome = |baseline, grounded| {
-            Frame::Welcome(Welcome { records: Vec::new(), baseline, last_life: None, grounded, order: None })
+            Frame::Welcome(Welcome {
+                records: Vec::new(),
+                baseline,
+                last_life: None,
+                grounded,
+                order: None,
+                unknown_ms: None,
+            })
         };
         stage.receive(MEMBER, &welcome(Vec::new(), grounded), 1);
         // Its first waits for something, and is long gone by everybody else's account.
         let cause = BatchId { source: stage.engine.node(), life: 5, seq: 3 };
         let early = stage.batch(&stage.member, vec![cause]);
         stage.receive(MEMBER, &Frame::Batch(early.bytes), 1);
-        let header = Header {
-            id: BatchId { source: bob, life: LIFE, seq: 9 },
-            previous: Digest::ZERO,
-            time_after_life_ms: 0,
-            dependencies: Vec::new(),
-            opening: None,
-        };
-        let late = Batch::sign(&stage.group, header, &[Bytes::from_static(b"news")], &stage.member);
+        let late = stage.late_batch(9);
         stage.receive(MEMBER, &Frame::Batch(late.bytes), 1);
         stage.sent.clear();
         for _ in 0..6 {
@@ -357,5 +384,40 @@ fn who_was_let_in_by_a_newcomer_asks_again_where_to_start() {
         });
         let first = if grounded { 0 } else { 9 };
         assert!(baseline.expect("a welcome").contains(&(bob, LIFE, first)));
+    }
+}
+
+/// Who came after a node cannot say what was published since that one came: its word counts when nobody older has been
+/// found for a while.
+#[test]
+fn a_newcomer_waits_for_one_that_came_before_it() {
+    for is_found in [true, false] {
+        let mut stage = Stage::among_newcomers();
+        let bob = stage.member.node();
+        let batch = stage.late_batch(9);
+        let batch = Frame::Batch(batch.bytes);
+        let tells = |stage: &mut Stage, unknown_ms| {
+            let record =
+                MemberRecord::sign(&stage.group, &stage.member, 9, Standing::Online, "bob", &[]).bytes;
+            let (records, baseline) = (vec![record], vec![(bob, LIFE, 9)]);
+            let (last_life, grounded, order) = (None, true, None);
+            let welcome = Welcome { records, baseline, last_life, grounded, order, unknown_ms };
+            stage.receive(MEMBER, &Frame::Welcome(welcome), 1);
+            stage.receive(MEMBER, &batch, 1);
+            stage.events.iter().any(|it| matches!(it, Event::Deliver { .. }))
+        };
+        assert!(!tells(&mut stage, Some(1_500)));
+        stage.sent.clear();
+        stage.now += 1_500_000;
+        stage.input(Input::Tick);
+        let asks = |(_, bytes): &(LinkId, Bytes)| {
+            matches!(frame::decode(bytes), Ok((_, Frame::Join(Join { fresh: true, .. }))))
+        };
+        assert!(stage.sent.iter().any(asks), "it goes on asking");
+        let unknown_ms = (!is_found).then_some(1_500);
+        assert_eq!(tells(&mut stage, unknown_ms), is_found, "it may be owed what was before");
+        stage.now += 600_000;
+        stage.input(Input::Tick);
+        assert!(tells(&mut stage, unknown_ms), "nobody is older");
     }
 }

@@ -407,6 +407,7 @@ fn pieces_of_a_baseline_count_from_whoever_was_asked_only() {
         last_life: None,
         grounded: true,
         order: None,
+        unknown_ms: None,
     };
     world.say(ix, link, &Frame::Welcome(nothing), 1);
     assert!(world.delivered(ix).len() <= 100);

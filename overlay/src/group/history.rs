@@ -111,6 +111,8 @@ impl Group {
             self.ground.found();
             self.sources.since = 0;
             self.history.came_back = Some(ctx.now);
+        } else {
+            self.ground.enter(ctx.now);
         }
         // What was delivered in earlier runs, our application may have read.
         let causes = past.causes.clone().unwrap_or_else(|| self.all_heads(&ctx.me()));

@@ -166,6 +166,7 @@ impl Group {
             None if join.fresh => (None, self.unfounded().unwrap_or_else(|| self.baseline(ctx, cutoff))),
             None => (None, Vec::new()),
         };
+        let unknown_ms = self.unknown_ms(ctx, &from, join, &baseline).filter(|_| order.is_none());
         while baseline.len() > MAX_BASELINE {
             let first = baseline.split_off(baseline.len() - MAX_BASELINE);
             ctx.send(&from, &Frame::Baseline(Baseline { first }));
@@ -176,6 +177,7 @@ impl Group {
             last_life: self.last_life(&from),
             grounded: self.is_grounded(),
             order,
+            unknown_ms,
         };
         ctx.send(&from, &Frame::Welcome(welcome));
         if self.roster.is_full() {
@@ -248,6 +250,15 @@ impl Group {
             self.on_own_past(ctx, life, end);
         }
         self.on_greeted();
+        if matches!(self.phase, Phase::Fresh) && self.waits_for_older(ctx, welcome) {
+            self.pieces.take(&from);
+            // As a neighbour it would tell us of all that was ever said.
+            ctx.send(&from, &Frame::Disconnect(Empty::default()));
+            self.neighbour_down(ctx, &from);
+            self.merge_records(ctx, Some(&from), &welcome.records);
+            self.fill(ctx, Some(&from));
+            return;
+        }
         if matches!(self.phase, Phase::Fresh) {
             let order = welcome.order.as_ref().map(|start| (start.index, self.check_start(ctx, start)));
             if matches!(order, Some((_, None))) && self.total.is_some() {
@@ -263,11 +274,12 @@ impl Group {
                 self.start_order(ctx, lineage, index, &baseline);
             }
             self.record_all(ctx);
+            self.go_on_from(ctx, &baseline);
             self.want_earlier(ctx);
             if welcome.grounded {
                 self.ground.found();
             }
-        } else if welcome.grounded && self.ground.awaits(&from) {
+        } else if welcome.grounded && welcome.unknown_ms.is_none() && self.ground.awaits(&from) {
             let pieces = self.pieces.take(&from);
             self.ground.found();
             self.start_late(ctx, &[&welcome.baseline[..], &pieces].concat());
@@ -425,19 +437,19 @@ impl Group {
             if let Some(node) = ctx.rng.pick(&active).copied() {
                 self.maybe_ask_in(ctx, node);
             }
-            self.fill(ctx);
+            self.fill(ctx, None);
         }
         if self.views.shuffle_due(ctx.now, ctx.rng, ctx.config) {
             self.shuffle(ctx);
         }
     }
 
-    fn fill(&mut self, ctx: &mut Ctx<'_>) {
+    pub(super) fn fill(&mut self, ctx: &mut Ctx<'_>, besides: Option<&NodeId>) {
         let missing = self.views.missing(self.tree.bonds_len(), ctx.config);
         let mut room = missing.saturating_sub(self.views.requests_len(ctx.now));
         let mut candidates = self.candidates();
         ctx.rng.shuffle(&mut candidates);
-        for node in candidates {
+        for node in candidates.into_iter().filter(|it| Some(it) != besides) {
             if room == 0 {
                 return;
             }

@@ -265,8 +265,12 @@ impl Group {
             duplicates: 0,
             descriptor,
         };
-        if let Some(past) = past {
-            group.resume(ctx, &past);
+        match past {
+            Some(past) => group.resume(ctx, &past),
+            None => {
+                group.ground.enter(now);
+                group.total.iter_mut().for_each(|it| it.was_left = last_life.is_some());
+            }
         }
         group
     }

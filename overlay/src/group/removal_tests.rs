@@ -83,7 +83,14 @@ impl Stage {
         let (records, baseline) = (Vec::new(), Vec::new());
         self.receive(
             link,
-            &Frame::Welcome(Welcome { records, baseline, last_life: None, grounded: true, order: None }),
+            &Frame::Welcome(Welcome {
+                records,
+                baseline,
+                last_life: None,
+                grounded: true,
+                order: None,
+                unknown_ms: None,
+            }),
         );
     }
 

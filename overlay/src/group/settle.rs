@@ -22,12 +22,10 @@ use crate::wire::batch::Batch;
 use crate::wire::frame::Frame;
 use crate::wire::order::{self, Agree, Entry, Opened, Start};
 
-/// Between two cuts of many messages: 5 ms (DESIGN.md §5).
-const CUT_EVERY: Duration = Duration::from_millis(5);
-/// Between two cuts of few. Guess: what a cut costs all members together, a few times.
-const CUT_SOON: Duration = Duration::from_millis(1);
-/// Messages of one cut that are many. Guess: with fewer a source could say five times as much.
-const MANY: u64 = 64;
+/// After a cut the next comes no earlier, however few its messages, and…
+const CUT_SOON: Duration = Duration::from_millis(3);
+/// …no later, however many (`docs/decisions/026-pace-of-cuts.md`).
+const CUT_LATE: Duration = Duration::from_millis(20);
 /// Entries of the log between two that are forgotten. Guess.
 const COMPACT_EVERY: u64 = 64;
 /// Records of an epoch that is over and whose end is not known that are asked for at a time. Guess.
@@ -243,7 +241,7 @@ impl Group {
     fn maybe_found(&mut self, ctx: &mut Ctx<'_>) {
         let Some(total) = &self.total else { return };
         let (source, me) = (total.source(), ctx.me());
-        let is_first = total.lineage().founder() == me && total.epoch().is_none();
+        let is_first = total.lineage().founder() == me && total.epoch().is_none() && !total.was_left;
         let is_known = self.sources.get(&source).is_some();
         let waits = matches!(self.phase, Phase::Fresh) && ctx.now.since(self.entered) < ctx.config.fresh_wait;
         if is_first && !is_known && !waits {
@@ -438,8 +436,7 @@ impl Group {
             proposed.vector.apply(&cut);
             proposed.index += messages;
             delegate.propose(Entry::Cut(cut.encode()).to_bytes());
-            let share = messages.min(MANY) as u32;
-            total.next_cut = ctx.now + (CUT_EVERY * share / MANY as u32).max(CUT_SOON);
+            total.next_cut = ctx.now + pause(messages);
         }
     }
 
@@ -540,6 +537,11 @@ impl Group {
         total.start(lineage, index, marks);
         self.forget(ctx);
     }
+}
+
+/// How long after a cut the next one waits. By the root of its messages, it grows with their rate: 5 ms at 10,000/s.
+fn pause(messages: u64) -> Duration {
+    Duration::from_micros(700).mul_f64((messages as f64).sqrt()).clamp(CUT_SOON, CUT_LATE)
 }
 
 /// A batch as it waits for its place.

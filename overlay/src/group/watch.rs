@@ -84,7 +84,8 @@ impl Group {
         if !self.allows(&target) || !self.detector.take_errand(ctx.now, from, target, nonce, ctx.config) {
             return;
         }
-        let heard = ctx.links.last_heard(&target);
+        // Who is in touch may have left the group, and its word of that may be lost.
+        let heard = ctx.links.last_heard(&target).filter(|_| ctx.links.shares(&target, &self.id));
         // One that was silent for as long as its links bear was not heard of here for half of that.
         if heard.is_some_and(|at| ctx.now.since(at) < ctx.config.ping_timeout / 2) {
             self.answer_errands(ctx, &target, true);

@@ -279,13 +279,30 @@ pub(crate) enum Claims {
     All(Claim),
 }
 
+impl Claims {
+    /// In which round.
+    pub(crate) fn round(self) -> (u32, u32, u64) {
+        let (Self::More(claim) | Self::All(claim)) = self;
+        claim.0
+    }
+}
+
+/// Whether a leader sends it, for others to accept what it has.
+pub(crate) fn is_append(bytes: &[u8]) -> bool {
+    matches!(kind(bytes), Ok(3 | 4))
+}
+
 /// What a message says of what its sender has accepted.
 pub(crate) fn claims(bytes: &[u8]) -> Option<Claims> {
     let of = |it: Ballot, accepted| Claim((it.n, it.priority, it.pid), accepted as u64);
-    match read_paxos(kind(bytes).ok().filter(|it| [1, 2, 5].contains(it))?, 0, bytes).ok()? {
+    match read_paxos(kind(bytes).ok().filter(|it| (1..=7).contains(it))?, 0, bytes).ok()? {
         PaxosMsg::Prepare(it) => Some(Claims::All(of(it.n_accepted, it.accepted_idx))),
         PaxosMsg::Promise(it) => Some(Claims::All(of(it.n_accepted, it.accepted_idx))),
         PaxosMsg::Accepted(it) => Some(Claims::More(of(it.n, it.accepted_idx))),
+        // Who leads has accepted what it tells to be decided.
+        PaxosMsg::AcceptSync(it) => Some(Claims::More(of(it.n, it.decided_idx))),
+        PaxosMsg::AcceptDecide(it) => Some(Claims::More(of(it.n, it.decided_idx))),
+        PaxosMsg::Decide(it) => Some(Claims::More(of(it.n, it.decided_idx))),
         _ => None,
     }
 }

@@ -86,6 +86,8 @@ cbor_array! {
         or_none
         /// In a total order: which place in it the baseline is.
         pub(crate) order: Start,
+        /// For so long after the joiner entered the sender cannot say what is owed: it came later itself.
+        pub(crate) unknown_ms: u64,
     }
 }
 

@@ -10,6 +10,8 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use serde_bytes::ByteBuf;
 
+mod files;
+
 use super::batch::{Batch, Header, LifeEnd, Opening};
 use super::compare::{Baseline, Branch, Compare, Prefix};
 use super::earlier::{Earlier, PullEarlier};
@@ -160,6 +162,7 @@ impl World {
             last_life: Some((LIFE, 5)),
             grounded: true,
             order: None,
+            unknown_ms: Some(1_500),
         };
         add("Join", 1, Frame::Join(join));
         add("Welcome", 1, Frame::Welcome(welcome));
@@ -295,6 +298,9 @@ impl World {
         for (name, bytes) in self.frames() {
             add(&format!("frame {name}"), hex(&bytes));
         }
+        for (name, bytes) in files::vectors(&self.group) {
+            add(&name, hex(&bytes));
+        }
         all
     }
 }
@@ -371,6 +377,12 @@ fn what_the_page_prints_reads_back() {
     let removal = Removal::parse(&bytes("removal")).expect("parses");
     removal.check(&world.group, &world.ann(), Signatures::Checked).expect("signed");
     assert_eq!(page["ticket"].parse(), Ok(world.ticket()));
+}
+
+#[test]
+fn what_the_page_says_of_files_reads_back() {
+    let page = printed();
+    files::read_back(&World::new().group, |name| unhex(&page[name]));
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! The promise has bounds (the design's §5, *Amnesia*): a majority of a committee that forgot at once stops the order
 //! for good, and so does one that left for good. So one node in a run, at most, loses its disk or gets an old copy of
 //! it, or one leaves; and that not as a committee of one, which the runner looks to ([`Act::Spared`]). A founder that has
-//! lost its disk and meets nobody cannot know that there is an order already: that one gets old copies only.
+//! lost its disk and meets nobody cannot know that there is an order already: that one gets old copies only. That a
+//! disk is an old copy is known by what others have heard of its node: while it is so, they are there.
 
 use treecast_overlay::sim::{NodeIx, Step};
 use treecast_overlay::{Config, Rng};
@@ -94,6 +95,7 @@ impl Draft {
         let (dies, back) = (at + 1, at + 50 + self.up_to(4_000));
         let with_copy = self.rng.below(2) == 0 || node == NodeIx(0);
         if with_copy {
+            self.copied = Some(node);
             let copied = STORM + self.up_to(usize::try_from(at - STORM).expect("small").max(1));
             self.at(copied, Act::Spared(Step::Backup(node)));
         }
@@ -102,6 +104,17 @@ impl Draft {
             self.at(back - 1, Act::Spared(Step::Restore(node)));
         }
         self.at(back, Act::Spared(Step::Start { node, with_disk: with_copy }));
+    }
+
+    /// That a disk is an old copy only others can know, who have heard what its node said since, and hear it again: in
+    /// such a run the others are not off, nor cut off.
+    pub(super) fn keep_witnesses(&mut self) {
+        let Some(copied) = self.copied else { return };
+        self.acts.retain(|(_, act)| match act {
+            Act::Step(Step::Crash { node, .. }) => *node == copied,
+            Act::Step(Step::Cut { .. }) => false,
+            _ => true,
+        });
     }
 
     /// Two do not reach each other, or one not the other; both reach all others.

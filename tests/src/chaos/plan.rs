@@ -108,9 +108,9 @@ impl Plan {
         }
         let (skewed, forgetful) = Default::default();
         let last_words = if size == Size::Ordered { 12_000 } else { LAST_WORDS };
-        let gone = None;
+        let (gone, copied, acts) = Default::default();
         let mut draft =
-            Draft { rng, nodes, storm, spared, skewed, forgetful, gone, last_words, acts: Vec::new() };
+            Draft { rng, nodes, storm, spared, skewed, forgetful, gone, copied, last_words, acts };
         draft.starts();
         match size {
             Size::Ordered => draft.chatter(),
@@ -126,7 +126,10 @@ impl Plan {
         draft.lift();
         match size {
             Size::Nasty => draft.wake_up(),
-            Size::Ordered => draft.all_return(),
+            Size::Ordered => {
+                draft.keep_witnesses();
+                draft.all_return();
+            }
             _ => {}
         }
         let Draft { mut rng, mut acts, .. } = draft;
@@ -181,8 +184,10 @@ pub(super) struct Draft {
     pub(super) forgetful: BTreeSet<NodeIx>,
     /// Who does not come back as it was: it leaves, or forgets.
     pub(super) gone: Option<NodeIx>,
+    /// Who comes back with an old copy of its disk.
+    pub(super) copied: Option<NodeIx>,
     last_words: u64,
-    acts: Vec<(Duration, Act)>,
+    pub(super) acts: Vec<(Duration, Act)>,
 }
 
 impl Draft {

@@ -2,10 +2,12 @@
 //! under a seeded generator (`tests/tests/fuzz.rs`), and under a coverage-guided fuzzer
 //! (`tests/fuzz/`).
 
+mod files;
 mod frames;
 mod mutate;
 mod operations;
 
+pub use files::files;
 pub use frames::frames;
 pub use operations::operations;
 

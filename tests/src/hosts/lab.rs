@@ -237,6 +237,17 @@ impl Lab {
         self.switch().darken(host.number - 1);
     }
 
+    /// The host's link takes so many megabits a second each way from now on, in bursts as large as what a kernel
+    /// hands over at once: cut into packets, ten full links are more than two cores of a machine can emulate.
+    pub fn shape(&self, host: &Host, mbit: u64) {
+        let (rate, port) = (format!("{mbit}mbit"), port(host.number));
+        for (namespace, device) in [(&host.namespace, "eth0"), (&self.switch, port.as_str())] {
+            let tbf = ["tbf", "rate", &rate, "burst", "70000", "latency", "500ms"];
+            let replace = ["tc", "qdisc", "replace", "dev", device, "root"];
+            namespace.run(&[&replace[..], &tbf[..]].concat());
+        }
+    }
+
     /// All hosts.
     pub fn hosts(&self) -> &[Host] {
         &self.hosts

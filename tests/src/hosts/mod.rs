@@ -11,6 +11,7 @@
 mod binary;
 mod killed;
 mod lab;
+mod live;
 mod process;
 mod said;
 mod tree;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 
 pub use killed::{Node, Spoken, talk};
 pub use lab::{Host, Lab};
+pub use live::{lateness, say_live};
 pub use process::{Process, Run};
 pub use said::{Said, lines_of, numbered};
 pub use tree::{Place, Tree};

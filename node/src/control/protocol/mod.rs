@@ -5,16 +5,18 @@
 //! that the command line prints with `--json`, and ends with [`Line::Done`] or
 //! [`Line::Error`] before it closes.
 
+mod files;
 mod objects;
 mod request;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::files::{Announced, FileLine, FilePlace, FileSpread, ProgressLine};
 pub use self::objects::{
     Collection, Contacts, GroupLine, MemberEntry, Members, MessageLine, MulticastEntry, PeerLine, Status,
     TotalEntry, TreeLine,
 };
-pub use self::request::{CreateGroup, Feed, ParseWaitError, Place, Request, Retain, Start, Wait};
+pub use self::request::{CreateGroup, Feed, GetRequest, ParseWaitError, Place, Request, Retain, Start, Wait};
 use crate::failure::Failure;
 
 /// Longest line either side accepts, bytes: a message of 1 MiB, every byte escaped.
@@ -210,6 +212,10 @@ pub enum Line {
         /// How many by now.
         count: u64,
     },
+    /// A file.
+    File(Box<FileLine>),
+    /// How `file get` goes, about once a second.
+    Progress(ProgressLine),
     /// A connected peer.
     Peer(PeerLine),
     /// A tree.
@@ -269,6 +275,7 @@ mod tests {
             time: 5,
             text: Some("hi".into()),
             data: None,
+            file: None,
         });
         let text = String::from_utf8(message.to_line()).expect("JSON is UTF-8");
         assert_eq!(

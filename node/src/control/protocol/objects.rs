@@ -191,6 +191,9 @@ pub struct MessageLine {
     /// What, in base64, if it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
+    /// The file that it announces, if it does; the command line prints it as a file then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<super::Announced>,
 }
 
 /// A connected peer.

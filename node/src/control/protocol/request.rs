@@ -133,6 +133,27 @@ pub enum Request {
         /// Whom: a node id, or a member's nick.
         node: String,
     },
+    /// Announce a file or folder; its [`Line::File`](super::Line::File) once that is saved.
+    FileAnnounce {
+        /// Where it lies, from the root.
+        path: String,
+        /// In which group.
+        group: String,
+    },
+    /// One [`Line::File`](super::Line::File) for each that was announced, oldest first.
+    FileLs {
+        /// Only in this group.
+        #[serde(default)]
+        group: Option<String>,
+    },
+    /// Fetch a file for as long as the client listens: [`Line::Progress`](super::Line::Progress) about once a
+    /// second, its [`Line::File`](super::Line::File) in the end.
+    FileGet(GetRequest),
+    /// Serve a file no longer; its [`Line::File`](super::Line::File).
+    FileRm {
+        /// Its hash, the beginning of that, or its name.
+        what: String,
+    },
     /// Go on with a group whose committee is lost, as its founder, in another that follows it; that one's
     /// [`Line::Group`](super::Line::Group) once it is saved.
     GroupRecover {
@@ -144,6 +165,21 @@ pub enum Request {
         /// Which.
         group: String,
     },
+}
+
+/// What is to be fetched, and where to.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct GetRequest {
+    /// A name, a hash, or the beginning of one.
+    pub what: String,
+    /// A path from the root, or a folder to put it in.
+    pub out: String,
+    /// `resume`, `rename`, `overwrite`, `fail`; the first if absent.
+    #[serde(default)]
+    pub on_conflict: Option<String>,
+    /// If nobody has it, wait for somebody.
+    #[serde(default)]
+    pub wait: bool,
 }
 
 /// What a new group is to be.

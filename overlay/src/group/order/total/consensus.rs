@@ -25,7 +25,10 @@ cbor_array! {
         /// So many entries are decided. May lag: others know.
         pub(crate) decided: u64,
         /// It does not know what it has promised in this epoch, and takes no part in it.
-        pub(crate) forgot: bool,
+        pub(crate) forgot: bool;
+        or_none
+        /// What others were heard to have accepted, by seat.
+        pub(crate) heard: Vec<Claim>,
     }
 }
 

@@ -44,8 +44,10 @@ pub(crate) struct Delegate {
     unsaved: VecDeque<Held>,
     /// By seat: messages that wait for payloads, in order.
     incoming: Vec<VecDeque<Bytes>>,
-    /// By seat: what each was heard to have accepted.
+    /// By seat: what each has said that it has accepted; links keep the order.
     heard: Vec<Claim>,
+    /// By seat: what others have heard of it.
+    rumoured: Vec<Claim>,
     /// By seat: it claims less than it did, so it has forgotten, and counts no more in this epoch.
     forgetful: Vec<bool>,
     /// What others are to be told of that.
@@ -64,8 +66,9 @@ impl Delegate {
     pub(crate) fn new(me: &NodeId, epoch: u64, roster: &[NodeId], saved: Option<Saved>) -> Option<Self> {
         let seat = roster.iter().position(|it| it == me)?;
         let number = u32::try_from(epoch).ok()?;
-        let saved = saved.unwrap_or_default();
+        let mut saved = saved.unwrap_or_default();
         let mute = saved.vows.forgot;
+        let heard = saved.vows.heard.take().filter(|it| it.len() == roster.len());
         let consensus: Box<dyn Consensus> = if roster.len() > 1 {
             Box::new(Paxos::resume(number, roster.len(), seat, saved))
         } else {
@@ -77,7 +80,8 @@ impl Delegate {
             consensus,
             unsaved: VecDeque::new(),
             incoming: vec![VecDeque::new(); roster.len()],
-            heard: vec![Claim::default(); roster.len()],
+            heard: heard.unwrap_or_else(|| vec![Claim::default(); roster.len()]),
+            rumoured: vec![Claim::default(); roster.len()],
             forgetful: vec![false; roster.len()],
             gossip: Vec::new(),
             news: false,
@@ -139,7 +143,7 @@ impl Delegate {
         }
         self.consensus.tick();
         if std::mem::take(&mut self.news) {
-            let heard: Bytes = agreement::write_heard(&self.heard).into();
+            let heard = self.all_heard();
             let others = (0..self.roster.len()).filter(|it| *it != self.seat);
             self.gossip.extend(others.map(|seat| (seat, heard.clone())));
         }
@@ -191,18 +195,32 @@ impl Delegate {
     /// Whether a member remembers what it accepted, as far as that was heard here (`DESIGN.md` §5, amnesia): who
     /// lost its disk, or got an old copy of it, would vote again on what is decided.
     fn remembers(&mut self, seat: Seat, message: &[u8]) -> bool {
+        let mut is_behind = false;
         match agreement::claims(message) {
             Some(Claims::More(claim)) if claim > self.heard[seat] => {
                 (self.heard[seat], self.news) = (claim, true);
             }
             Some(Claims::All(claim)) if claim < self.heard[seat] => self.forgetful[seat] = true,
+            // Word of others may have overtaken what it said itself: it knows better.
+            Some(Claims::All(claim)) => is_behind = claim < self.rumoured[seat],
             _ => {}
         }
-        if self.forgetful[seat] && !self.consensus.is_heartbeat(message) {
-            // It is told, and will be silent.
-            self.gossip.push((seat, agreement::write_heard(&self.heard).into()));
+        if is_behind || self.forgetful[seat] && !self.consensus.is_heartbeat(message) {
+            // It is told, and will be silent if it does not remember that.
+            self.gossip.push((seat, self.all_heard()));
         }
-        !self.forgetful[seat]
+        !is_behind && !self.forgetful[seat]
+    }
+
+    /// What this member accepts of another, that one has accepted before it.
+    fn on_handled(&mut self, seat: Seat, message: &[u8]) {
+        let accepted = self.consensus.accepted();
+        if agreement::is_append(message)
+            && agreement::claims(message).is_some_and(|it| it.round() == accepted.0)
+            && accepted > self.heard[seat]
+        {
+            (self.heard[seat], self.news) = (accepted, true);
+        }
     }
 
     /// Another member tells what it has heard.
@@ -212,11 +230,20 @@ impl Delegate {
         }
         let from = self.seat_of(from);
         for (seat, claim) in heard.iter().enumerate().filter(|(seat, _)| Some(*seat) != from) {
-            self.heard[seat] = self.heard[seat].max(*claim);
+            self.rumoured[seat] = self.rumoured[seat].max(*claim);
         }
-        if self.heard[self.seat] > self.consensus.accepted() {
+        if self.rumoured[self.seat] > self.consensus.accepted() {
             self.hush();
         }
+    }
+
+    /// By seat: what each is known to have accepted, from itself or others.
+    fn claimed(&self) -> Vec<Claim> {
+        self.heard.iter().zip(&self.rumoured).map(|(heard, rumoured)| *heard.max(rumoured)).collect()
+    }
+
+    fn all_heard(&self) -> Bytes {
+        agreement::write_heard(&self.claimed()).into()
     }
 
     /// Takes in what has come, each member's in its order, as far as the payloads of what it asks to accept are
@@ -238,6 +265,7 @@ impl Delegate {
                 }
                 let message = self.incoming[seat].pop_front().expect("looked at above");
                 self.consensus.handle(seat, &message)?;
+                self.on_handled(seat, &message);
             }
         }
         Ok(wanted)
@@ -249,7 +277,8 @@ impl Delegate {
             return Spoken::default();
         }
         let Turn { saving, messages, heartbeats, decided } = self.consensus.take_turn();
-        let token = saving.filter(|_| !mutants::is_on(Mutant::SkipPersist)).map(persist);
+        let saving = saving.filter(|_| !mutants::is_on(Mutant::SkipPersist));
+        let token = saving.map(|it| persist(self.with_heard(it)));
         if token.is_some() || !messages.is_empty() || !decided.is_empty() {
             self.unsaved.push_back(Held { token, messages, decided });
         }
@@ -285,8 +314,14 @@ impl Delegate {
     /// After a write that failed: has all written that was promised and accepted, as it is not known what is there.
     pub(crate) fn try_again(&mut self, persist: impl FnOnce(Saving) -> Token) {
         if self.broken && self.retry.is_none() {
-            self.retry = Some(persist(self.consensus.save_all()));
+            self.retry = Some(persist(self.with_heard(self.consensus.save_all())));
         }
+    }
+
+    /// What others claim is kept beside: when all were off, who comes back with an old copy is known all the same.
+    fn with_heard(&self, mut saving: Saving) -> Saving {
+        saving.vows.heard = Some(self.claimed());
+        saving
     }
 
     /// What waits for nothing any more, in order.

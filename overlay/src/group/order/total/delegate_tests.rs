@@ -315,3 +315,49 @@ fn what_has_no_payload_here_is_not_accepted() {
     });
     assert!(wrote, "it is accepted now");
 }
+
+/// Only others can know that a disk is an old copy. They do, although all were off meanwhile, and whoever led.
+#[test]
+fn an_old_copy_is_found_out_by_what_others_have_heard() {
+    for seed in seeds() {
+        let mut committee = Committee::new(seed, 3);
+        let run = |committee: &mut Committee| (0..10_000).for_each(|_| committee.step());
+        run(&mut committee);
+        let leads = |it: &Member| it.delegate.as_ref().is_some_and(Delegate::leads);
+        let leader = committee.members.iter().position(leads).expect("somebody leads");
+        let at = (leader + seed as usize) % 3;
+        let copy = committee.members[at].disk.clone();
+        run(&mut committee);
+        (0..3).for_each(|it| committee.crash(it));
+        committee.members[at].disk = copy;
+        committee.settle(20_000);
+        committee.check();
+        let delegate = committee.members[at].delegate.as_ref().expect("it runs");
+        assert!(delegate.is_mute(), "seed {seed}: it takes part as if nothing had been");
+    }
+}
+
+/// What a third one tells may come before what a member said earlier: that is not taken for having forgotten.
+#[test]
+fn word_of_others_that_comes_first_silences_nobody() {
+    let mut committee = Committee::new(5, 3);
+    for _ in 0..20_000 {
+        committee.step();
+    }
+    let leads = |it: &Member| it.delegate.as_ref().is_some_and(Delegate::leads);
+    let leader = committee.members.iter().position(leads).expect("somebody leads");
+    let (from, to) = ((leader + 1) % 3, (leader + 2) % 3);
+    let roster = committee.roster.clone();
+    let mut claims = vec![Claim::default(); 3];
+    claims[from] = committee.members[from].delegate.as_ref().expect("it runs").consensus.accepted();
+    claims[from].1 += 1;
+    let early = agreement::write_heard(&claims).into();
+    let delegate = committee.members[to].delegate.as_mut().expect("it runs");
+    delegate.handle(&roster[leader], early).expect("well-formed");
+    assert!(!delegate.is_forgetful(&roster[from]));
+    for _ in 0..20_000 {
+        committee.step();
+    }
+    let delegate = committee.members[to].delegate.as_ref().expect("it runs");
+    assert!(!delegate.is_forgetful(&roster[from]));
+}

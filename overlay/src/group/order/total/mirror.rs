@@ -95,6 +95,7 @@ impl State {
             accepted: self.accepted.map(vow),
             decided: self.decided as u64,
             forgot: false,
+            heard: None,
         };
         let entries = self.log[from - self.compacted..].iter().map(|it| it.0.clone()).collect();
         Saving { vows, from: from as u64, entries, compacted: self.compacted as u64 }

@@ -66,6 +66,8 @@ pub(crate) struct Total {
     pub(crate) ledger: Ledger,
     /// The committees.
     lineage: Lineage,
+    /// The founder was in this group before, and has left it since: there was an order, whatever its disk says.
+    pub(crate) was_left: bool,
     /// So many of the records that ended epochs are kept for the next start.
     kept: usize,
     pub(crate) delegate: Option<Delegate>,
@@ -125,6 +127,7 @@ impl Total {
             source: order_source(group),
             ledger,
             lineage: Lineage::new(founder),
+            was_left: false,
             kept: 0,
             delegate: None,
             decided: BTreeMap::new(),

@@ -1,0 +1,94 @@
+//! Files, for people.
+
+use treecast_node::control::protocol::{Announced, FileLine, ProgressLine};
+
+use super::clean;
+use super::human::span;
+
+/// Bytes as people say them: `2.3 MiB`.
+pub(crate) fn size_text(bytes: u64) -> String {
+    let mut size = bytes as f64;
+    let mut unit = "bytes";
+    for larger in ["KiB", "MiB", "GiB", "TiB"] {
+        if size < 1024.0 {
+            break;
+        }
+        (size, unit) = (size / 1024.0, larger);
+    }
+    match unit {
+        "bytes" if bytes == 1 => "1 byte".to_owned(),
+        "bytes" => format!("{bytes} bytes"),
+        unit => format!("{size:.1} {unit}"),
+    }
+}
+
+/// What a message that announces a file looks like in a talk, with the command that fetches it.
+pub(super) fn announced(file: &Announced) -> String {
+    let kind = if file.folder { "folder" } else { "file" };
+    let (name, size) = (clean::line(&file.name), size_text(file.size));
+    format!("[{kind}] {name} ({size})  treecast file get {}", clean::line(&file.hash))
+}
+
+/// A file, where it lies, and who lied about it.
+pub(crate) fn file_line(file: &FileLine) -> Vec<String> {
+    let name = clean::line(&file.name);
+    let mut lines = vec![match &file.path {
+        Some(path) => format!("{name} ({}) is here: {}", size_text(file.size), clean::line(path)),
+        None => format!("{name} ({})  {}", size_text(file.size), file.hash),
+    }];
+    if !file.liars.is_empty() {
+        let names = who(&file.liars, &file.nicks);
+        lines.push(format!("  {names} served other bytes than were announced; nothing of that was kept."));
+    }
+    lines
+}
+
+fn who(nodes: &[String], nicks: &std::collections::BTreeMap<String, String>) -> String {
+    let name = |node: &String| match nicks.get(node) {
+        Some(nick) => clean::line(nick).into_owned(),
+        None => super::human::short(node),
+    };
+    nodes.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+/// How a fetch goes.
+pub(crate) fn progress_text(it: &ProgressLine) -> String {
+    let share = it.done.saturating_mul(100).checked_div(it.size).unwrap_or(100);
+    let mut text = format!("{share} %, {} of {}", size_text(it.done), size_text(it.size));
+    if it.done < it.size {
+        match it.eta_s {
+            Some(left) => text.push_str(&format!(", {}/s, {} left", size_text(it.rate), span(left))),
+            None => text.push_str(", waiting for somebody who has the rest"),
+        }
+    }
+    if !it.sources.is_empty() {
+        text.push_str(&format!(", from {}", who(&it.sources, &it.nicks)));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_progress_read_well() {
+        let sizes: Vec<String> = [0, 1, 1023, 1536, 5 << 30].into_iter().map(size_text).collect();
+        assert_eq!(sizes, ["0 bytes", "1 byte", "1023 bytes", "1.5 KiB", "5.0 GiB"]);
+        let mut it = ProgressLine {
+            hash: "ab".into(),
+            done: 512,
+            size: 1024,
+            rate: 256,
+            eta_s: Some(2),
+            sources: vec!["12D3KooWabcdef".into()],
+            nicks: [("12D3KooWabcdef".to_owned(), "Ada\u{1b}".to_owned())].into(),
+            liars: Vec::new(),
+        };
+        let text = progress_text(&it);
+        assert!(text.starts_with("50 %, 512 bytes of 1.0 KiB, 256 bytes/s, 2 s left, from Ada"), "{text}");
+        assert!(!text.contains('\u{1b}'));
+        (it.eta_s, it.sources) = (None, Vec::new());
+        assert!(progress_text(&it).ends_with("waiting for somebody who has the rest"));
+    }
+}

@@ -1,0 +1,176 @@
+//! Reading what is to be announced.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use treecast_overlay::files::{
+    Entry, FileHash, Geometry, HashTree, MAX_ENTRIES, MAX_MANIFEST, MAX_NAME, MAX_SIZE, Manifest,
+    ManifestError, Offer, check_part,
+};
+
+use super::body::Body;
+use crate::error::AnnounceError;
+
+/// What is to be announced, read.
+pub(super) struct Scanned {
+    pub(super) offer: Offer,
+    pub(super) tree: HashTree,
+    pub(super) body: Body,
+    /// A folder's manifest lies here for now.
+    pub(super) manifest_at: Option<PathBuf>,
+}
+
+/// Reads a file or folder, and hashes all of it. A folder's manifest is written to `manifest_at`.
+pub(super) fn scan(path: &Path, manifest_at: PathBuf) -> Result<Scanned, AnnounceError> {
+    let unreadable = |source: io::Error| AnnounceError::of(path, source);
+    let found = fs::symlink_metadata(path).map_err(unreadable)?;
+    let name = path.canonicalize().map_err(unreadable)?;
+    let name = name.file_name().ok_or_else(|| AnnounceError::kind(path, "the root of the file system"))?;
+    let Some(name) = name.to_str().filter(|name| name.len() <= MAX_NAME) else {
+        return Err(AnnounceError::Name(path.to_owned()));
+    };
+    if found.is_dir() {
+        return scan_folder(path, name, manifest_at);
+    }
+    check_kind(path, &found)?;
+    if found.len() > MAX_SIZE {
+        return Err(AnnounceError::TooLarge(path.to_owned()));
+    }
+    let body = Body::file(path.to_owned(), found.len());
+    let tree = hash(&body, found.len()).map_err(unreadable)?;
+    check_same(path, &found)?;
+    let offer = Offer { hash: tree.hash(), name: name.to_owned(), size: found.len(), manifest: None };
+    Ok(Scanned { offer, tree, body, manifest_at: None })
+}
+
+fn scan_folder(path: &Path, name: &str, manifest_at: PathBuf) -> Result<Scanned, AnnounceError> {
+    let mut seen = Vec::new();
+    walk(path, "", &mut seen)?;
+    let executable = |found: &Metadata| found.permissions().mode() & 0o100 != 0;
+    let entry = |(path, found): &(String, Metadata)| Entry {
+        path: path.clone(),
+        size: found.len(),
+        executable: executable(found),
+    };
+    let manifest = Manifest { entries: seen.iter().map(entry).collect() };
+    manifest.check().map_err(|error| match error {
+        ManifestError::TooMany => AnnounceError::TooMany(path.to_owned()),
+        ManifestError::Path(below) => AnnounceError::Name(path.join(below)),
+        _ => AnnounceError::Name(path.to_owned()),
+    })?;
+    let bytes = manifest.to_bytes();
+    if bytes.len() as u64 > MAX_MANIFEST {
+        return Err(AnnounceError::TooMany(path.to_owned()));
+    }
+    let files = manifest.entries.iter().fold(0_u64, |sum, it| sum.saturating_add(it.size));
+    let size = files.saturating_add(bytes.len() as u64);
+    if size > MAX_SIZE {
+        return Err(AnnounceError::TooLarge(path.to_owned()));
+    }
+    fs::write(&manifest_at, &bytes).map_err(|source| AnnounceError::of(&manifest_at, source))?;
+    let body = Body::folder(manifest_at.clone(), bytes.len() as u64, path, &manifest);
+    let tree = hash(&body, size).map_err(|source| match source.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound => AnnounceError::Changed(path.to_owned()),
+        _ => AnnounceError::of(path, source),
+    })?;
+    for (below, found) in &seen {
+        check_same(&path.join(below), found)?;
+    }
+    let manifest = Some(bytes.len() as u64);
+    let offer = Offer { hash: tree.hash(), name: name.to_owned(), size, manifest };
+    Ok(Scanned { offer, tree, body, manifest_at: Some(manifest_at) })
+}
+
+/// All files below a folder, in the order of their names.
+fn walk(folder: &Path, below: &str, seen: &mut Vec<(String, Metadata)>) -> Result<(), AnnounceError> {
+    let unreadable = |source: io::Error| AnnounceError::of(folder, source);
+    let mut entries: Vec<_> =
+        fs::read_dir(folder).map_err(unreadable)?.collect::<Result<_, _>>().map_err(unreadable)?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| check_part(name)) else {
+            return Err(AnnounceError::Name(path));
+        };
+        let below = if below.is_empty() { name.to_owned() } else { format!("{below}/{name}") };
+        let found = fs::symlink_metadata(&path).map_err(|source| AnnounceError::of(&path, source))?;
+        if found.is_dir() {
+            walk(&path, &below, seen)?;
+            continue;
+        }
+        check_kind(&path, &found)?;
+        if seen.len() >= MAX_ENTRIES {
+            return Err(AnnounceError::TooMany(folder.to_owned()));
+        }
+        seen.push((below, found));
+    }
+    Ok(())
+}
+
+fn check_kind(path: &Path, found: &Metadata) -> Result<(), AnnounceError> {
+    let kind = found.file_type();
+    let refused = |what| Err(AnnounceError::kind(path, what));
+    match () {
+        () if kind.is_file() => Ok(()),
+        () if kind.is_symlink() => refused("a symbolic link"),
+        () if kind.is_fifo() => refused("a pipe"),
+        () if kind.is_socket() => refused("a socket"),
+        () => refused("a device"),
+    }
+}
+
+fn check_same(path: &Path, before: &Metadata) -> Result<(), AnnounceError> {
+    let now = fs::symlink_metadata(path).map_err(|source| AnnounceError::of(path, source))?;
+    let key = |it: &Metadata| (it.len(), it.mtime(), it.mtime_nsec(), it.ino());
+    if key(&now) == key(before) { Ok(()) } else { Err(AnnounceError::Changed(path.to_owned())) }
+}
+
+/// The hashes over all pieces.
+fn hash(body: &Body, size: u64) -> io::Result<HashTree> {
+    let geometry = Geometry::new(size);
+    let leaf = |piece| {
+        let bytes = body.read(geometry.start(piece), geometry.len(piece))?;
+        Ok(HashTree::leaf(geometry, piece, &bytes))
+    };
+    let leaves = (0..geometry.pieces()).map(leaf).collect::<io::Result<Vec<_>>>()?;
+    Ok(HashTree::of_leaves(size, &leaves))
+}
+
+/// Whether a file that lies there is the one with this hash.
+pub(super) fn is_file_with(path: &Path, size: u64, wanted: FileHash) -> bool {
+    let is_candidate = fs::symlink_metadata(path).is_ok_and(|it| it.is_file() && it.len() == size);
+    is_candidate && hash(&Body::file(path.to_owned(), size), size).is_ok_and(|tree| tree.hash() == wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::tests::Scratch;
+
+    #[test]
+    fn files_and_folders_are_read_and_all_else_is_refused() {
+        let scratch = Scratch::new();
+        let (root, manifest_at) = (scratch.path().join("álbum"), scratch.path().join("m"));
+        let scan = |path: &Path| super::scan(path, manifest_at.clone());
+        fs::create_dir_all(root.join("sub")).expect("made");
+        fs::write(root.join("one"), "1").expect("written");
+        fs::write(root.join("sub/日本"), "").expect("written");
+        let one = scan(&root.join("one")).expect("a file");
+        assert_eq!(one.offer.hash.as_bytes(), blake3::hash(b"1").as_bytes());
+        let all = scan(&root).expect("a folder");
+        let manifest = fs::read(&manifest_at).expect("written");
+        assert_eq!((all.offer.name.as_str(), all.offer.manifest), ("álbum", Some(manifest.len() as u64)));
+        let whole = [&manifest[..], b"1"].concat();
+        assert_eq!(all.offer.hash.as_bytes(), blake3::hash(&whole).as_bytes());
+        assert_eq!(all.body.read(0, whole.len()).expect("read"), whole);
+        std::os::unix::fs::symlink("one", root.join("link")).expect("linked");
+        for bad in [root.join("link"), root.clone()] {
+            assert!(matches!(scan(&bad), Err(AnnounceError::Kind { kind: "a symbolic link", .. })));
+        }
+        assert!(matches!(scan(Path::new("/dev/null")), Err(AnnounceError::Kind { kind: "a device", .. })));
+        assert!(matches!(scan(&root.join("none")), Err(AnnounceError::NotFound(_))));
+    }
+}
