@@ -1,8 +1,8 @@
 //! A folder that is kept in step across machines: whatever file is put into it, or changed in it, on one of them comes
 //! to all.
 //!
-//! `cargo run --example drop_folder -- DATA_DIR FOLDER GROUP`. Files are announced once they have lain still for two
-//! seconds; of each name the version that was announced last is fetched, and replaces the one before it. What somebody
+//! `cargo run --example drop_folder -- DATA_DIR FOLDER GROUP` on each machine; without arguments it shows two of them on
+//! this one, in folders for the moment. Files are announced once they have lain still for two seconds; of each name the version that was announced last is fetched, and replaces the one before it. What somebody
 //! put or changed *here* is kept in `.replaced` when another's version takes its place. Files that are deleted come
 //! again. Folders in the folder, names that not all systems take, and what was announced by another name already are
 //! left alone: a group knows a file by its content, and by one name.
@@ -18,7 +18,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use treecast_node::{FileHash, FileInfo, GetFile, Node, OnConflict};
+use treecast_node::{FileHash, FileInfo, GetFile, Multiaddr, Node, OnConflict};
 use treecast_overlay::files::clean_name;
 
 /// Between looks at the folder and the group.
@@ -33,19 +33,61 @@ const REPLACED: &str = ".replaced";
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [data_dir, folder, group] = &args[..] else {
-        return Err("usage: drop_folder DATA_DIR FOLDER GROUP".into());
-    };
-    let node = Node::builder().data_dir(data_dir).group(group.as_str()).spawn().await?;
-    println!("{} keeps {folder} in step with {group}", node.id());
-    let folder = std::path::absolute(folder)?;
-    let mut keeper = Keeper { node: &node, folder, group, hashes: HashMap::new(), announced: HashMap::new() };
-    tokio::select! {
-        done = keeper.keep_in_step() => done?,
-        _ = tokio::signal::ctrl_c() => {}
+    match &args[..] {
+        [] => show().await,
+        [data_dir, folder, group] => {
+            let node = Node::builder().data_dir(data_dir).group(group.as_str()).spawn().await?;
+            println!("{} keeps {folder} in step with {group}", node.id());
+            tokio::select! {
+                done = Keeper::new(&node, Path::new(folder), group)?.keep_in_step() => done?,
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            node.shutdown().await;
+            Ok(())
+        }
+        _ => Err("usage: drop_folder [DATA_DIR FOLDER GROUP]".into()),
     }
-    node.shutdown().await;
+}
+
+/// Two folders on this machine: a file goes from the first to the second, is changed there, and comes back.
+async fn show() -> Result<(), Box<dyn Error>> {
+    let data = std::env::temp_dir().join(format!("treecast-drop-folder-{}", std::process::id()));
+    let anywhere: Multiaddr = "/ip4/127.0.0.1/tcp/0".parse()?;
+    let node = |name: &str| {
+        let node = Node::builder().data_dir(data.join(name)).nick(name).mdns(false);
+        node.listen(anywhere.clone()).group("folder")
+    };
+    let ada = node("ada").spawn().await?;
+    let bob = node("bob").peer(ada.addresses().await?.remove(0)).spawn().await?;
+    let [adas, bobs] = ["adas folder", "bobs folder"].map(|it| data.join(it));
+    for folder in [&adas, &bobs] {
+        std::fs::create_dir_all(folder)?;
+    }
+    let change_and_wait = async {
+        std::fs::write(adas.join("list"), "bread\n")?;
+        comes(&bobs.join("list"), "bread\n").await;
+        std::fs::write(bobs.join("list"), "bread\nbutter\n")?;
+        comes(&adas.join("list"), "bread\nbutter\n").await;
+        std::io::Result::Ok(())
+    };
+    tokio::select! {
+        done = Keeper::new(&ada, &adas, "folder")?.keep_in_step() => done?,
+        done = Keeper::new(&bob, &bobs, "folder")?.keep_in_step() => done?,
+        done = change_and_wait => done?,
+        () = tokio::time::sleep(Duration::from_secs(60)) => return Err("the folders are not in step".into()),
+    }
+    println!("both folders have the list, as it was changed in the second");
+    ada.shutdown().await;
+    bob.shutdown().await;
+    std::fs::remove_dir_all(&data)?;
     Ok(())
+}
+
+/// Until a file holds a text.
+async fn comes(path: &Path, text: &str) {
+    while std::fs::read_to_string(path).ok().as_deref() != Some(text) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// What is to be done about a name.
@@ -68,7 +110,12 @@ struct Keeper<'a> {
     announced: HashMap<String, (FileHash, u64)>,
 }
 
-impl Keeper<'_> {
+impl<'a> Keeper<'a> {
+    fn new(node: &'a Node, folder: &Path, group: &'a str) -> std::io::Result<Keeper<'a>> {
+        let folder = std::path::absolute(folder)?;
+        Ok(Keeper { node, folder, group, hashes: HashMap::new(), announced: HashMap::new() })
+    }
+
     async fn keep_in_step(&mut self) -> Result<(), Box<dyn Error>> {
         loop {
             let here = self.look().await?;
