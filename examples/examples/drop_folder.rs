@@ -38,8 +38,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         [data_dir, folder, group] => {
             let node = Node::builder().data_dir(data_dir).group(group.as_str()).spawn().await?;
             println!("{} keeps {folder} in step with {group}", node.id());
+            let mut keeper = Keeper::new(&node, Path::new(folder), group)?;
             tokio::select! {
-                done = Keeper::new(&node, Path::new(folder), group)?.keep_in_step() => done?,
+                done = keeper.keep_in_step() => done?,
                 _ = tokio::signal::ctrl_c() => {}
             }
             node.shutdown().await;
@@ -70,9 +71,10 @@ async fn show() -> Result<(), Box<dyn Error>> {
         comes(&adas.join("list"), "bread\nbutter\n").await;
         std::io::Result::Ok(())
     };
+    let (mut first, mut second) = (Keeper::new(&ada, &adas, "folder")?, Keeper::new(&bob, &bobs, "folder")?);
     tokio::select! {
-        done = Keeper::new(&ada, &adas, "folder")?.keep_in_step() => done?,
-        done = Keeper::new(&bob, &bobs, "folder")?.keep_in_step() => done?,
+        done = first.keep_in_step() => done?,
+        done = second.keep_in_step() => done?,
         done = change_and_wait => done?,
         () = tokio::time::sleep(Duration::from_secs(60)) => return Err("the folders are not in step".into()),
     }
