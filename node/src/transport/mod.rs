@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use futures::io::BufReader;
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::timeout::TransportTimeout;
@@ -25,6 +26,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 /// says at once that its other end was killed, where QUIC is silent until a timeout.
 /// RFC 8305 §5 wants 100 ms to 2 s between attempts.
 const TCP_HEAD_START: Duration = Duration::from_millis(100);
+
+/// Bytes that are read of a TCP connection at once: TLS by itself asks for 4 KiB, a fourth of a record.
+const AT_ONCE: usize = 64 << 10;
 
 /// Bytes a peer may have under way on one QUIC stream, and on one connection.
 const QUIC_STREAM_WINDOW: u32 = 4 << 20;
@@ -63,7 +67,8 @@ where
     T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let security = Security::new(key).map_err(io::Error::other)?;
-    let muxed = sockets.upgrade(Version::V1Lazy).authenticate(security).multiplex(yamux::Upgrade);
+    let gathered = sockets.map(|socket, _| BufReader::with_capacity(AT_ONCE, socket));
+    let muxed = gathered.upgrade(Version::V1Lazy).authenticate(security).multiplex(yamux::Upgrade);
     Ok(muxed.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).boxed())
 }
 

@@ -6,6 +6,7 @@ use std::future::{Ready, ready};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
+use futures::io::BufWriter;
 use futures::{AsyncRead, AsyncWrite, ready};
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo};
@@ -20,6 +21,9 @@ const CONNECTION_WINDOW: usize = MAX_STREAMS * 256 * 1024;
 
 /// Payload of one frame, before encryption. Fewer, larger frames than the 16 KiB default cost less for batches of 64 KiB.
 const FRAME: usize = 64 * 1024;
+
+/// Yamux writes a frame's header by itself. Gathered with what follows, a small frame is one packet and not two.
+const WITH_HEADER: usize = FRAME + 64;
 
 /// Makes a [`Muxer`] of a secured connection.
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +60,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> OutboundConnectionUpgrade<C> for Upgrade
 
 /// One connection's streams.
 pub(super) struct Muxer<C> {
-    connection: Connection<C>,
+    connection: Connection<BufWriter<C>>,
     /// Streams that came while only [`StreamMuxer::poll`] was called: yamux makes progress by
     /// asking for the next inbound stream alone. Bounded by [`MAX_STREAMS`].
     inbound: VecDeque<Stream>,
@@ -70,7 +74,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Muxer<C> {
         config.set_max_connection_receive_window(Some(CONNECTION_WINDOW));
         config.set_split_send_size(FRAME);
         Self {
-            connection: Connection::new(socket, config, mode),
+            connection: Connection::new(BufWriter::with_capacity(WITH_HEADER, socket), config, mode),
             inbound: VecDeque::new(),
             inbound_waker: None,
         }
