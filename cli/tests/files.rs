@@ -244,7 +244,15 @@ fn a_folder_takes_the_place_of_another_as_it_was_said() {
     // A copy that somebody made by hand is that folder as well.
     std::fs::create_dir_all(scratch.dir.join("by-hand/album/none/here")).expect("made");
     scratch.file("by-hand/album/a", b"1");
+    scratch.run("b", &["file", "rm", "album"]);
     one(&scratch.get("b", "album", "by-hand", &[]));
+    let listed = scratch.await_files("b", 2);
+    let album = listed.iter().find(|it| it["name"] == "album").expect("it is listed");
+    assert_eq!(
+        (&album["have"], &album["held"]),
+        (&2.into(), &album["size"]),
+        "it is served from there: {album}"
+    );
     // A file is in the way of a folder, whatever is said.
     scratch.file("taken", b"mine");
     assert_eq!(code(&scratch.get("b", "album", "taken", &["--on-conflict", "overwrite"])), 6);
@@ -429,7 +437,12 @@ fn what_is_typed_means_one_file_and_goes_where_it_was_said() {
     for _ in 0..2 {
         one(&scratch.get("b", "album", "album-copy", &[]));
     }
+    assert!(!scratch.dir.join("album-copy/album").exists());
+    // Something else is a folder to put it in, and is left alone.
     scratch.file("album-copy/x", b"y");
+    one(&scratch.get("b", "album", "album-copy", &[]));
+    assert_eq!(std::fs::read(scratch.dir.join("album-copy/album/x")).expect("there"), b"x");
+    scratch.file("album-copy/album/x", b"y");
     assert_eq!(code(&scratch.get("b", "album", "album-copy", &[])), 6);
     std::os::unix::fs::symlink("x", scratch.dir.join("album/link")).expect("linked");
     let linked = scratch.dir.join("album");

@@ -32,8 +32,8 @@ pub(super) fn announced(file: &Announced) -> String {
 /// What a message that ends an announcement looks like in a talk.
 pub(super) fn ended(file: &Ended) -> String {
     let what = match file.event.as_str() {
-        "changed" => "has changed since it was announced, and cannot be fetched from here any more",
-        "removed" => "was removed, and cannot be fetched from here any more",
+        "changed" => "has changed since it was announced, and is not served until it is announced again",
+        "removed" => "was removed, and is not served any more",
         _ => "is not offered any more",
     };
     format!("[file] {} {what}", clean::line(&file.name))
@@ -61,12 +61,13 @@ pub(crate) fn ended_texts(file: &FileLine) -> Vec<String> {
         let path = file.path.as_deref().map(clean::line).unwrap_or_default();
         lines.push(match spread.ending.as_deref() {
             Some("removed") => format!(
-                "! {name} is not at {path} any more, and not served: put it back and announce it again, or \
-                 `treecast file rm {}`",
+                "! {name} is not at {path} any more, and not served from here: put it back and announce it again, \
+                 or forget it:  treecast file rm {}",
                 short_hash(&file.hash)
             ),
             _ => format!(
-                "! {name} has changed here since it was announced, and is not served: announce {path} again"
+                "! {name} has changed here, and is not served:  treecast file announce {path} --group {}",
+                clean::line(&file.group)
             ),
         });
     }
@@ -115,6 +116,28 @@ pub(crate) fn progress_text(it: &ProgressLine) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_had_a_file_and_what_mends_that_are_said() {
+        let mut file: FileLine = serde_json::from_value(serde_json::json!({
+            "hash": "ab".repeat(32), "name": "plan", "size": 2, "group": "lobby", "source": "12D3KooWabcdef",
+            "nick": "Ada", "path": "/x/plan", "have": 0, "of": 2, "holders": [], "held": 0, "changed": false,
+            "former": [{"node": "12D3KooWabcdef", "event": "changed"}, {"node": "12D3KooWuvwxyz", "event": "removed"}],
+            "nicks": {"12D3KooWabcdef": "Ada"},
+        }))
+        .expect("a line");
+        let told = ended_texts(&file);
+        assert_eq!(told[0], "! plan was changed by Ada after it was announced");
+        assert_eq!(told[1], "! plan was removed by …uvwxyz after it was announced");
+        let spread = file.spread.as_mut().expect("it is listed");
+        (spread.former, spread.changed) = (Vec::new(), true);
+        assert!(ended_texts(&file)[0].ends_with("treecast file announce /x/plan --group lobby"));
+        let spread = file.spread.as_mut().expect("it is listed");
+        (spread.ending, spread.withdrawn) = (Some("removed".to_owned()), true);
+        let told = ended_texts(&file);
+        assert!(told[0].ends_with("treecast file rm abababababab"), "{told:?}");
+        assert_eq!(told[1], "! plan was withdrawn by Ada");
+    }
 
     #[test]
     fn sizes_and_progress_read_well() {

@@ -228,7 +228,7 @@ impl From<GetError> for Failure {
             }
             GetError::NobodyHas { former, had } if had.is_empty() && !former.is_empty() => {
                 let who: Vec<&str> = former.iter().map(|(who, _)| who.as_str()).collect();
-                let fix = format!("Ask {} to announce it again; what has come is kept.", who.join(" or "));
+                let fix = format!("Ask {} to announce it again.", who.join(" or "));
                 return Self::new("nobody-has-it", exit::TIMEOUT, what, why, fix);
             }
             GetError::NobodyHas { .. } => (

@@ -8,7 +8,6 @@ use treecast_overlay::files::{Ending, FileHash, Offer};
 use treecast_overlay::{GroupId, NodeId};
 
 use super::claim::Claim;
-use super::holding::{Holding, Title};
 use super::target::{self, OnConflict};
 use super::{lock, scan};
 use crate::clock::unix_ms;
@@ -145,23 +144,14 @@ impl Node {
         });
         let scanned = scanned.await.map_err(|error| AnnounceError::NotSaved(error.to_string()))??;
         let offer = scanned.offer.clone();
-        let title = Title { hash: offer.hash, size: offer.size, manifest: offer.manifest };
         let served = path.to_owned();
-        let keep = move || {
-            let mut body = scanned.body;
-            if let Some(from) = scanned.manifest_at {
-                let to = desk.at(title.hash, "manifest");
-                body = body.with_first_at(to.clone());
-                std::fs::rename(from, to)?;
-            }
-            Holding::announced(title, desk, body, scanned.tree)
-        };
-        let kept = tokio::task::spawn_blocking(keep).await;
+        let kept = tokio::task::spawn_blocking(move || scanned.keep(desk)).await;
         let not_saved = |error: &dyn std::fmt::Display| AnnounceError::NotSaved(error.to_string());
         let holding = kept.map_err(|error| not_saved(&error))?.map_err(|error| not_saved(&error))?;
-        let Title { hash, size, manifest } = title;
+        let Offer { hash, size, manifest, .. } = offer;
         let file = HeldFile { hash, path: served.clone(), size, manifest, whole: true, ending: None };
         exchange.hold(file).await.map_err(AnnounceError::NotSaved)?;
+        exchange.supersede(&served, hash);
         lock(&exchange.loaded).insert(hash, Arc::new(holding));
         let (sender, _) = self.enter(GroupRef::Name(info.view.id.to_string()), true).await?;
         sender.publish(offer.to_message()).await?;

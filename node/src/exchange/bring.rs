@@ -16,7 +16,7 @@ use super::claim::Claim;
 use super::get::{End, Fetching, Job};
 use super::holding::{Desk, Holding, Title};
 use super::target::{self, OnConflict, Target};
-use super::{Loading, lock};
+use super::{Loading, lock, scan};
 use crate::clock::unix_ms;
 use crate::error::{GetError, UnknownGroup};
 use crate::handle::Node;
@@ -49,6 +49,9 @@ impl Node {
         let (hash, on_conflict) = (info.offer.hash, get.on_conflict);
         let title = Title { hash, size: info.offer.size, manifest: info.offer.manifest };
         let target = self.choose(&info, get.out.clone(), on_conflict).await?;
+        if target.is_there {
+            self.serve_too(title, &target.path).await?;
+        }
         if target.is_there || self.copy_if_here(title, &target, on_conflict).await? {
             tell(all_of(title));
             return Ok(Got { path: target.path, info, liars: Vec::new() });
@@ -77,6 +80,7 @@ impl Node {
         let Title { hash, size, manifest } = title;
         let file = HeldFile { hash, path: target.path.clone(), size, manifest, whole: true, ending: None };
         self.exchange.hold(file).await.map_err(GetError::NotSaved)?;
+        self.exchange.supersede(&target.path, hash);
         Ok(Got { path: target.path, info, liars })
     }
 
@@ -123,6 +127,47 @@ impl Node {
         chosen.await.map_err(|error| GetError::NotSaved(error.to_string()))?
     }
 
+    /// What lies there already is served from there, if this node has nothing whole of it yet.
+    async fn serve_too(&self, title: Title, path: &Path) -> Result<(), GetError> {
+        let is_whole = |held: &HeldFile| held.whole && held.ending.is_none();
+        if lock(&self.exchange.held).get(&title.hash).is_some_and(is_whole) {
+            return Ok(());
+        }
+        let (desk, scan_at) = (self.exchange.desk.clone(), self.exchange.scan_at());
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let found = path.clone();
+        let keep = move || {
+            let scanned = scan::scan(&found, scan_at.clone());
+            let kept = scanned.ok().filter(|it| it.offer.hash == title.hash).map(|it| it.keep(desk));
+            // There may be none, or none any more.
+            let _ = std::fs::remove_file(scan_at);
+            kept.transpose()
+        };
+        let kept = tokio::task::spawn_blocking(keep).await;
+        let not_saved = |error: &dyn std::fmt::Display| GetError::NotSaved(error.to_string());
+        let Some(holding) = kept.map_err(|error| not_saved(&error))?.map_err(|error| not_saved(&error))?
+        else {
+            return Ok(());
+        };
+        let Title { hash, size, manifest } = title;
+        let before = lock(&self.exchange.held).get(&hash).filter(|it| !it.whole).map(|it| it.path.clone());
+        let file = HeldFile { hash, path: path.clone(), size, manifest, whole: true, ending: None };
+        self.exchange.hold(file).await.map_err(GetError::NotSaved)?;
+        self.exchange.supersede(&path, hash);
+        lock(&self.exchange.loaded).insert(hash, Arc::new(holding));
+        // What came of it elsewhere is not needed any more.
+        if let Some(before) = before {
+            let desk = self.exchange.desk.clone();
+            let clear = move || {
+                target::remove_partial(&before);
+                let _ = std::fs::remove_file(desk.at(hash, "log"));
+            };
+            // If it stays it is in nobody's way.
+            let _ = tokio::task::spawn_blocking(clear).await;
+        }
+        Ok(())
+    }
+
     /// Copies what this node has of a file, if that is all of it; whether it did.
     async fn copy_if_here(
         &self,
@@ -136,8 +181,9 @@ impl Node {
         }
         let Some(own) = self.own(title.hash).await else { return Ok(false) };
         let copied = self.copy_own(&own, title, target, on_conflict).await?;
-        if !copied {
-            self.exchange.on_bad_piece(title.hash);
+        match copied {
+            true => self.exchange.supersede(&target.path, title.hash),
+            false => self.exchange.on_bad_piece(title.hash),
         }
         Ok(copied)
     }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,7 +83,7 @@ impl Exchange {
                 Look::Fine => {}
                 Look::Away => return None,
                 Look::Ended(ending) => {
-                    self.on_ended(hash, ending);
+                    self.on_ended(hash, ending, true);
                     return None;
                 }
             }
@@ -107,19 +108,30 @@ impl Exchange {
         }
     }
 
+    /// Something else lies at a path by now: what lay there before is not served any more. Who heard of the new one
+    /// need not hear of that, too.
+    pub(super) fn supersede(self: &Arc<Self>, path: &Path, by: FileHash) {
+        let is_it = |it: &&HeldFile| it.path == path && it.hash != by;
+        let before: Vec<FileHash> = lock(&self.held).values().filter(is_it).map(|it| it.hash).collect();
+        for hash in before {
+            self.on_ended(hash, Ending::Changed, false);
+        }
+    }
+
     /// A piece of a file was not what it was, or not there.
     pub(super) fn on_bad_piece(self: &Arc<Self>, hash: FileHash) {
         let Some(held) = lock(&self.held).get(&hash).cloned() else { return };
         match look(&held) {
-            Look::Fine => self.on_ended(hash, Ending::Changed),
-            Look::Ended(ending) => self.on_ended(hash, ending),
+            Look::Fine => self.on_ended(hash, Ending::Changed, true),
+            Look::Ended(ending) => self.on_ended(hash, ending, true),
             // It may come back with its disk.
             Look::Away => drop(lock(&self.loaded).remove(&hash)),
         }
     }
 
-    /// What lies here of a whole file is not what it was: that is remembered, and told where this node announced it.
-    fn on_ended(self: &Arc<Self>, hash: FileHash, ending: Ending) {
+    /// What lies here of a whole file is not what it was: that is remembered and, with `tell`, told where this node
+    /// announced it.
+    fn on_ended(self: &Arc<Self>, hash: FileHash, ending: Ending, tell: bool) {
         match lock(&self.held).get_mut(&hash) {
             Some(file) if file.whole && file.ending.is_none() => file.ending = Some(ending),
             _ => return,
@@ -136,7 +148,7 @@ impl Exchange {
             if !matches!(saved, Ok(Ok(()))) {
                 tracing::warn!(%hash, "that a file has changed could not be saved");
             }
-            if let Err(error) = exchange.retract(hash, ending).await {
+            if tell && let Err(error) = exchange.retract(hash, ending).await {
                 tracing::warn!(%hash, %error, "a group was not told that a file has changed");
             }
         });

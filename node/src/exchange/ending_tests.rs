@@ -76,14 +76,18 @@ async fn who_changed_or_removed_a_file_is_named_to_all_and_after_a_restart() {
     drop(source);
     let source = super::tests::node(&scratch.path().join("source"), Some(&reader)).await;
     assert_eq!(file_when(&source, |_| true).await.ending, Some(Ending::Changed));
-    // Who comes back and announces it anew has it.
+    // Another at its place, and then it again: it is to be had, and the other is not.
     source.announce(&path, "lobby").await.expect("announced");
     std::fs::write(&path, &bytes).expect("as it was");
     source.announce(&path, "lobby").await.expect("announced");
-    let find = |it: &&FileInfo| it.holders.len() == 1 && it.former.is_empty();
     let deadline = Instant::now() + PATIENCE;
-    while reader.files(None).await.expect("it runs").iter().filter(find).count() != 1 {
-        assert!(Instant::now() < deadline, "it is to be had again");
+    loop {
+        let files = reader.files(None).await.expect("it runs");
+        let fates: Vec<_> = files.iter().map(|it| (it.holders.len(), fate(it, &source))).collect();
+        if fates == [(0, Some(Ending::Changed)), (1, None)] {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{fates:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     std::fs::remove_file(&path).expect("removed");

@@ -1,5 +1,6 @@
 //! A file that lies here, all of it or part: pieces are checked whenever they come or go.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,17 @@ pub(super) struct Desk(pub(super) PathBuf);
 impl Desk {
     pub(super) fn at(&self, hash: FileHash, kind: &str) -> PathBuf {
         self.0.join(format!("{hash}.{kind}"))
+    }
+
+    /// The pieces that have come of a file, by its log; whether they are sound is seen when it is gone on with.
+    pub(super) fn logged(&self, hash: FileHash) -> BTreeSet<u32> {
+        let log = std::fs::read(self.at(hash, "log")).unwrap_or_default();
+        let (mut rest, mut pieces) = (&log[..], BTreeSet::new());
+        while let Some((piece, _, after)) = read_entry(rest) {
+            pieces.insert(piece);
+            rest = after;
+        }
+        pieces
     }
 
     pub(super) fn forget(&self, hash: FileHash) {

@@ -121,7 +121,31 @@ impl Node {
             };
             infos.push((group, info));
         }
+        self.count_what_came(&mut infos).await;
         Ok(infos)
+    }
+
+    /// What came of files that nobody has read since the start is counted by their logs.
+    async fn count_what_came(&self, infos: &mut [(GroupId, FileInfo)]) {
+        let is_partial = |hash: &FileHash| {
+            lock(&self.exchange.held).get(hash).is_some_and(|it| !it.whole)
+                && !lock(&self.exchange.loaded).contains_key(hash)
+        };
+        let unread = infos.iter().map(|(_, it)| it.offer.hash).filter(is_partial).collect::<Vec<_>>();
+        if unread.is_empty() {
+            return;
+        }
+        let desk = self.exchange.desk.clone();
+        let count =
+            move || unread.into_iter().map(|hash| (hash, desk.logged(hash))).collect::<HashMap<_, _>>();
+        let Ok(counts) = tokio::task::spawn_blocking(count).await else { return };
+        for (_, info) in infos {
+            if let Some(pieces) = counts.get(&info.offer.hash) {
+                let geometry = Geometry::new(info.offer.size);
+                let pieces = pieces.range(..geometry.pieces());
+                info.held = pieces.map(|piece| geometry.len(*piece) as u64).sum();
+            }
+        }
     }
 
     /// What is meant by a name, a hash or the beginning of one.

@@ -11,6 +11,7 @@ use treecast_overlay::files::{
 };
 
 use super::body::Body;
+use super::holding::{Desk, Holding, Title};
 use crate::error::AnnounceError;
 
 /// What is to be announced, read.
@@ -20,6 +21,20 @@ pub(super) struct Scanned {
     pub(super) body: Body,
     /// A folder's manifest lies here for now.
     pub(super) manifest_at: Option<PathBuf>,
+}
+
+impl Scanned {
+    /// Keeps what is needed to serve it.
+    pub(super) fn keep(self, desk: Desk) -> io::Result<Holding> {
+        let Offer { hash, size, manifest, .. } = self.offer;
+        let mut body = self.body;
+        if let Some(from) = self.manifest_at {
+            let to = desk.at(hash, "manifest");
+            body = body.with_first_at(to.clone());
+            fs::rename(from, to)?;
+        }
+        Holding::announced(Title { hash, size, manifest }, desk, body, self.tree)
+    }
 }
 
 /// Reads a file or folder, and hashes all of it. A folder's manifest is written to `manifest_at`.

@@ -49,6 +49,14 @@ pub(super) fn choose(
     on_conflict: OnConflict,
     scan_at: &Path,
 ) -> Result<Target, GetError> {
+    if on_conflict == OnConflict::Resume
+        && offer.manifest.is_some()
+        && out.is_dir()
+        && is_it(offer, out, scan_at)
+    {
+        // Typed once more: it is not put into itself.
+        return Ok(Target { partial: PathBuf::new(), path: out.to_owned(), is_there: true });
+    }
     let path = if out.is_dir() { out.join(clean_name(&offer.name)) } else { out.to_owned() };
     if !out.is_dir() && out.as_os_str().as_bytes().ends_with(b"/") {
         return Err(GetError::Target { path, why: "there is no such folder".to_owned() });
