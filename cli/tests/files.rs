@@ -388,7 +388,7 @@ fn a_fetch_that_is_killed_again_and_again_goes_on_where_it_was() {
         let words = ["file", "get", "big", "--wait", "-o", to.to_str().expect("a text")];
         Running::start(scratch.command("b", &words))
     };
-    let mut kills = 0;
+    let (mut kills, mut partly) = (0, 0);
     // Each time a little later than what it took to begin; the last may have all of it.
     for turn in 0..20_u64 {
         let getting = get();
@@ -397,6 +397,8 @@ fn a_fetch_that_is_killed_again_and_again_goes_on_where_it_was() {
         drop(getting);
         kills += u32::from(!to.exists());
         node = up();
+        let held = lines(&scratch.run("b", &["file", "ls"]))[0]["held"].as_u64().expect("a number");
+        partly += u32::from(held > 0 && held < size as u64);
     }
     let mut last = get();
     assert_eq!(last.code(), 0, "{}", last.stderr());
@@ -404,6 +406,7 @@ fn a_fetch_that_is_killed_again_and_again_goes_on_where_it_was() {
     let total = sent(&metrics);
     assert!(total as f64 <= 1.1 * size as f64, "{total} bytes for {size}, killed {kills} times on the way");
     assert!(kills >= 3, "it was killed on the way {kills} times only");
+    assert!(partly > 0, "what has come is listed after a restart");
     drop(node);
 }
 

@@ -65,7 +65,7 @@ async fn who_changed_or_removed_a_file_is_named_to_all_and_after_a_restart() {
     source.announce(&path, "lobby").await.expect("announced");
     await_file(&reader).await;
     // Of the same length: it is found out as it is read.
-    std::fs::write(&path, content(300_001)[1..].to_vec()).expect("changed");
+    std::fs::write(&path, &content(300_001)[1..]).expect("changed");
     let failed = get(&reader, scratch.path().join("copy")).await;
     let Err(GetError::NobodyHas { former, .. }) = failed else { panic!("{failed:?}") };
     assert_eq!(former, [("source".to_owned(), Ending::Changed)]);
