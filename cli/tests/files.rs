@@ -206,11 +206,101 @@ fn a_folder_comes_with_all_that_is_in_it() {
 }
 
 #[test]
+fn a_folder_takes_the_place_of_another_as_it_was_said() {
+    let scratch = Scratch::telling_json("places");
+    let _nodes = scratch.nodes(&["a", "b"]);
+    scratch.file("album/a", b"1");
+    std::fs::create_dir_all(scratch.dir.join("album/none/here")).expect("made");
+    scratch.announce("a", &scratch.dir.join("album"));
+    std::fs::create_dir_all(scratch.dir.join("bare")).expect("made");
+    scratch.announce("a", &scratch.dir.join("bare"));
+    scratch.await_files("b", 2);
+    let one = |output: &Output| self::one(output, "file");
+    let read = |name: &str| std::fs::read(scratch.dir.join(name)).expect("there");
+    let names = |name: &str| {
+        let all = std::fs::read_dir(scratch.dir.join(name)).expect("there");
+        let mut all: Vec<_> = all.map(|it| it.expect("read").file_name()).collect();
+        all.sort();
+        all
+    };
+    one(&scratch.get("b", "bare", "empty", &[]));
+    assert!(names("empty").is_empty());
+    scratch.file("to/mine", b"mine");
+    for how in ["resume", "fail"] {
+        let refused = scratch.get("b", "album", "to", &["--on-conflict", how]);
+        // `to` is a folder to put it in, so that it is `to/album` that matters.
+        assert_eq!(code(&refused), if how == "resume" { 0 } else { 6 }, "{how}");
+    }
+    assert_eq!(names("to/album"), ["a", "none"]);
+    assert_eq!(names("to/album/none"), ["here"]);
+    scratch.file("to/album/more", b"more");
+    let refused = scratch.get("b", "album", "to", &[]);
+    assert_eq!((code(&refused), &error(&refused)["code"]), (6, &"exists".into()));
+    let renamed = one(&scratch.get("b", "album", "to", &["--on-conflict", "rename"]));
+    assert_eq!(renamed["path"].as_str(), scratch.dir.join("to/album (2)").to_str());
+    assert_eq!((read("to/album (2)/a"), read("to/album/more")), (b"1".to_vec(), b"more".to_vec()));
+    one(&scratch.get("b", "album", "to", &["--on-conflict", "overwrite"]));
+    assert_eq!((names("to/album"), read("to/mine")), (names("album"), b"mine".to_vec()));
+    // A copy that somebody made by hand is that folder as well.
+    std::fs::create_dir_all(scratch.dir.join("by-hand/album/none/here")).expect("made");
+    scratch.file("by-hand/album/a", b"1");
+    scratch.run("b", &["file", "rm", "album"]);
+    one(&scratch.get("b", "album", "by-hand", &[]));
+    let listed = scratch.await_files("b", 2);
+    let album = listed.iter().find(|it| it["name"] == "album").expect("it is listed");
+    assert_eq!(
+        (&album["have"], &album["held"]),
+        (&2.into(), &album["size"]),
+        "it is served from there: {album}"
+    );
+    // A file is in the way of a folder, whatever is said.
+    scratch.file("taken", b"mine");
+    assert_eq!(code(&scratch.get("b", "album", "taken", &["--on-conflict", "overwrite"])), 6);
+    assert_eq!(names("to"), ["album", "album (2)", "mine"], "nothing is left beside them");
+}
+
+#[test]
+fn what_is_withdrawn_is_told_and_goes_once_nobody_has_it() {
+    let scratch = Scratch::telling_json("withdrawn");
+    let _nodes = scratch.nodes(&["a", "b"]);
+    let mut sub = Running::start(scratch.command("b", &["sub", "lobby"]));
+    std::thread::sleep(Duration::from_millis(300));
+    let path = scratch.file("plan", b"of old");
+    let hash = scratch.announce("a", &path)["hash"].as_str().expect("a hash").to_owned();
+    scratch.await_files("b", 1);
+    let removed = one(&scratch.run("a", &["file", "rm", &hash[..8]]), "file");
+    assert_eq!((&removed["withdrawn_in"], path.exists()), (&serde_json::json!(["lobby"]), true));
+    let ended = loop {
+        let line = sub.next_json();
+        if line["type"] == "file-ended" {
+            break line;
+        }
+    };
+    assert_eq!((&ended["event"], ended["hash"].as_str()), (&"withdrawn".into(), Some(&*hash)), "{ended}");
+    let past = lines(&scratch.run("b", &["history", "lobby"]));
+    let kinds: Vec<&Value> = past.iter().map(|it| &it["type"]).collect();
+    assert_eq!(kinds, ["file", "file-ended"]);
+    for node in ["a", "b"] {
+        assert_eq!(lines(&scratch.run(node, &["file", "ls"])), [] as [Value; 0], "{node}");
+    }
+    let failed = scratch.get("b", "plan", "x", &[]);
+    let told = error(&failed);
+    assert_eq!((code(&failed), &told["code"]), (4, &"nobody-has-it".into()));
+    assert!(told["why"].as_str().is_some_and(|why| why.contains("it was withdrawn by ")), "{told}");
+    assert_eq!(code(&scratch.run("a", &["file", "rm", &hash])), 5, "once is enough");
+    scratch.announce("a", &path);
+    scratch.await_files("b", 1);
+    one(&scratch.get("b", "plan", "x", &[]), "file");
+}
+
+#[test]
 fn a_file_that_changes_is_not_served_and_who_had_it_is_named() {
     let scratch = Scratch::telling_json("changed");
     let nodes = scratch.nodes(&["a", "b", "c"]);
     let content = bytes(1_000_000, 4);
     let path = scratch.file("draft", &content);
+    let mut sub = Running::start(scratch.command("c", &["sub", "lobby"]));
+    std::thread::sleep(Duration::from_millis(300));
     scratch.announce("a", &path);
     scratch.await_files("b", 1);
     scratch.await_files("c", 1);
@@ -225,8 +315,26 @@ fn a_file_that_changes_is_not_served_and_who_had_it_is_named() {
         text(&failed.stdout)
     );
     assert!(!scratch.dir.join("b.out").exists());
+    let told = error(&failed);
+    assert!(told["why"].as_str().is_some_and(|why| why.contains("it was changed by ")), "{told}");
+    assert!(told["fix"].as_str().is_some_and(|fix| fix.contains("announce it again")), "{told}");
     let listed = &scratch.await_files("a", 1)[0];
     assert_eq!((&listed["changed"], &listed["have"]), (&true.into(), &0.into()), "{listed}");
+    assert_eq!((&listed["ending"], listed["former"].is_null()), (&"changed".into(), true), "{listed}");
+    let listed = &scratch.await_files("c", 1)[0];
+    assert_eq!(listed["former"][0]["node"], listed["source"], "{listed}");
+    assert_eq!((&listed["former"][0]["event"], &listed["changed"]), (&"changed".into(), &false.into()));
+    let ended = loop {
+        let line = sub.next_json();
+        if line["type"] == "file-ended" {
+            break line;
+        }
+        assert_ne!(line["type"], "message", "{line}");
+    };
+    assert_eq!((&ended["event"], &ended["name"]), (&"changed".into(), &"draft".into()), "{ended}");
+    assert_eq!((&ended["hash"], &ended["source"]), (&listed["hash"], &listed["source"]));
+    assert!(ended["seq"].is_u64() && ended["index"].is_null() && ended["group"] == "lobby", "{ended}");
+    drop(sub);
     // Put right and announced once more, it goes on with what had come.
     std::fs::write(&path, &content).expect("as it was");
     scratch.announce("a", &path);
@@ -280,7 +388,7 @@ fn a_fetch_that_is_killed_again_and_again_goes_on_where_it_was() {
         let words = ["file", "get", "big", "--wait", "-o", to.to_str().expect("a text")];
         Running::start(scratch.command("b", &words))
     };
-    let mut kills = 0;
+    let (mut kills, mut partly) = (0, 0);
     // Each time a little later than what it took to begin; the last may have all of it.
     for turn in 0..20_u64 {
         let getting = get();
@@ -289,6 +397,8 @@ fn a_fetch_that_is_killed_again_and_again_goes_on_where_it_was() {
         drop(getting);
         kills += u32::from(!to.exists());
         node = up();
+        let held = lines(&scratch.run("b", &["file", "ls"]))[0]["held"].as_u64().expect("a number");
+        partly += u32::from(held > 0 && held < size as u64);
     }
     let mut last = get();
     assert_eq!(last.code(), 0, "{}", last.stderr());
@@ -296,6 +406,7 @@ fn a_fetch_that_is_killed_again_and_again_goes_on_where_it_was() {
     let total = sent(&metrics);
     assert!(total as f64 <= 1.1 * size as f64, "{total} bytes for {size}, killed {kills} times on the way");
     assert!(kills >= 3, "it was killed on the way {kills} times only");
+    assert!(partly > 0, "what has come is listed after a restart");
     drop(node);
 }
 
@@ -329,7 +440,12 @@ fn what_is_typed_means_one_file_and_goes_where_it_was_said() {
     for _ in 0..2 {
         one(&scratch.get("b", "album", "album-copy", &[]));
     }
+    assert!(!scratch.dir.join("album-copy/album").exists());
+    // Something else is a folder to put it in, and is left alone.
     scratch.file("album-copy/x", b"y");
+    one(&scratch.get("b", "album", "album-copy", &[]));
+    assert_eq!(std::fs::read(scratch.dir.join("album-copy/album/x")).expect("there"), b"x");
+    scratch.file("album-copy/album/x", b"y");
     assert_eq!(code(&scratch.get("b", "album", "album-copy", &[])), 6);
     std::os::unix::fs::symlink("x", scratch.dir.join("album/link")).expect("linked");
     let linked = scratch.dir.join("album");
@@ -340,7 +456,7 @@ fn what_is_typed_means_one_file_and_goes_where_it_was_said() {
 }
 
 #[test]
-fn one_fetches_a_file_at_a_time_and_what_is_forgotten_leaves_nothing() {
+fn what_is_being_fetched_is_not_forgotten_and_what_is_forgotten_leaves_nothing() {
     let scratch = Scratch::telling_json("twice");
     let mut nodes = scratch.nodes(&["a", "b"]);
     let told = scratch.announce("a", &scratch.file("big", &bytes(2_000_000, 3)));
@@ -353,9 +469,11 @@ fn one_fetches_a_file_at_a_time_and_what_is_forgotten_leaves_nothing() {
     let words = ["file", "get", "big", "--wait", "-o", to.to_str().expect("text")];
     let mut first = Running::start(scratch.command("b", &words));
     std::thread::sleep(Duration::from_secs(1));
-    for refused in [scratch.get("b", "big", "to/other", &[]), scratch.run("b", &["file", "rm", &hash])] {
-        assert_eq!((code(&refused), &error(&refused)["code"]), (6, &"busy".into()));
-    }
+    let refused = scratch.run("b", &["file", "rm", &hash]);
+    assert_eq!((code(&refused), &error(&refused)["code"]), (6, &"busy".into()));
+    // Who does not wait hears that nobody has it, as it would alone.
+    let second = scratch.get("b", "big", "to/other", &[]);
+    assert_eq!((code(&second), &error(&second)["code"]), (4, &"nobody-has-it".into()));
     first.signal("-INT");
     assert_eq!(first.code(), 130);
     assert!(first.stderr().contains("goes on with what has come"));

@@ -5,7 +5,7 @@
 //! this one, in folders for the moment. Files are announced once they have lain still for two seconds; of each name the version that was announced last is fetched, and replaces the one before it. What somebody
 //! put or changed *here* is kept in `.replaced` when another's version takes its place. Files that are deleted come
 //! again. Folders in the folder, names that not all systems take, and what was announced by another name already are
-//! left alone: a group knows a file by its content, and by one name.
+//! left alone.
 //!
 //! In a group with a total order (as `treecast group create` makes it) all agree on which version came last. In an open
 //! one, two people who change a file in the same second may each end with the other's.

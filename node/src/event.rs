@@ -3,6 +3,7 @@
 mod queue;
 
 use bytes::Bytes;
+use treecast_overlay::files::{Offer, Retraction};
 use treecast_overlay::io::{MemberState, ParentReason, Stall, TreeId};
 use treecast_overlay::{BatchId, Life, NodeId, Seq};
 
@@ -17,6 +18,14 @@ pub enum Event {
     /// A message, in the group's order. A node's own come too. In a total order each comes once it has its
     /// place; who [listens](crate::Listen) for tentative ones is told of it before that as well.
     Message(Message),
+    /// A member says that a file which it announced is not to be had from it any more. Comes instead of the
+    /// [`Event::Message`] that says so.
+    FileEnded {
+        /// Which file, and what has become of it.
+        retraction: Retraction,
+        /// The message: whose word it is, and where it stands among the others.
+        message: Message,
+    },
     /// Messages of a total order have waited for their places for some time, or for another reason than was
     /// told. They are shown as tentative until they have them.
     OrderStalled {
@@ -121,6 +130,16 @@ pub struct Message {
     pub tentative: bool,
     /// What.
     pub payload: Bytes,
+}
+
+impl From<Message> for Event {
+    fn from(message: Message) -> Self {
+        let may_be_one = Offer::may_be_in(&message.payload);
+        match may_be_one.then(|| Retraction::from_message(&message.payload)).flatten() {
+            Some(retraction) => Self::FileEnded { retraction, message },
+            None => Self::Message(message),
+        }
+    }
 }
 
 /// Whether a group seems to be cut in two.

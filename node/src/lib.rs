@@ -51,7 +51,7 @@ pub use error::{
     check_nick,
 };
 pub use event::{Event, MemberChange, Message, PartitionChange, Range};
-pub use exchange::{FileInfo, GetFile, Got, Holder, OnConflict, Progress};
+pub use exchange::{Dropped, FileInfo, FormerHolder, GetFile, Got, Holder, OnConflict, Progress};
 pub use failure::{Failure, exit};
 pub use group::{GroupRef, NewGroup};
 pub use handle::{Node, Placement, Published, Receipt, ReceiptGoal, Sender};
@@ -61,7 +61,7 @@ pub use libp2p::Multiaddr;
 pub use lock::{holder, wait_released};
 pub use receiver::Receiver;
 pub use remembered::{Remembered, RememberedNode, remembered};
-pub use treecast_overlay::files::{FileHash, Offer};
+pub use treecast_overlay::files::{Ending, FileHash, Offer, Retraction};
 pub use treecast_overlay::wire::ticket::{Ticket, TicketError};
 pub use treecast_overlay::{BatchId, Config, Descriptor, GroupId, NodeId, Order, Retention, Route};
 pub use view::{ContactsView, GroupInfo, NodeStatus, PeerView, PingReport};

@@ -31,7 +31,7 @@ impl Receiver {
     pub async fn next(&mut self) -> Option<Event> {
         if let Some(past) = &mut self.past {
             match past.next().await {
-                Ok(Some(message)) => return Some(Event::Message(message)),
+                Ok(Some(message)) => return Some(message.into()),
                 Ok(None) => {}
                 // What was to be read is on disk, and cannot be read: that is told, and no reason to
                 // keep back what comes.
@@ -45,7 +45,7 @@ impl Receiver {
         loop {
             let event = self.queue.next().await;
             if !self.is_before(event.as_ref()) {
-                return event;
+                return event.map(named);
             }
         }
     }
@@ -57,11 +57,11 @@ impl Receiver {
     /// The next event if it is at hand; as [`Receiver::next`].
     pub(crate) fn at_hand(&mut self) -> Option<Option<Event>> {
         match &mut self.past {
-            Some(past) => past.at_hand().map(|message| Some(Event::Message(message))),
+            Some(past) => past.at_hand().map(|message| Some(message.into())),
             None => loop {
                 let next = self.queue.next().now_or_never();
                 if !self.is_before(next.as_ref().and_then(Option::as_ref)) {
-                    return next;
+                    return next.map(|event| event.map(named));
                 }
             },
         }
@@ -76,6 +76,14 @@ impl Receiver {
         let group = self.hold.group;
         let ready = self.hold.node.ask(move |driver| driver.await_ready(group)).await?;
         ready.await.map_err(|_| Stopped)
+    }
+}
+
+/// A message that is a word about a file is told as that.
+fn named(event: Event) -> Event {
+    match event {
+        Event::Message(message) => message.into(),
+        other => other,
     }
 }
 

@@ -14,11 +14,15 @@ pub(crate) enum FileVerb {
 Examples:
   treecast file announce slides.pdf --group lobby
   treecast file announce photos/ --group family     a folder, with all that is in it
-Nobody fetches it unasked. If it changes, it is not served any more: announce it again. A folder may have only files and \
-folders in it; links, pipes and devices are refused.")]
+Nobody fetches it unasked. It is served while this node runs. If it changes or goes, it is not served any more, and the \
+group is told: announce it again. A folder may have only files and folders in it; links, pipes and devices are refused.")]
     Announce(AnnounceArgs),
     /// List the files that were announced, and who has them.
-    #[command(after_help = "Examples:\n  treecast file ls\n  treecast file ls lobby --json")]
+    #[command(after_help = "\
+Examples:
+  treecast file ls
+  treecast file ls lobby --json
+HERE is how much of it lies on this machine, HAVE IT how many of the members that answer have all of it.")]
     Ls(LsArgs),
     /// Fetch a file from everyone who has it, or part of it.
     #[command(after_help = "\
@@ -26,9 +30,11 @@ Examples:
   treecast file get slides.pdf
   treecast file get 7f3a09c1d2 -o /tmp/it.pdf     by the first digits of its hash
   treecast file get photos --wait                 also if nobody has it at the moment
-All of it is checked against its hash. Ctrl-C and worse keep what has come: the same command goes on.")]
+All of it is checked against its hash. Ctrl-C and worse keep what has come: the same command goes on. What is here \
+already, under another path, is copied.")]
     Get(GetArgs),
-    /// Serve a file no longer, and forget it; it stays where it lies, but for what came of one that is not whole.
+    /// Serve a file no longer, and forget it; the group is told if it was announced here. It stays where it lies, but for
+    /// what came of one that is not whole.
     #[command(after_help = "Example:\n  treecast file rm 7f3a09c1d2")]
     Rm(RmArgs),
 }
@@ -61,7 +67,7 @@ pub(crate) struct GetArgs {
     #[arg(short, long, value_name = "PATH")]
     pub(crate) output: Option<PathBuf>,
     /// If something lies there: go on with what came before (another file is not touched), take another name, replace
-    /// it, or fail.
+    /// it (a folder with all that is in it), or fail.
     #[arg(
         long,
         value_name = "resume|rename|overwrite|fail",

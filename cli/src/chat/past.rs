@@ -127,6 +127,7 @@ pub(super) mod tests {
             text: Some(format!("line {seq}")),
             data: None,
             file: None,
+            ended: None,
         }
     }
 

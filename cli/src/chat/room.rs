@@ -170,6 +170,7 @@ mod tests {
                 text: Some(text.into()),
                 data: None,
                 file: None,
+                ended: None,
             })
         };
         room.say("hi");

@@ -10,13 +10,18 @@ use treecast_node::control::protocol::{FileLine, GetRequest, Line, ProgressLine,
 use crate::args::{AnnounceArgs, FileVerb, GetArgs};
 use crate::failure::{Stop, interrupted, usage};
 use crate::host;
-use crate::output::{Screen, clean_line, file_line, progress_text, size_text, table};
+use crate::output::{
+    Screen, clean_line, ended_texts, file_line, progress_text, short_hash, size_text, table,
+};
 use crate::settings::Settings;
 use crate::signals::Signals;
 use crate::stdio::stdout_closed;
 
 /// Where there is no terminal, a line about how it goes comes so often.
 const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// How the path ends of what is on its way.
+const PARTIAL: &str = ".treecast-part";
 
 pub(super) async fn run(
     verb: FileVerb,
@@ -58,7 +63,11 @@ async fn announce(args: &AnnounceArgs, settings: &Settings, screen: &Screen) -> 
         Line::File(file) if !screen.json => {
             let (name, group) = (clean_line(&file.name), clean_line(&file.group));
             screen.say(&format!("Announced {name} ({}) in {group}.", size_text(file.size)))?;
-            screen.say(&format!("Others fetch it:  treecast file get {}", file.hash))
+            screen.say(&format!("Others fetch it:  treecast file get {}", short_hash(&file.hash)))?;
+            screen.note(
+                "It is served from where it lies while this node runs: if it changes, announce it again.",
+            );
+            Ok(())
         }
         line => screen.show(line),
     })
@@ -66,11 +75,12 @@ async fn announce(args: &AnnounceArgs, settings: &Settings, screen: &Screen) -> 
 }
 
 async fn list(group: Option<String>, settings: &Settings, screen: &Screen) -> Result<u8, Stop> {
-    let mut rows = Vec::new();
+    let (mut rows, mut words) = (Vec::new(), Vec::new());
     let request = Request::FileLs { group };
     let exit = host::ask(settings, &request, |_, line| match &line {
         Line::File(file) if !screen.json => {
             rows.push(row(file));
+            words.extend(ended_texts(file));
             Ok(())
         }
         line => screen.show(line),
@@ -84,6 +94,7 @@ async fn list(group: Option<String>, settings: &Settings, screen: &Screen) -> Re
     } else {
         let head = ["NAME", "SIZE", "GROUP", "BY", "HERE", "HAVE IT", "HASH"];
         table(&head, &rows).iter().try_for_each(|line| screen.say(line))?;
+        words.iter().try_for_each(|line| screen.say(line))?;
     }
     Ok(exit)
 }
@@ -92,8 +103,9 @@ fn row(file: &FileLine) -> Vec<String> {
     let folder = if file.folder { "/" } else { "" };
     let (here, have) = file.spread.as_ref().map_or_else(Default::default, |it| {
         let here = match it.held {
-            _ if it.changed => "changed".to_owned(),
-            0 => "-".to_owned(),
+            _ if it.changed => it.ending.clone().unwrap_or_else(|| "changed".to_owned()),
+            // An empty file has no bytes to be here.
+            0 if file.size > 0 || file.path.is_none() => "-".to_owned(),
             all if all >= file.size => "all".to_owned(),
             part => format!("{} %", part * 100 / file.size.max(1)),
         };
@@ -109,14 +121,24 @@ fn row(file: &FileLine) -> Vec<String> {
         clean_line(&file.nick).into_owned(),
         here,
         have,
-        file.hash.get(..12).unwrap_or_default().to_owned(),
+        short_hash(&file.hash).to_owned(),
     ]
 }
 
 async fn remove(what: String, settings: &Settings, screen: &Screen) -> Result<u8, Stop> {
     host::ask(settings, &Request::FileRm { what }, |_, line| match &line {
         Line::File(file) if !screen.json => {
-            screen.say(&format!("{} is not served any more. It stays where it lies.", clean_line(&file.name)))
+            let (name, told) = (clean_line(&file.name), file.withdrawn_in.join(", "));
+            let stays = match &file.path {
+                Some(path) if path.ends_with(PARTIAL) => " What had come of it is gone.".to_owned(),
+                Some(path) => format!(" What lies at {} stays.", clean_line(path)),
+                None => String::new(),
+            };
+            screen.say(&format!("{name} is not served from here any more.{stays}"))?;
+            if !told.is_empty() {
+                screen.say(&format!("{} was told that it is withdrawn.", clean_line(&told)))?;
+            }
+            Ok(())
         }
         line => screen.show(line),
     })

@@ -1,6 +1,6 @@
 //! Files, for people.
 
-use treecast_node::control::protocol::{Announced, FileLine, ProgressLine};
+use treecast_node::control::protocol::{Announced, Ended, FileLine, ProgressLine};
 
 use super::clean;
 use super::human::span;
@@ -26,7 +26,17 @@ pub(crate) fn size_text(bytes: u64) -> String {
 pub(super) fn announced(file: &Announced) -> String {
     let kind = if file.folder { "folder" } else { "file" };
     let (name, size) = (clean::line(&file.name), size_text(file.size));
-    format!("[{kind}] {name} ({size})  treecast file get {}", clean::line(&file.hash))
+    format!("[{kind}] {name} ({size})  treecast file get {}", clean::line(short_hash(&file.hash)))
+}
+
+/// What a message that ends an announcement looks like in a talk.
+pub(super) fn ended(file: &Ended) -> String {
+    let what = match file.event.as_str() {
+        "changed" => "has changed since it was announced, and is not served until it is announced again",
+        "removed" => "was removed, and is not served any more",
+        _ => "is not offered any more",
+    };
+    format!("[file] {} {what}", clean::line(&file.name))
 }
 
 /// A file, where it lies, and who lied about it.
@@ -41,6 +51,42 @@ pub(crate) fn file_line(file: &FileLine) -> Vec<String> {
         lines.push(format!("  {names} served other bytes than were announced; nothing of that was kept."));
     }
     lines
+}
+
+/// What has become of a file that somebody had, a line each.
+pub(crate) fn ended_texts(file: &FileLine) -> Vec<String> {
+    let Some(spread) = &file.spread else { return Vec::new() };
+    let (name, mut lines) = (clean::line(&file.name), Vec::new());
+    if spread.changed {
+        let path = file.path.as_deref().map(clean::line).unwrap_or_default();
+        lines.push(match spread.ending.as_deref() {
+            Some("removed") => format!(
+                "! {name} is not at {path} any more, and not served from here: put it back and announce it again, \
+                 or forget it:  treecast file rm {}",
+                short_hash(&file.hash)
+            ),
+            _ => format!(
+                "! {name} has changed here, and is not served:  treecast file announce {path} --group {}",
+                clean::line(&file.group)
+            ),
+        });
+    }
+    if spread.withdrawn {
+        lines.push(format!("! {name} was withdrawn by {}", clean::line(&file.nick)));
+    }
+    for it in spread.former.iter().filter(|it| it.event != "withdrawn") {
+        let whose = who(std::slice::from_ref(&it.node), &file.nicks);
+        lines.push(match it.event.as_str() {
+            "removed" => format!("! {name} was removed by {whose} after it was announced"),
+            _ => format!("! {name} was changed by {whose} after it was announced"),
+        });
+    }
+    lines
+}
+
+/// As much of a hash as names a file.
+pub(crate) fn short_hash(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
 }
 
 fn who(nodes: &[String], nicks: &std::collections::BTreeMap<String, String>) -> String {
@@ -70,6 +116,28 @@ pub(crate) fn progress_text(it: &ProgressLine) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_had_a_file_and_what_mends_that_are_said() {
+        let mut file: FileLine = serde_json::from_value(serde_json::json!({
+            "hash": "ab".repeat(32), "name": "plan", "size": 2, "group": "lobby", "source": "12D3KooWabcdef",
+            "nick": "Ada", "path": "/x/plan", "have": 0, "of": 2, "holders": [], "held": 0, "changed": false,
+            "former": [{"node": "12D3KooWabcdef", "event": "changed"}, {"node": "12D3KooWuvwxyz", "event": "removed"}],
+            "nicks": {"12D3KooWabcdef": "Ada"},
+        }))
+        .expect("a line");
+        let told = ended_texts(&file);
+        assert_eq!(told[0], "! plan was changed by Ada after it was announced");
+        assert_eq!(told[1], "! plan was removed by …uvwxyz after it was announced");
+        let spread = file.spread.as_mut().expect("it is listed");
+        (spread.former, spread.changed) = (Vec::new(), true);
+        assert!(ended_texts(&file)[0].ends_with("treecast file announce /x/plan --group lobby"));
+        let spread = file.spread.as_mut().expect("it is listed");
+        (spread.ending, spread.withdrawn) = (Some("removed".to_owned()), true);
+        let told = ended_texts(&file);
+        assert!(told[0].ends_with("treecast file rm abababababab"), "{told:?}");
+        assert_eq!(told[1], "! plan was withdrawn by Ada");
+    }
 
     #[test]
     fn sizes_and_progress_read_well() {

@@ -18,7 +18,7 @@ use crate::settings::Settings;
 
 pub(crate) use clean::line as clean_line;
 pub(crate) use color::{ColorChoice, Style, of_node as style_of, paint};
-pub(crate) use files::{file_line, progress_text, size_text};
+pub(crate) use files::{ended_texts, file_line, progress_text, short_hash, size_text};
 pub(crate) use human::{
     GROUP_HEAD, Names, PEER_HEAD, columns, event, group_row, has_it, new_group_lines, peer_row, terminal_size,
 };
@@ -80,7 +80,7 @@ impl Screen {
     pub(crate) fn show_with(&self, line: &Line, names: &mut Names) -> Result<(), Stop> {
         if self.json {
             let file = match line {
-                Line::Message(message) => message.as_file().map(|file| Line::File(Box::new(file))),
+                Line::Message(message) => message.of_file(),
                 _ => None,
             };
             let line = file.as_ref().unwrap_or(line);

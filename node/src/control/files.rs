@@ -6,8 +6,8 @@ use std::path::Path;
 use tokio::sync::mpsc;
 
 use super::connection::{Incoming, Outgoing};
-use super::protocol::{FileLine, FileSpread, GetRequest, Line, ProgressLine};
-use crate::exchange::{FileInfo, GetFile, OnConflict, Progress};
+use super::protocol::{FileLine, FileSpread, FormerLine, GetRequest, Line, ProgressLine};
+use crate::exchange::{FileInfo, FormerHolder, GetFile, OnConflict, Progress};
 use crate::failure::{Failure, exit};
 use crate::handle::Node;
 use treecast_overlay::NodeId;
@@ -18,13 +18,18 @@ pub(super) async fn announce(node: &Node, path: &str, group: &str) -> Result<Lin
 
 pub(super) async fn list(node: &Node, group: Option<&str>) -> Result<Vec<Line>, Failure> {
     let line = |info: FileInfo| {
-        let nicks = info.holders.iter().map(|it| (it.node, it.nick.clone())).collect::<Vec<_>>();
+        let holders = info.holders.iter().map(|it| (it.node, it.nick.clone()));
+        let former = info.former.iter().map(|it| (it.node, it.nick.clone()));
+        let nicks: Vec<_> = holders.chain(former).collect();
         let spread = FileSpread {
             have: info.holders.len(),
             of: info.members,
             holders: info.holders.iter().map(|it| it.node.to_string()).collect(),
             held: info.held,
-            changed: info.changed,
+            changed: info.ending.is_some(),
+            ending: info.ending.map(|it| it.name().to_owned()),
+            former: info.former.iter().filter(|it| it.node != node.id()).map(former_line).collect(),
+            withdrawn: info.is_withdrawn(),
         };
         let mut line = file(info);
         line.nicks = named(&nicks);
@@ -35,7 +40,12 @@ pub(super) async fn list(node: &Node, group: Option<&str>) -> Result<Vec<Line>, 
 }
 
 pub(super) async fn remove(node: &Node, what: &str) -> Result<Line, Failure> {
-    Ok(Line::File(Box::new(file(node.drop_file(what).await?))))
+    let dropped = node.drop_file(what).await?;
+    Ok(Line::File(Box::new(FileLine { withdrawn_in: dropped.withdrawn_in, ..file(dropped.info) })))
+}
+
+fn former_line(it: &FormerHolder) -> FormerLine {
+    FormerLine { node: it.node.to_string(), event: it.ending.name().to_owned() }
 }
 
 /// Fetches for as long as the client listens.
@@ -106,6 +116,7 @@ fn file(info: FileInfo) -> FileLine {
         place: None,
         spread: None,
         path: info.path.map(|it| it.display().to_string()),
+        withdrawn_in: Vec::new(),
         liars: Vec::new(),
         nicks: Default::default(),
     }

@@ -6,13 +6,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use data_encoding::BASE64;
-use treecast_overlay::files::Offer;
+use treecast_overlay::files::{Offer, Retraction};
 use treecast_overlay::io::TreeView;
 use treecast_overlay::{Admission, NodeId, Retention};
 
 use super::protocol::{
-    Announced, Collection, Contacts, GroupLine, Line, MemberEntry, Members, MessageLine, MulticastEntry,
-    PeerLine, Retain, Status, TotalEntry, TreeLine,
+    Announced, Collection, Contacts, Ended, GroupLine, Line, MemberEntry, Members, MessageLine,
+    MulticastEntry, PeerLine, Retain, Status, TotalEntry, TreeLine,
 };
 use crate::event::{Event, Message, Range};
 use crate::view::{ContactsView, GroupInfo, NodeStatus, PeerView, PingReport};
@@ -170,7 +170,7 @@ pub(super) fn event(group: &str, event: Event, verbose: bool) -> Option<Line> {
     let group = group.to_owned();
     Some(match event {
         Event::Ready => Line::GroupReady { group },
-        Event::Message(it) => Line::Message(message(group, it)),
+        Event::Message(it) | Event::FileEnded { message: it, .. } => Line::Message(message(group, it)),
         Event::Member { change, node, nick } => {
             Line::Member { group, event: change.name().to_owned(), node: node.to_string(), nick }
         }
@@ -230,9 +230,16 @@ pub(super) fn message(group: String, message: Message) -> MessageLine {
         size: it.size,
         folder: it.manifest.is_some(),
     });
+    let retraction = Retraction::from_message(&message.payload);
+    let ended = retraction.map(|it| Ended {
+        hash: it.hash.to_string(),
+        name: it.name,
+        event: it.ending.name().to_owned(),
+    });
     MessageLine {
         group,
         file,
+        ended,
         source: message.batch.source.to_string(),
         nick: message.nick,
         life: message.batch.life,

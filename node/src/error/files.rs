@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use treecast_overlay::files::Ending;
+
 use super::{HistoryError, JoinError, PublishError, Stopped, UnknownGroup, sentence};
 use crate::failure::{Failure, exit};
 
@@ -118,9 +120,6 @@ pub enum GetError {
         /// The hash of each, and who announced it where.
         files: Vec<String>,
     },
-    /// It is being fetched already.
-    #[error("another command fetches it at this moment")]
-    Busy,
     /// Something lies where it is to go.
     #[error("{} exists already", .0.display())]
     Exists(PathBuf),
@@ -151,10 +150,12 @@ pub enum GetError {
         source: io::Error,
     },
     /// Nobody who is online has what is missing.
-    #[error("nobody who is online has what is missing of it{}", told(.had))]
+    #[error("nobody who is online has what is missing of it{}", told(.former, .had))]
     NobodyHas {
         /// Who had it, and when that was known last.
         had: Vec<(String, String)>,
+        /// Who had it and has it no longer, by their own word.
+        former: Vec<(String, Ending)>,
     },
     /// Whoever has it serves other bytes than were announced.
     #[error("what {} served is not what was announced", .0.join(", "))]
@@ -173,12 +174,22 @@ pub enum GetError {
     Stopped(#[from] Stopped),
 }
 
-fn told(had: &[(String, String)]) -> String {
-    if had.is_empty() {
-        return String::new();
+fn told(former: &[(String, Ending)], had: &[(String, String)]) -> String {
+    let mut text = String::new();
+    for (who, ending) in former {
+        text.push_str(match ending {
+            Ending::Changed => "; it was changed by ",
+            Ending::Removed => "; it was removed by ",
+            _ => "; it was withdrawn by ",
+        });
+        text.push_str(who);
     }
-    let each: Vec<String> = had.iter().map(|(who, when)| format!("{who} {when}")).collect();
-    format!("; who had it: {}", each.join(", "))
+    if !had.is_empty() {
+        let each: Vec<String> = had.iter().map(|(who, when)| format!("{who} {when}")).collect();
+        text.push_str("; who had it: ");
+        text.push_str(&each.join(", "));
+    }
+    text
 }
 
 impl From<GetError> for Failure {
@@ -196,7 +207,6 @@ impl From<GetError> for Failure {
                 exit::USAGE,
                 "Type the hash of the one that you mean; `treecast file ls` shows all.",
             ),
-            GetError::Busy => ("busy", exit::REFUSED, "Wait for that one, or stop it."),
             GetError::Exists(_) => (
                 "exists",
                 exit::REFUSED,
@@ -215,6 +225,11 @@ impl From<GetError> for Failure {
             ),
             GetError::Disk { .. } => {
                 ("disk", exit::PARTLY, "Mend its permissions, or choose another path with -o.")
+            }
+            GetError::NobodyHas { former, had } if had.is_empty() && !former.is_empty() => {
+                let who: Vec<&str> = former.iter().map(|(who, _)| who.as_str()).collect();
+                let fix = format!("Ask {} to announce it again.", who.join(" or "));
+                return Self::new("nobody-has-it", exit::TIMEOUT, what, why, fix);
             }
             GetError::NobodyHas { .. } => (
                 "nobody-has-it",
@@ -252,6 +267,9 @@ pub enum DropFileError {
     /// Several files are meant: see [`GetError::Ambiguous`].
     #[error(transparent)]
     Ambiguous(Box<GetError>),
+    /// It is not served any more, but who is in the group was not told so.
+    #[error("it is not served any more, but the group was not told: {0}")]
+    NotTold(String),
     /// That it is forgotten could not be saved.
     #[error("that it is forgotten could not be saved: {0}")]
     NotSaved(String),
@@ -276,6 +294,10 @@ impl From<DropFileError> for Failure {
                 exit::USAGE,
                 "Type the hash of the one that you mean; `treecast file ls` shows all.",
             ),
+            DropFileError::NotTold(_) => {
+                let fix = "Type it again once you can publish there.";
+                return Self::new("not-told", exit::PARTLY, "The file was not withdrawn.", why, fix);
+            }
             DropFileError::NotSaved(_) => {
                 ("not-saved", exit::PARTLY, "Free some space in the data directory, and type it again.")
             }

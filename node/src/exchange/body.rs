@@ -12,6 +12,8 @@ use treecast_overlay::files::Manifest;
 pub(super) struct Body {
     /// In the order of their bytes, without a hole.
     segments: Vec<Segment>,
+    /// Empty folders.
+    folders: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,20 +47,24 @@ impl From<WriteError> for io::Error {
 impl Body {
     /// All in one file.
     pub(super) fn file(path: PathBuf, len: u64) -> Self {
-        Self { segments: vec![Segment { start: 0, len, path, executable: false }] }
+        Self { segments: vec![Segment { start: 0, len, path, executable: false }], folders: Vec::new() }
     }
 
     /// A manifest, and the files that it names below a folder.
     pub(super) fn folder(manifest_at: PathBuf, manifest_len: u64, root: &Path, manifest: &Manifest) -> Self {
         let mut segments =
             vec![Segment { start: 0, len: manifest_len, path: manifest_at, executable: false }];
-        let mut start = manifest_len;
+        let (mut start, mut folders) = (manifest_len, Vec::new());
         for entry in &manifest.entries {
+            if entry.is_folder() {
+                folders.push(root.join(&entry.path));
+                continue;
+            }
             let (len, executable) = (entry.size, entry.executable);
             segments.push(Segment { start, len, path: root.join(&entry.path), executable });
             start += len;
         }
-        Self { segments }
+        Self { segments, folders }
     }
 
     /// The same, but its first bytes lie there.
@@ -111,8 +117,11 @@ impl Body {
         }
     }
 
-    /// All is written: files of no bytes are made, programs are marked, and it is on disk.
+    /// All is written: files of no bytes and empty folders are made, programs are marked, and it is on disk.
     pub(super) fn finish(&self) -> io::Result<()> {
+        for folder in &self.folders {
+            std::fs::create_dir_all(folder).map_err(WriteError::at(folder))?;
+        }
         for segment in &self.segments {
             let file = open(&segment.path)?;
             if file.metadata()?.len() != segment.len {
@@ -172,8 +181,12 @@ mod tests {
     #[test]
     fn bytes_go_where_they_belong_and_come_back() {
         let scratch = Scratch::new();
-        let entry = |path: &str, size| Entry { path: path.to_owned(), size, executable: path == "b/run" };
-        let manifest = Manifest { entries: vec![entry("a", 3), entry("empty", 0), entry("b/run", 4)] };
+        let entry = |path: &str, size| {
+            let folder = path.ends_with("none").then_some(true);
+            Entry { path: path.to_owned(), size, executable: path == "b/run", folder }
+        };
+        let entries = vec![entry("a", 3), entry("empty", 0), entry("b/none", 0), entry("b/run", 4)];
+        let manifest = Manifest { entries };
         let root = scratch.path().join("root");
         let body = Body::folder(scratch.path().join("m"), 2, &root, &manifest);
         body.write(1, b"Maaabb").expect("written");
@@ -184,6 +197,7 @@ mod tests {
         assert_eq!(body.read(4, 2).expect("read"), b"ab");
         assert_eq!(std::fs::read(root.join("b/run")).expect("there"), b"bbbb");
         assert_eq!(std::fs::read(root.join("empty")).expect("there"), b"");
+        assert_eq!(std::fs::read_dir(root.join("b/none")).expect("there").count(), 0);
         assert!(std::fs::metadata(root.join("b/run")).expect("there").permissions().mode() & 0o100 > 0);
         assert!(body.read(8, 2).is_err() && body.write(8, b"xx").is_err());
         std::fs::remove_file(root.join("a")).expect("removed");

@@ -73,8 +73,9 @@ mod tests {
             since_ms: 0,
             held: 0,
             path: None,
-            changed: false,
+            ending: None,
             holders: Vec::new(),
+            former: Vec::new(),
             members: 0,
         };
         (GroupId::from_bytes([group; 32]), info)

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use treecast_overlay::files::Fetch;
 use treecast_overlay::files::wire::Refusal;
+use treecast_overlay::files::{Ending, Fetch};
 use treecast_overlay::{GroupId, NodeId};
 
 use super::body::WriteError;
@@ -85,6 +85,8 @@ pub(super) struct Fetching<'a> {
     heard: mpsc::Receiver<(NodeId, Heard)>,
     /// Peers that served other bytes than the file's.
     liars: Vec<NodeId>,
+    /// Peers that had it until it changed there, or was removed.
+    former: Vec<(NodeId, Ending)>,
     done: u64,
     rates: VecDeque<(Instant, u64)>,
     fed_at: Instant,
@@ -110,6 +112,7 @@ impl<'a> Fetching<'a> {
             ears,
             heard,
             liars: Vec::new(),
+            former: Vec::new(),
             done,
             rates: VecDeque::new(),
             fed_at: Instant::now(),
@@ -120,6 +123,11 @@ impl<'a> Fetching<'a> {
     /// Who lied.
     pub(super) fn liars(&self) -> &[NodeId] {
         &self.liars
+    }
+
+    /// Who had it, and what has become of it there.
+    pub(super) fn former(&self) -> &[(NodeId, Ending)] {
+        &self.former
     }
 
     /// What a member calls itself.
@@ -196,6 +204,7 @@ impl<'a> Fetching<'a> {
             Heard::Has(has) => {
                 if let Some(source) = self.sources.get_mut(&number) {
                     source.answered = true;
+                    self.former.retain(|(it, _)| *it != node);
                     if has.is_full() {
                         self.exchange.saw_holder(self.job.holding.title.hash, node);
                     }
@@ -224,9 +233,18 @@ impl<'a> Fetching<'a> {
                 if gone == Gone::Refused(Refusal::Busy) {
                     self.busy_at = Some(Instant::now());
                 }
+                let ending = match gone {
+                    Gone::Refused(Refusal::Changed) => Some(Ending::Changed),
+                    Gone::Refused(Refusal::Removed) => Some(Ending::Removed),
+                    _ => None,
+                };
+                if let Some(ending) = ending {
+                    self.former.retain(|(it, _)| *it != node);
+                    self.former.push((node, ending));
+                }
                 if self.sources.contains_key(&number) {
                     tracing::debug!(%node, ?gone, "no source of a file (any more)");
-                    let wait = if gone == Gone::Refused(Refusal::Changed) { AGAIN * 15 } else { AGAIN };
+                    let wait = if ending.is_some() { AGAIN * 15 } else { AGAIN };
                     self.later.insert(node, Instant::now() + wait);
                     self.drop_source(number);
                 }

@@ -1,14 +1,15 @@
 //! A file that lies here, all of it or part: pieces are checked whenever they come or go.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::watch;
 use treecast_overlay::files::wire::Refusal;
-use treecast_overlay::files::{FileHash, Geometry, HashTree, Manifest, Pieces};
+use treecast_overlay::files::{Ending, FileHash, Geometry, HashTree, Manifest, Pieces};
 
 use super::body::{Body, WriteError};
 use super::target;
@@ -21,6 +22,17 @@ pub(super) struct Desk(pub(super) PathBuf);
 impl Desk {
     pub(super) fn at(&self, hash: FileHash, kind: &str) -> PathBuf {
         self.0.join(format!("{hash}.{kind}"))
+    }
+
+    /// The pieces that have come of a file, by its log; whether they are sound is seen when it is gone on with.
+    pub(super) fn logged(&self, hash: FileHash) -> BTreeSet<u32> {
+        let log = std::fs::read(self.at(hash, "log")).unwrap_or_default();
+        let (mut rest, mut pieces) = (&log[..], BTreeSet::new());
+        while let Some((piece, _, after)) = read_entry(rest) {
+            pieces.insert(piece);
+            rest = after;
+        }
+        pieces
     }
 
     pub(super) fn forget(&self, hash: FileHash) {
@@ -67,7 +79,7 @@ pub(super) struct Holding {
     /// How many pieces have come, for those who tell others.
     arrived: watch::Sender<usize>,
     /// It is not what it was.
-    changed: AtomicBool,
+    ending: OnceLock<Ending>,
     /// It is served no more.
     withdrawn: AtomicBool,
 }
@@ -106,8 +118,8 @@ impl Holding {
     fn new(title: Title, desk: Desk, body: Body, tree: HashTree, have: Pieces) -> Self {
         let inner = Inner { body: Arc::new(body), tree, have, open: true, came: Vec::new(), log: None };
         let (arrived, _) = watch::channel(0);
-        let (changed, withdrawn) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { title, desk, inner: Mutex::new(inner), arrived, changed, withdrawn }
+        let (ending, withdrawn) = (OnceLock::new(), AtomicBool::new(false));
+        Self { title, desk, inner: Mutex::new(inner), arrived, ending, withdrawn }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -196,9 +208,17 @@ impl Holding {
         self.arrived.subscribe()
     }
 
-    /// Whether it is not what it was, so that it is served no more.
-    pub(super) fn is_changed(&self) -> bool {
-        self.changed.load(Ordering::Relaxed)
+    /// What has become of it, if it is not what it was: it is served no more.
+    pub(super) fn ending(&self) -> Option<Ending> {
+        self.ending.get().copied()
+    }
+
+    /// It is not what it was; those who are being served are told.
+    pub(super) fn end(&self, ending: Ending) {
+        if self.ending.set(ending).is_ok() {
+            tracing::warn!(hash = %self.title.hash, why = ending.name(), "a file is not served any more");
+            self.arrived.send_modify(|_| ());
+        }
     }
 
     /// It is served no more; those who are being served are told.
@@ -211,8 +231,7 @@ impl Holding {
     pub(super) fn refusal(&self) -> Option<Refusal> {
         match () {
             () if self.withdrawn.load(Ordering::Relaxed) => Some(Refusal::NotHeld),
-            () if self.is_changed() => Some(Refusal::Changed),
-            () => None,
+            () => self.ending().map(refusal),
         }
     }
 
@@ -227,13 +246,13 @@ impl Holding {
         };
         let geometry = self.geometry();
         let read = body.read(geometry.start(piece), geometry.len(piece));
+        let is_gone = self.title.manifest.is_none()
+            && read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
         let checked = read.ok().filter(|bytes| self.lock().tree.check(piece, bytes).is_ok());
         match (checked, tree) {
             (Some(bytes), Some(proof)) => Some((bytes, proof)),
             _ => {
-                if !self.changed.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(hash = %self.title.hash, piece, "a file that is served has changed, or is gone");
-                }
+                self.end(if is_gone { Ending::Removed } else { Ending::Changed });
                 None
             }
         }
@@ -304,8 +323,20 @@ impl Holding {
     }
 }
 
+/// What whoever asks is told of it.
+pub(super) fn refusal(ending: Ending) -> Refusal {
+    match ending {
+        Ending::Changed => Refusal::Changed,
+        Ending::Removed => Refusal::Removed,
+        _ => Refusal::NotHeld,
+    }
+}
+
 /// Moves a file or folder, and not over something that has come there, unless it is to.
 fn move_to(from: &Path, to: &Path, replace: bool) -> io::Result<()> {
+    if replace && from.is_dir() && to.is_dir() {
+        return exchange_folders(from, to);
+    }
     if replace {
         return std::fs::rename(from, to);
     }
@@ -321,6 +352,24 @@ fn move_to(from: &Path, to: &Path, replace: bool) -> io::Result<()> {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
     std::fs::rename(from, to)
+}
+
+/// Puts a folder in another's place, and removes that one.
+fn exchange_folders(from: &Path, to: &Path) -> io::Result<()> {
+    let mut aside = from.as_os_str().to_owned();
+    aside.push(".old");
+    let aside = PathBuf::from(aside);
+    std::fs::rename(to, &aside)?;
+    if let Err(error) = std::fs::rename(from, to) {
+        // If that fails, too, it is beside it, under a hidden name.
+        let _ = std::fs::rename(&aside, to);
+        return Err(error);
+    }
+    // The new one is there: what cannot be removed of the old is in nobody's way.
+    if let Err(error) = std::fs::remove_dir_all(&aside) {
+        tracing::warn!(path = %aside.display(), %error, "what a folder has replaced was not removed");
+    }
+    Ok(())
 }
 
 /// Bytes of the pieces that a folder's manifest lies in.

@@ -6,9 +6,15 @@
 
 mod api;
 mod body;
+mod bring;
+mod claim;
+mod ending;
+#[cfg(test)]
+mod ending_tests;
 mod find;
 mod get;
 mod holding;
+mod list;
 mod scan;
 mod seats;
 mod serve;
@@ -20,7 +26,7 @@ mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,13 +35,14 @@ use futures::StreamExt;
 use libp2p::{PeerId, Stream, StreamProtocol};
 use libp2p_stream::OpenStreamError;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use treecast_overlay::files::wire::{Frame, MAX_HELD, PROTOCOL, Refusal};
-use treecast_overlay::files::{FileHash, Geometry};
+use treecast_overlay::files::FileHash;
+use treecast_overlay::files::wire::{Frame, Held, PROTOCOL, Refusal};
 use treecast_overlay::{GroupId, NodeId, Time};
 
-pub use self::api::{FileInfo, GetFile, Got, Holder, Progress};
+pub use self::api::{Dropped, FileInfo, FormerHolder, GetFile, Got, Holder, Progress};
 pub use self::target::OnConflict;
 
+use self::claim::Running;
 use self::holding::{Desk, Holding, Title};
 use self::seats::Seats;
 use self::stream::{Frames, Sink};
@@ -45,7 +52,7 @@ use crate::driver::enter::Reply;
 use crate::error::Stopped;
 use crate::handle::{Command, Stage};
 use crate::history::look_up;
-use crate::store::{HeldFile, KnownOffer, Work};
+use crate::store::{HeldFile, Work};
 
 /// How long others may take to say what they hold.
 const ANSWERS: Duration = Duration::from_millis(1_500);
@@ -70,7 +77,9 @@ pub(crate) struct Exchange {
     loaded: Mutex<HashMap<FileHash, Arc<Holding>>>,
     /// Files that are being read by somebody so that they can be served.
     loading: Mutex<HashSet<FileHash>>,
-    fetching: Mutex<HashMap<FileHash, mpsc::Sender<NodeId>>>,
+    fetching: Mutex<HashMap<FileHash, Running>>,
+    /// Words to groups that wait for their places.
+    words: Arc<Semaphore>,
     doors: Arc<Seats>,
     seats: Arc<Seats>,
     /// KiB of pieces in memory.
@@ -132,6 +141,7 @@ impl Exchange {
             loaded: Mutex::default(),
             loading: Mutex::default(),
             fetching: Mutex::default(),
+            words: Arc::new(Semaphore::new(ending::WORDS)),
             doors: Seats::new(serve::DOORS),
             seats: Seats::new(serve::SEATS),
             room: Seats::new(serve::ROOM),
@@ -145,9 +155,14 @@ impl Exchange {
         });
         let serving = exchange.clone();
         tokio::spawn(async move {
+            let mut look = tokio::time::interval(ending::LOOK_EVERY);
             loop {
                 let (peer, stream) = tokio::select! {
                     Some(came) = incoming.next() => came,
+                    _ = look.tick() => {
+                        serving.look_at_all();
+                        continue;
+                    }
                     // An error says that the node is gone, which is an end as well.
                     _ = stage.wait_for(|stage| *stage >= Stage::Ended) => return,
                 };
@@ -256,9 +271,8 @@ impl Exchange {
 
     /// Somebody else wants this: if it is being fetched here, that is a peer to fetch from.
     fn on_interest(&self, hash: FileHash, node: NodeId) {
-        if let Some(tell) = lock(&self.fetching).get(&hash) {
-            // Whoever is not heard of now is when it is looked for.
-            let _ = tell.try_send(node);
+        if let Some(running) = lock(&self.fetching).get(&hash) {
+            running.on_interest(node);
         }
     }
 
@@ -285,7 +299,10 @@ impl Exchange {
             return Ok(holding.clone());
         }
         let held = lock(&self.held).get(&hash).cloned();
-        let HeldFile { path, size, manifest, whole, .. } = held.ok_or(Refusal::NotHeld)?;
+        let HeldFile { path, size, manifest, whole, ending, .. } = held.ok_or(Refusal::NotHeld)?;
+        if let Some(ending) = ending {
+            return Err(holding::refusal(ending));
+        }
         let loading = Loading::begin(self, hash).ok_or(Refusal::Busy)?;
         let (title, desk) = (Title { hash, size, manifest }, self.desk.clone());
         let load = move || {
@@ -307,27 +324,8 @@ impl Exchange {
         Ok(loaded.entry(hash).or_insert(holding).clone())
     }
 
-    /// How many pieces of which of a group's files lie here.
-    async fn held_in(&self, group: GroupId) -> Vec<(FileHash, u32)> {
-        let Ok(library) = self.ask(|driver| driver.library()).await else { return Vec::new() };
-        let offers = look_up(&library, move |shelf| shelf.offers(Some(group))).await.unwrap_or_default();
-        let held = |it: &KnownOffer| Some((it.offer.hash, self.pieces_of(it.offer.hash)?));
-        offers.iter().rev().filter_map(held).take(MAX_HELD).collect()
-    }
-
-    /// Pieces of a file that lie here, as far as that is known without reading it.
-    fn pieces_of(&self, hash: FileHash) -> Option<u32> {
-        if let Some(holding) = lock(&self.loaded).get(&hash) {
-            return (!holding.is_changed()).then(|| holding.have().count());
-        }
-        let held = lock(&self.held).get(&hash)?.clone();
-        let is_there = std::fs::symlink_metadata(&held.path)
-            .is_ok_and(|it| held.manifest.is_some() || it.len() == held.size);
-        (held.whole && is_there).then(|| Geometry::new(held.size).pieces())
-    }
-
     /// What another holds of a group's files; nothing if it does not say so in time.
-    async fn query(&self, group: GroupId, node: NodeId) -> Vec<(FileHash, u32)> {
+    async fn query(&self, group: GroupId, node: NodeId) -> Vec<Held> {
         let asked = async {
             loop {
                 let (answer, _, mut sink) = self.first_word(node, &Frame::Query { group }).await?;
@@ -340,6 +338,12 @@ impl Exchange {
             }
         };
         tokio::time::timeout(ANSWERS, asked).await.map_or_else(|_| Vec::new(), Result::unwrap_or_default)
+    }
+
+    /// Where the manifest of a folder that is being read is written.
+    fn scan_at(&self) -> PathBuf {
+        let number = self.scans.fetch_add(1, Ordering::Relaxed);
+        self.desk.0.join(format!("{}-{number}.scan", std::process::id()))
     }
 
     /// Remembers that a file lies here, on disk and in memory.

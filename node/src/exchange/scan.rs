@@ -11,6 +11,7 @@ use treecast_overlay::files::{
 };
 
 use super::body::Body;
+use super::holding::{Desk, Holding, Title};
 use crate::error::AnnounceError;
 
 /// What is to be announced, read.
@@ -20,6 +21,20 @@ pub(super) struct Scanned {
     pub(super) body: Body,
     /// A folder's manifest lies here for now.
     pub(super) manifest_at: Option<PathBuf>,
+}
+
+impl Scanned {
+    /// Keeps what is needed to serve it.
+    pub(super) fn keep(self, desk: Desk) -> io::Result<Holding> {
+        let Offer { hash, size, manifest, .. } = self.offer;
+        let mut body = self.body;
+        if let Some(from) = self.manifest_at {
+            let to = desk.at(hash, "manifest");
+            body = body.with_first_at(to.clone());
+            fs::rename(from, to)?;
+        }
+        Holding::announced(Title { hash, size, manifest }, desk, body, self.tree)
+    }
 }
 
 /// Reads a file or folder, and hashes all of it. A folder's manifest is written to `manifest_at`.
@@ -46,26 +61,12 @@ pub(super) fn scan(path: &Path, manifest_at: PathBuf) -> Result<Scanned, Announc
 }
 
 fn scan_folder(path: &Path, name: &str, manifest_at: PathBuf) -> Result<Scanned, AnnounceError> {
-    let mut seen = Vec::new();
-    walk(path, "", &mut seen)?;
-    let executable = |found: &Metadata| found.permissions().mode() & 0o100 != 0;
-    let entry = |(path, found): &(String, Metadata)| Entry {
-        path: path.clone(),
-        size: found.len(),
-        executable: executable(found),
-    };
-    let manifest = Manifest { entries: seen.iter().map(entry).collect() };
-    manifest.check().map_err(|error| match error {
-        ManifestError::TooMany => AnnounceError::TooMany(path.to_owned()),
-        ManifestError::Path(below) => AnnounceError::Name(path.join(below)),
-        _ => AnnounceError::Name(path.to_owned()),
-    })?;
+    let (manifest, seen) = list(path)?;
     let bytes = manifest.to_bytes();
+    let size = size_of(&manifest, &bytes);
     if bytes.len() as u64 > MAX_MANIFEST {
         return Err(AnnounceError::TooMany(path.to_owned()));
     }
-    let files = manifest.entries.iter().fold(0_u64, |sum, it| sum.saturating_add(it.size));
-    let size = files.saturating_add(bytes.len() as u64);
     if size > MAX_SIZE {
         return Err(AnnounceError::TooLarge(path.to_owned()));
     }
@@ -83,7 +84,34 @@ fn scan_folder(path: &Path, name: &str, manifest_at: PathBuf) -> Result<Scanned,
     Ok(Scanned { offer, tree, body, manifest_at: Some(manifest_at) })
 }
 
-/// All files below a folder, in the order of their names.
+/// What a folder has, and what the system says of each.
+type Listed = (Manifest, Vec<(String, Metadata)>);
+
+/// What is in a folder, without reading it.
+fn list(path: &Path) -> Result<Listed, AnnounceError> {
+    let mut seen = Vec::new();
+    walk(path, "", &mut seen)?;
+    let entry = |(path, found): &(String, Metadata)| {
+        let (path, is_folder) = (path.clone(), found.is_dir());
+        let size = if is_folder { 0 } else { found.len() };
+        let executable = !is_folder && found.permissions().mode() & 0o100 != 0;
+        Entry { path, size, executable, folder: is_folder.then_some(true) }
+    };
+    let manifest = Manifest { entries: seen.iter().map(entry).collect() };
+    manifest.check().map_err(|error| match error {
+        ManifestError::TooMany => AnnounceError::TooMany(path.to_owned()),
+        ManifestError::Path(below) => AnnounceError::Name(path.join(below)),
+        _ => AnnounceError::Name(path.to_owned()),
+    })?;
+    Ok((manifest, seen))
+}
+
+/// Bytes of a folder with this manifest, its own among them.
+fn size_of(manifest: &Manifest, bytes: &[u8]) -> u64 {
+    manifest.entries.iter().fold(bytes.len() as u64, |sum, it| sum.saturating_add(it.size))
+}
+
+/// All files and empty folders below a folder, in the order of their names.
 fn walk(folder: &Path, below: &str, seen: &mut Vec<(String, Metadata)>) -> Result<(), AnnounceError> {
     let unreadable = |source: io::Error| AnnounceError::of(folder, source);
     let mut entries: Vec<_> =
@@ -98,10 +126,14 @@ fn walk(folder: &Path, below: &str, seen: &mut Vec<(String, Metadata)>) -> Resul
         let below = if below.is_empty() { name.to_owned() } else { format!("{below}/{name}") };
         let found = fs::symlink_metadata(&path).map_err(|source| AnnounceError::of(&path, source))?;
         if found.is_dir() {
+            let before = seen.len();
             walk(&path, &below, seen)?;
-            continue;
+            if seen.len() > before {
+                continue;
+            }
+        } else {
+            check_kind(&path, &found)?;
         }
-        check_kind(&path, &found)?;
         if seen.len() >= MAX_ENTRIES {
             return Err(AnnounceError::TooMany(folder.to_owned()));
         }
@@ -145,6 +177,18 @@ pub(super) fn is_file_with(path: &Path, size: u64, wanted: FileHash) -> bool {
     is_candidate && hash(&Body::file(path.to_owned(), size), size).is_ok_and(|tree| tree.hash() == wanted)
 }
 
+/// Whether a folder that lies there is the one with this hash. Its manifest is written to `scan_at` for the moment.
+pub(super) fn is_folder_with(path: &Path, size: u64, wanted: FileHash, scan_at: &Path) -> bool {
+    // All of it is read only where its names and lengths may be right.
+    let is_candidate = list(path).is_ok_and(|(manifest, _)| size_of(&manifest, &manifest.to_bytes()) == size);
+    let is_it = is_candidate
+        && scan(path, scan_at.to_owned())
+            .is_ok_and(|it| it.offer.manifest.is_some() && it.offer.hash == wanted);
+    // There may be none.
+    let _ = fs::remove_file(scan_at);
+    is_it
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,9 +207,19 @@ mod tests {
         let all = scan(&root).expect("a folder");
         let manifest = fs::read(&manifest_at).expect("written");
         assert_eq!((all.offer.name.as_str(), all.offer.manifest), ("álbum", Some(manifest.len() as u64)));
+        let is_it = |size, hash| is_folder_with(&root, size, hash, &scratch.path().join("s"));
+        assert!(is_it(all.offer.size, all.offer.hash) && !is_it(all.offer.size, one.offer.hash));
+        assert!(!is_it(all.offer.size + 1, all.offer.hash) && !scratch.path().join("s").exists());
         let whole = [&manifest[..], b"1"].concat();
         assert_eq!(all.offer.hash.as_bytes(), blake3::hash(&whole).as_bytes());
         assert_eq!(all.body.read(0, whole.len()).expect("read"), whole);
+        fs::create_dir_all(root.join("x/empty")).expect("made");
+        let with_empty = scan(&root).expect("a folder");
+        let manifest = fs::read(&manifest_at).expect("written");
+        let read = Manifest::from_bytes(&manifest, with_empty.offer.size).expect("a manifest");
+        let told: Vec<_> = read.entries.iter().map(|it| (it.path.as_str(), it.is_folder())).collect();
+        assert_eq!(told, [("one", false), ("sub/日本", false), ("x/empty", true)]);
+        assert_ne!(with_empty.offer.hash, all.offer.hash);
         std::os::unix::fs::symlink("one", root.join("link")).expect("linked");
         for bad in [root.join("link"), root.clone()] {
             assert!(matches!(scan(&bad), Err(AnnounceError::Kind { kind: "a symbolic link", .. })));

@@ -261,6 +261,9 @@ impl<'a> Session<'a> {
                 () = std::future::ready(()), if may_send && !wants_turn => self.send_part(),
             }
             if let Some(refusal) = self.holding.refusal() {
+                if self.holding.ending().is_some() {
+                    self.exchange.on_bad_piece(self.hash);
+                }
                 return Ok(Some(refusal));
             }
         }

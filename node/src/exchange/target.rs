@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use treecast_overlay::files::{Manifest, ManifestError, Offer, clean_name};
 use unicode_normalization::UnicodeNormalization;
 
-use super::scan::is_file_with;
+use super::scan::{is_file_with, is_folder_with};
 use crate::error::GetError;
 
 /// What to do if something lies where a file is to go.
@@ -19,7 +19,8 @@ pub enum OnConflict {
     Resume,
     /// Take a name that is free: `name (2).txt`.
     Rename,
-    /// Replace it, once all of the new one is here.
+    /// Replace it, once all of the new one is here; a folder with all that is in it. A folder never takes the place of
+    /// a file, nor a file that of a folder.
     Overwrite,
     /// Fail, whatever it is.
     Fail,
@@ -40,8 +41,22 @@ pub(super) struct Target {
     pub(super) is_there: bool,
 }
 
-/// Chooses where a file goes: `out` is a path, or a folder to put it in.
-pub(super) fn choose(offer: &Offer, out: &Path, on_conflict: OnConflict) -> Result<Target, GetError> {
+/// Chooses where a file goes: `out` is a path, or a folder to put it in. What lies there may be read, which a folder
+/// needs `scan_at` for.
+pub(super) fn choose(
+    offer: &Offer,
+    out: &Path,
+    on_conflict: OnConflict,
+    scan_at: &Path,
+) -> Result<Target, GetError> {
+    if on_conflict == OnConflict::Resume
+        && offer.manifest.is_some()
+        && out.is_dir()
+        && is_it(offer, out, scan_at)
+    {
+        // Typed once more: it is not put into itself.
+        return Ok(Target { partial: PathBuf::new(), path: out.to_owned(), is_there: true });
+    }
     let path = if out.is_dir() { out.join(clean_name(&offer.name)) } else { out.to_owned() };
     if !out.is_dir() && out.as_os_str().as_bytes().ends_with(b"/") {
         return Err(GetError::Target { path, why: "there is no such folder".to_owned() });
@@ -61,16 +76,25 @@ pub(super) fn choose(offer: &Offer, out: &Path, on_conflict: OnConflict) -> Resu
     let path = match (exists, on_conflict) {
         (Err(error), _) if error.kind() == io::ErrorKind::NotFound => path,
         (Err(error), _) => return Err(GetError::Target { path, why: error.to_string() }),
-        (Ok(_), OnConflict::Rename) => free_name(folder, &name)?,
-        (Ok(found), OnConflict::Overwrite) if found.is_file() && offer.manifest.is_none() => path,
-        (Ok(_), OnConflict::Resume)
-            if offer.manifest.is_none() && is_file_with(&path, offer.size, offer.hash) =>
-        {
+        (Ok(_), OnConflict::Rename) => free_name(folder, &name, offer.manifest.is_some())?,
+        (Ok(found), OnConflict::Overwrite) if is_same_kind(offer, &found) => path,
+        (Ok(found), OnConflict::Resume) if is_same_kind(offer, &found) && is_it(offer, &path, scan_at) => {
             return Ok(Target { partial: partial(folder, &name, offer), path, is_there: true });
         }
         (Ok(_), _) => return Err(GetError::Exists(path)),
     };
     Ok(Target { partial: partial(folder, &name, offer), path, is_there: false })
+}
+
+fn is_same_kind(offer: &Offer, found: &fs::Metadata) -> bool {
+    if offer.manifest.is_some() { found.is_dir() } else { found.is_file() }
+}
+
+fn is_it(offer: &Offer, path: &Path, scan_at: &Path) -> bool {
+    match offer.manifest {
+        None => is_file_with(path, offer.size, offer.hash),
+        Some(_) => is_folder_with(path, offer.size, offer.hash, scan_at),
+    }
 }
 
 /// How the name ends of what is on its way.
@@ -104,9 +128,9 @@ fn partial(folder: &Path, name: &str, offer: &Offer) -> PathBuf {
     folder.join(format!(".{name}.{}{PARTIAL}", &hash[..12]))
 }
 
-fn free_name(folder: &Path, name: &str) -> Result<PathBuf, GetError> {
+fn free_name(folder: &Path, name: &str, is_folder: bool) -> Result<PathBuf, GetError> {
     let (stem, extension) = match name.rsplit_once('.') {
-        Some((stem, extension)) if !stem.is_empty() => (stem, format!(".{extension}")),
+        Some((stem, extension)) if !stem.is_empty() && !is_folder => (stem, format!(".{extension}")),
         _ => (name, String::new()),
     };
     let named = |number: u32| folder.join(format!("{stem} ({number}){extension}"));
@@ -165,7 +189,7 @@ mod tests {
         let scratch = Scratch::new();
         let hash = FileHash::from_bytes(*blake3::hash(b"it").as_bytes());
         let offer = Offer { hash, name: "../../up.txt".to_owned(), size: 2, manifest: None };
-        let choose = |out: &Path, how| super::choose(&offer, out, how);
+        let choose = |out: &Path, how| super::choose(&offer, out, how, &scratch.path().join("scan"));
         let there = scratch.path().join("up.txt");
         let fresh = choose(scratch.path(), OnConflict::Resume).expect("free");
         assert_eq!((&fresh.path, fresh.partial.parent()), (&there, Some(scratch.path())));
@@ -190,9 +214,30 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_takes_the_place_of_a_folder_only() {
+        let scratch = Scratch::new();
+        let hash = FileHash::from_bytes([7; 32]);
+        let offer = Offer { hash, name: "album.v1".to_owned(), size: 1, manifest: Some(1) };
+        let choose = |how| super::choose(&offer, scratch.path(), how, &scratch.path().join("scan"));
+        let there = scratch.path().join("album.v1");
+        fs::write(&there, "a file").expect("written");
+        for how in [OnConflict::Overwrite, OnConflict::Resume, OnConflict::Fail] {
+            assert!(matches!(choose(how), Err(GetError::Exists(path)) if path == there));
+        }
+        fs::remove_file(&there).expect("removed");
+        fs::create_dir(&there).expect("made");
+        assert_eq!(choose(OnConflict::Overwrite).expect("replaced").path, there);
+        assert_eq!(choose(OnConflict::Rename).expect("renamed").path, scratch.path().join("album.v1 (2)"));
+        for how in [OnConflict::Resume, OnConflict::Fail] {
+            assert!(matches!(choose(how), Err(GetError::Exists(path)) if path == there));
+        }
+    }
+
+    #[test]
     fn names_that_some_disks_take_for_one_are_seen() {
         let of = |paths: &[&str]| {
-            let entry = |path: &&str| Entry { path: (*path).to_owned(), size: 0, executable: false };
+            let entry =
+                |path: &&str| Entry { path: (*path).to_owned(), size: 0, executable: false, folder: None };
             Manifest { entries: paths.iter().map(entry).collect() }
         };
         assert_eq!(same_but_for_case(&of(&["a/b", "A/B2", "c"])), None);

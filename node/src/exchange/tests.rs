@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use treecast_overlay::files::Geometry;
 use treecast_overlay::files::wire::Part;
 
 use super::serve::Loaded;
@@ -29,9 +30,9 @@ impl Exchange {
 /// Serves a stream in its own way.
 pub(super) type Server = Arc<dyn Fn(Stream) + Send + Sync>;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-async fn node(dir: &Path, peer: Option<&Node>) -> Node {
+pub(super) async fn node(dir: &Path, peer: Option<&Node>) -> Node {
     let mut builder = Node::builder().data_dir(dir).mdns(false).kad(false).control(false).group("lobby");
     builder = builder.listen("/ip4/127.0.0.1/tcp/0".parse().expect("an address"));
     if let Some(peer) = peer {
@@ -40,7 +41,7 @@ async fn node(dir: &Path, peer: Option<&Node>) -> Node {
     builder.nick(dir.file_name().expect("a name").to_string_lossy()).spawn().await.expect("it starts")
 }
 
-async fn nodes(scratch: &Scratch, names: &[&str]) -> Vec<Node> {
+pub(super) async fn nodes(scratch: &Scratch, names: &[&str]) -> Vec<Node> {
     let mut all: Vec<Node> = Vec::new();
     for name in names {
         let made = node(&scratch.path().join(name), all.first()).await;
@@ -56,16 +57,20 @@ async fn nodes(scratch: &Scratch, names: &[&str]) -> Vec<Node> {
     all
 }
 
-fn content(len: usize) -> Vec<u8> {
+pub(super) fn content(len: usize) -> Vec<u8> {
     (0..len as u64).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }
 
-async fn get(node: &Node, out: PathBuf) -> Result<Got, crate::error::GetError> {
+pub(super) async fn get(node: &Node, out: PathBuf) -> Result<Got, crate::error::GetError> {
     let get = GetFile { what: "it".to_owned(), out, on_conflict: OnConflict::Resume, wait: false };
     node.get_file(get, |_| ()).await
 }
 
-async fn await_file(node: &Node) {
+fn held(info: &FileInfo, pieces: u32) -> Held {
+    Held { hash: info.offer.hash, pieces, ending: None }
+}
+
+pub(super) async fn await_file(node: &Node) {
     let deadline = Instant::now() + PATIENCE;
     while node.files(None).await.expect("it runs").is_empty() {
         assert!(Instant::now() < deadline, "no announcement comes");
@@ -175,7 +180,7 @@ async fn one_member_cannot_take_all_seats_and_a_crowd_is_heard_all_the_same() {
     }
     let asked = (0..20).map(|_| reader.exchange.query(group, source.id()));
     for answer in futures::future::join_all(asked).await {
-        assert_eq!(answer, [(info.offer.hash, Geometry::new(1_000_000).pieces())]);
+        assert_eq!(answer, [held(&info, Geometry::new(1_000_000).pieces())]);
     }
     let got = get(reader, scratch.path().join("copy")).await.expect("there are seats");
     assert!(std::fs::read(&got.path).expect("there") == bytes);
@@ -272,7 +277,7 @@ async fn who_is_no_member_gets_nothing() {
     std::fs::write(&path, content(1_000)).expect("written");
     let info = source.announce(&path, "lobby").await.expect("announced");
     let group = source.group_view("lobby").await.expect("it is in it").view.id;
-    assert_eq!(reader.exchange.query(group, source.id()).await, [(info.offer.hash, 1)]);
+    assert_eq!(reader.exchange.query(group, source.id()).await, [held(&info, 1)]);
     let other = GroupId::from_bytes([9; 32]);
     assert_eq!(reader.exchange.query(other, source.id()).await, []);
     assert!(!source.exchange.is_offered(other, info.offer.hash).await);

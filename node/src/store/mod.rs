@@ -46,6 +46,8 @@ pub(crate) use work::{Work, integer};
 #[cfg(test)]
 mod history_tests;
 #[cfg(test)]
+mod offers_tests;
+#[cfg(test)]
 mod order_tests;
 #[cfg(test)]
 mod tests;

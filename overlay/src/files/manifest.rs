@@ -17,7 +17,7 @@ const MAX_PATH: usize = 2_048;
 const MAX_DEPTH: usize = 64;
 
 cbor_array! {
-    /// A file of a folder.
+    /// A file of a folder, or an empty folder in it.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct Entry {
         /// Where it is below the folder, parts divided by `/`.
@@ -25,11 +25,21 @@ cbor_array! {
         /// Its bytes.
         pub size: u64,
         /// It is a program.
-        pub executable: bool,
+        pub executable: bool;
+        or_none
+        /// It is no file, but a folder in which nothing is.
+        pub folder: bool,
     }
 }
 
-/// A folder's files. Links, devices, pipes and empty folders are not among them.
+impl Entry {
+    /// Whether it is an empty folder.
+    pub fn is_folder(&self) -> bool {
+        self.folder == Some(true)
+    }
+}
+
+/// A folder's files, and the empty folders in it. Links, devices and pipes are not among them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Manifest {
     /// In the order of their bytes; no path twice, and none that is another's folder.
@@ -93,6 +103,9 @@ impl Manifest {
                 return Err(ManifestError::Path((*path).to_owned()));
             }
         }
+        if let Some(it) = self.entries.iter().find(|it| it.is_folder() && it.size > 0) {
+            return Err(ManifestError::Path(it.path.clone()));
+        }
         // With the divider before all else, what is in a folder follows that.
         paths.sort_unstable_by(|one, other| one.split('/').cmp(other.split('/')));
         let in_the_way = paths
@@ -121,7 +134,8 @@ mod tests {
     use super::*;
 
     fn of(paths: &[&str]) -> Manifest {
-        let entry = |path: &&str| Entry { path: (*path).to_owned(), size: 3, executable: false };
+        let entry =
+            |path: &&str| Entry { path: (*path).to_owned(), size: 3, executable: false, folder: None };
         Manifest { entries: paths.iter().map(entry).collect() }
     }
 
@@ -133,6 +147,20 @@ mod tests {
         assert_eq!(Manifest::from_bytes(&bytes, size), Ok(manifest));
         assert_eq!(Manifest::from_bytes(&bytes, size + 1), Err(ManifestError::Size));
         assert_eq!(Manifest::from_bytes(&bytes[1..], size), Err(ManifestError::Malformed));
+    }
+
+    #[test]
+    fn an_empty_folder_is_kept_and_has_nothing_in_it() {
+        let folder =
+            |path: &str| Entry { path: path.to_owned(), size: 0, executable: false, folder: Some(true) };
+        let mut manifest = of(&["a/x"]);
+        manifest.entries.push(folder("a/none"));
+        let bytes = manifest.to_bytes();
+        assert_eq!(Manifest::from_bytes(&bytes, bytes.len() as u64 + 3), Ok(manifest.clone()));
+        manifest.entries.push(folder("a"));
+        assert_eq!(manifest.check(), Err(ManifestError::Path("a/none".to_owned())));
+        let full = Manifest { entries: vec![Entry { size: 1, ..folder("a") }] };
+        assert_eq!(full.check(), Err(ManifestError::Path("a".to_owned())));
     }
 
     #[test]

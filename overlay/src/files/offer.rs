@@ -18,6 +18,12 @@ pub const MAX_SIZE: u64 = 1 << 40;
 /// Stands before what programs read; a control character that nobody types.
 const MARK: &str = "\n\u{1e}treecast-file:1:";
 
+/// The same, where an announcement ends.
+const END_MARK: &str = "\n\u{1e}treecast-file-end:1:";
+
+/// What both have behind their first character.
+const COMMON: &[u8] = b"\x1etreecast-file";
+
 /// A longer announcement is none.
 const MAX_BYTES: usize = 4_096;
 
@@ -95,16 +101,16 @@ impl Offer {
         let kind = if manifest.is_some() { "folder" } else { "file" };
         let shown = clean_name(&name);
         let told = Told { hash: ByteArray::new(hash.0), name, size, manifest };
-        let hex: String = cbor::to_vec(&told).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = to_hex(&cbor::to_vec(&told));
         format!("[{kind}] {shown}, {size} bytes: treecast file get {hash}{MARK}{hex}")
     }
 
-    /// Whether a message, or a batch of several, may hold an announcement: cheap, and sometimes wrong.
+    /// Whether a message, or a batch of several, may hold an announcement or the end of one: cheap, and sometimes
+    /// wrong.
     pub fn may_be_in(bytes: &[u8]) -> bool {
-        let mark = MARK.as_bytes();
         let mut rest = bytes;
-        while let Some(at) = rest.iter().position(|byte| *byte == mark[1]) {
-            if rest[at..].starts_with(&mark[1..]) {
+        while let Some(at) = rest.iter().position(|byte| *byte == COMMON[0]) {
+            if rest[at..].starts_with(COMMON) {
                 return true;
             }
             rest = &rest[at + 1..];
@@ -114,19 +120,100 @@ impl Offer {
 
     /// Reads a message; `None` if it is none, or says what cannot be.
     pub fn from_message(message: &[u8]) -> Option<Self> {
-        if message.len() > MAX_BYTES {
-            return None;
-        }
-        let (_, hex) = std::str::from_utf8(message).ok()?.rsplit_once(MARK)?;
-        let digits = hex.as_bytes().chunks(2);
-        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-        let bytes: Vec<u8> = digits.map(byte).collect::<Option<_>>()?;
-        let Told { hash, name, size, manifest } = cbor::from_slice(&bytes).ok()?;
+        let Told { hash, name, size, manifest } = cbor::from_slice(&after(MARK, message)?).ok()?;
         let fits = size <= MAX_SIZE
             && manifest.is_none_or(|it| it <= size.min(MAX_MANIFEST))
             && name.len() <= MAX_NAME;
         fits.then(|| Self { hash: FileHash(hash.into_array()), name, size, manifest })
     }
+}
+
+/// Why a member has a file no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Ending {
+    /// What lies there is something else by now.
+    Changed,
+    /// Nothing lies there.
+    Removed,
+    /// It is not offered any more.
+    Withdrawn,
+}
+
+impl Ending {
+    /// Its number where it is written.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Changed => 1,
+            Self::Removed => 2,
+            Self::Withdrawn => 3,
+        }
+    }
+
+    /// What the number stands for, if it is known.
+    pub fn from_code(code: u8) -> Option<Self> {
+        [Self::Changed, Self::Removed, Self::Withdrawn].into_iter().find(|it| it.code() == code)
+    }
+
+    /// Its name in the command line's objects.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Changed => "changed",
+            Self::Removed => "removed",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
+}
+
+/// A member's word that what it announced is not to be had from it any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retraction {
+    /// Which file.
+    pub hash: FileHash,
+    /// What its announcer calls it; see [`Offer::name`].
+    pub name: String,
+    /// Why.
+    pub ending: Ending,
+}
+
+cbor_array! {
+    struct Ended { hash: ByteArray<32>, name: String, ending: u8 }
+}
+
+impl Retraction {
+    /// The message that says so.
+    pub fn to_message(&self) -> String {
+        let Self { hash, name, ending } = self.clone();
+        let shown = clean_name(&name);
+        let hex = to_hex(&cbor::to_vec(&Ended { hash: ByteArray::new(hash.0), name, ending: ending.code() }));
+        let what = match ending {
+            Ending::Changed => "has changed since it was announced, and is not served any more",
+            Ending::Removed => "was removed, and is not served any more",
+            Ending::Withdrawn => "is not offered any more",
+        };
+        format!("[file] {shown} {what}{END_MARK}{hex}")
+    }
+
+    /// Reads a message; `None` if it is none, or says what cannot be.
+    pub fn from_message(message: &[u8]) -> Option<Self> {
+        let Ended { hash, name, ending } = cbor::from_slice(&after(END_MARK, message)?).ok()?;
+        let ending = Ending::from_code(ending).filter(|_| name.len() <= MAX_NAME)?;
+        Some(Self { hash: FileHash(hash.into_array()), name, ending })
+    }
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What a message holds for programs behind a mark.
+fn after(mark: &str, message: &[u8]) -> Option<Vec<u8>> {
+    if message.len() > MAX_BYTES {
+        return None;
+    }
+    let (_, hex) = std::str::from_utf8(message).ok()?.rsplit_once(mark)?;
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    hex.as_bytes().chunks(2).map(byte).collect()
 }
 
 #[cfg(test)]
@@ -151,6 +238,26 @@ mod tests {
                 "{first}"
             );
         }
+    }
+
+    #[test]
+    fn the_end_of_one_reads_back_and_is_no_announcement() {
+        for (ending, words) in [
+            (Ending::Changed, "二.pdf has changed since"),
+            (Ending::Removed, "二.pdf was removed"),
+            (Ending::Withdrawn, "二.pdf is not offered any more"),
+        ] {
+            let ended = Retraction { hash: offer().hash, name: offer().name, ending };
+            let message = ended.to_message();
+            assert!(message.lines().next().is_some_and(|it| it.contains(words)), "{message}");
+            assert!(Offer::may_be_in(message.as_bytes()));
+            assert_eq!(Offer::from_message(message.as_bytes()), None);
+            assert_eq!(Retraction::from_message(message.as_bytes()), Some(ended));
+        }
+        assert_eq!(Retraction::from_message(offer().to_message().as_bytes()), None);
+        let long = Retraction { hash: offer().hash, name: "x".repeat(256), ending: Ending::Changed };
+        assert_eq!(Retraction::from_message(long.to_message().as_bytes()), None);
+        assert_eq!((Ending::from_code(0), Ending::from_code(4)), (None, None));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use serde_bytes::{ByteArray, ByteBuf};
 
-use super::offer::FileHash;
+use super::offer::{Ending, FileHash};
 use crate::id::GroupId;
 use crate::wire::cbor::{self, Malformed, cbor_array};
 
@@ -31,12 +31,25 @@ pub const MAX_HELD: usize = 1_024;
 pub enum Refusal {
     /// It has nothing of it.
     NotHeld,
-    /// What it had has changed, or is gone.
+    /// What it had has changed.
     Changed,
     /// Whoever asks is no member of the group as far as the node knows, or the group has no such file.
     NotMember,
     /// It serves too many already.
     Busy,
+    /// What it had was removed.
+    Removed,
+}
+
+/// What a node has of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Which file.
+    pub hash: FileHash,
+    /// How many of its pieces.
+    pub pieces: u32,
+    /// It had all of it, and has it no longer.
+    pub ending: Option<Ending>,
 }
 
 /// Part of a piece.
@@ -103,10 +116,10 @@ pub enum Frame {
     Part(Part),
     /// There is nothing to be had; the stream ends.
     Not(Refusal),
-    /// What is held: of each file, how many of its pieces. The answer to `Query`.
+    /// What is held, and what was. The answer to `Query`.
     Holds {
-        /// Which, and how many pieces.
-        files: Vec<(FileHash, u32)>,
+        /// Of each file.
+        files: Vec<Held>,
     },
 }
 
@@ -118,8 +131,8 @@ cbor_array! { struct Set { pieces: ByteBuf } }
 cbor_array! { struct List { pieces: Vec<u32> } }
 cbor_array! { struct Sent { piece: u32, offset: u32, stamp_us: u64, proof: ByteBuf, bytes: ByteBuf } }
 cbor_array! { struct Why { code: u8 } }
-cbor_array! { struct Held { hash: ByteArray<32>, pieces: u32 } }
-cbor_array! { struct AllHeld { files: Vec<Held> } }
+cbor_array! { struct OneHeld { hash: ByteArray<32>, pieces: u32; or_none ending: u8 } }
+cbor_array! { struct AllHeld { files: Vec<OneHeld> } }
 
 /// What came is no frame of this protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -151,9 +164,10 @@ impl Frame {
             }
             Self::Not(refusal) => (9, cbor::to_vec(&Why { code: *refusal as u8 })),
             Self::Holds { files } => {
-                let held = |(hash, pieces): &(FileHash, u32)| Held {
-                    hash: ByteArray::new(*hash.as_bytes()),
-                    pieces: *pieces,
+                let held = |it: &Held| OneHeld {
+                    hash: ByteArray::new(*it.hash.as_bytes()),
+                    pieces: it.pieces,
+                    ending: it.ending.map(Ending::code),
                 };
                 (10, cbor::to_vec(&AllHeld { files: files.iter().take(MAX_HELD).map(held).collect() }))
             }
@@ -193,11 +207,16 @@ impl Frame {
                 1 => Refusal::Changed,
                 2 => Refusal::NotMember,
                 3 => Refusal::Busy,
+                4 => Refusal::Removed,
                 _ => Refusal::NotHeld,
             }),
             10 => {
                 let AllHeld { files } = cbor::from_slice(body)?;
-                let held = |it: Held| (FileHash::from_bytes(it.hash.into_array()), it.pieces);
+                let held = |it: OneHeld| Held {
+                    hash: FileHash::from_bytes(it.hash.into_array()),
+                    pieces: it.pieces,
+                    ending: it.ending.and_then(Ending::from_code),
+                };
                 Self::Holds { files: files.into_iter().take(MAX_HELD).map(held).collect() }
             }
             _ => return Ok(None),
@@ -256,7 +275,13 @@ mod tests {
             Frame::More { pieces: vec![1, 2, 70_000] },
             Frame::Part(part),
             Frame::Not(Refusal::Changed),
-            Frame::Holds { files: vec![(hash, 3)] },
+            Frame::Not(Refusal::Removed),
+            Frame::Holds {
+                files: vec![
+                    Held { hash, pieces: 3, ending: None },
+                    Held { hash, pieces: 0, ending: Some(Ending::Removed) },
+                ],
+            },
         ]
     }
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use treecast_overlay::files::wire::{Frame, MAX_FRAME, MAX_HELD, MAX_MORE, MAX_PART, Part, Refusal};
+use treecast_overlay::files::wire::{Frame, Held, MAX_FRAME, MAX_HELD, MAX_MORE, MAX_PART, Part, Refusal};
 use treecast_overlay::files::{
-    Entry, Fetch, FileHash, Geometry, HashTree, MAX_MANIFEST, MAX_SIZE, Manifest, Offer, Pieces, Window,
-    check_part, clean_name,
+    Ending, Entry, Fetch, FileHash, Geometry, HashTree, MAX_MANIFEST, MAX_SIZE, Manifest, Offer, Pieces,
+    Retraction, Window, check_part, clean_name,
 };
 use treecast_overlay::{GroupId, Time};
 
@@ -59,7 +59,7 @@ fn frames(decisions: &mut Decisions) {
         Frame::More { pieces: vec![1, 2, 70_000] },
         Frame::Part(part),
         Frame::Not(Refusal::Changed),
-        Frame::Holds { files: vec![(hash, 3)] },
+        Frame::Holds { files: vec![Held { hash, pieces: 3, ending: Some(Ending::Changed) }] },
     ];
     for frame in &all {
         let mut bytes = frame.to_bytes()[4..].to_vec();
@@ -88,6 +88,12 @@ fn offers(decisions: &mut Decisions) {
     let clean = clean_name(&name);
     assert!(check_part(&clean) && !clean.starts_with('.'), "{name:?} as {clean:?}");
     let hash = FileHash::from_bytes([5; 32]);
+    let mut ended =
+        Retraction { hash, name: name.clone(), ending: Ending::Removed }.to_message().into_bytes();
+    change(&mut ended, decisions);
+    if Retraction::from_message(&ended).is_some() {
+        assert!(Offer::may_be_in(&ended) && Offer::from_message(&ended).is_none());
+    }
     let mut message = Offer { hash, name, size: 9, manifest: None }.to_message().into_bytes();
     change(&mut message, decisions);
     if let Some(read) = Offer::from_message(&message) {
@@ -104,12 +110,16 @@ fn manifests(decisions: &mut Decisions) {
     };
     let count = decisions.below(6);
     let entries: Vec<Entry> = (0..count)
-        .map(|_| Entry { path: path(decisions), size: u64::from(decisions.byte()) << 56, executable: false })
+        .map(|_| {
+            let (size, folder) = (u64::from(decisions.byte()) << 56, decisions.byte() < 32);
+            Entry { path: path(decisions), size, executable: false, folder: folder.then_some(true) }
+        })
         .collect();
     let mut bytes = Manifest { entries }.to_bytes();
     change(&mut bytes, decisions);
     let size = bytes.len() as u64 + u64::from(decisions.byte());
     let Ok(read) = Manifest::from_bytes(&bytes, size) else { return };
+    assert!(read.entries.iter().all(|it| it.size == 0 || !it.is_folder()), "a folder has no bytes");
     let paths: BTreeSet<Vec<&str>> = read.entries.iter().map(|it| it.path.split('/').collect()).collect();
     assert_eq!(paths.len(), read.entries.len(), "none twice");
     for path in &paths {

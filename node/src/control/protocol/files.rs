@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Line;
 use super::objects::MessageLine;
 
 /// A file that was announced. What is absent was not asked for.
@@ -34,6 +35,9 @@ pub struct FileLine {
     /// Where it lies here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// In `file rm`: the groups that were told, where this node had announced it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub withdrawn_in: Vec<String>,
     /// In `file get`: nodes that served other bytes than those announced. Nothing of that was written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub liars: Vec<String>,
@@ -70,8 +74,26 @@ pub struct FileSpread {
     pub holders: Vec<String>,
     /// Bytes of it that lie here.
     pub held: u64,
-    /// What lies here is not what was announced any more: it is not served.
+    /// What lay here is not what was announced any more: it is not served.
     pub changed: bool,
+    /// What has become of it here then: `changed` or `removed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<String>,
+    /// Other members that had it and have it no longer, by their own word.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<FormerLine>,
+    /// Its announcer has withdrawn it; others may have it still.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withdrawn: bool,
+}
+
+/// Who had a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormerLine {
+    /// Who.
+    pub node: String,
+    /// What has become of it there: `changed`, `removed` or `withdrawn`.
+    pub event: String,
 }
 
 /// How `file get` goes.
@@ -110,11 +132,54 @@ pub struct Announced {
     pub folder: bool,
 }
 
+/// What a message says of a file that its source announced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// See [`FileLine::hash`].
+    pub hash: String,
+    /// See [`FileLine::name`].
+    pub name: String,
+    /// See [`FormerLine::event`].
+    pub event: String,
+}
+
+/// A file is not to be had any more from who announced it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEndedLine {
+    /// Which, and what has become of it.
+    #[serde(flatten)]
+    pub ended: Ended,
+    /// The group's name here.
+    pub group: String,
+    /// Who announced it, and says so.
+    pub source: String,
+    /// What that calls itself.
+    #[serde(default)]
+    pub nick: String,
+    /// The message that says so.
+    #[serde(flatten)]
+    pub place: FilePlace,
+}
+
 impl MessageLine {
+    fn place(&self) -> FilePlace {
+        let Self { life, seq, n, index, tentative, time, .. } = *self;
+        FilePlace { life, seq, n, index, tentative, time }
+    }
+
+    /// What it says of a file, if it does: the line that programs get instead.
+    pub fn of_file(&self) -> Option<Line> {
+        if let Some(ended) = self.ended.clone() {
+            let (group, source, nick) = (self.group.clone(), self.source.clone(), self.nick.clone());
+            let line = FileEndedLine { ended, group, source, nick, place: self.place() };
+            return Some(Line::FileEnded(Box::new(line)));
+        }
+        self.as_file().map(|file| Line::File(Box::new(file)))
+    }
+
     /// The file that it announces, if it does.
     pub fn as_file(&self) -> Option<FileLine> {
         let Announced { hash, name, size, folder } = self.file.clone()?;
-        let Self { life, seq, n, index, tentative, time, .. } = *self;
         Some(FileLine {
             hash,
             name,
@@ -123,9 +188,10 @@ impl MessageLine {
             source: self.source.clone(),
             nick: self.nick.clone(),
             folder,
-            place: Some(FilePlace { life, seq, n, index, tentative, time }),
+            place: Some(self.place()),
             spread: None,
             path: None,
+            withdrawn_in: Vec::new(),
             liars: Vec::new(),
             nicks: BTreeMap::new(),
         })

@@ -11,7 +11,9 @@ mod request;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::files::{Announced, FileLine, FilePlace, FileSpread, ProgressLine};
+pub use self::files::{
+    Announced, Ended, FileEndedLine, FileLine, FilePlace, FileSpread, FormerLine, ProgressLine,
+};
 pub use self::objects::{
     Collection, Contacts, GroupLine, MemberEntry, Members, MessageLine, MulticastEntry, PeerLine, Status,
     TotalEntry, TreeLine,
@@ -214,6 +216,8 @@ pub enum Line {
     },
     /// A file.
     File(Box<FileLine>),
+    /// A file is not to be had any more from who announced it: what the command line makes of such a message.
+    FileEnded(Box<FileEndedLine>),
     /// How `file get` goes, about once a second.
     Progress(ProgressLine),
     /// A connected peer.
@@ -276,6 +280,7 @@ mod tests {
             text: Some("hi".into()),
             data: None,
             file: None,
+            ended: None,
         });
         let text = String::from_utf8(message.to_line()).expect("JSON is UTF-8");
         assert_eq!(

@@ -194,6 +194,9 @@ pub struct MessageLine {
     /// The file that it announces, if it does; the command line prints it as a file then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<super::Announced>,
+    /// The file that its source announced and does not have any more, if it says so; as above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<super::Ended>,
 }
 
 /// A connected peer.

@@ -1,7 +1,7 @@
 //! The vectors about files: a file of 300,000 bytes, each its place modulo 251, that is three pieces; and a folder.
 
-use crate::files::wire::{Frame, Part, Refusal};
-use crate::files::{Entry, FileHash, Geometry, HashTree, Manifest, Offer};
+use crate::files::wire::{Frame, Held, Part, Refusal};
+use crate::files::{Ending, Entry, FileHash, Geometry, HashTree, Manifest, Offer, Retraction};
 use crate::id::GroupId;
 
 const SIZE: u64 = 300_000;
@@ -23,8 +23,20 @@ fn tree() -> HashTree {
 }
 
 fn manifest() -> Manifest {
-    let entry = |path: &str, size, executable| Entry { path: path.to_owned(), size, executable };
+    let entry =
+        |path: &str, size, executable| Entry { path: path.to_owned(), size, executable, folder: None };
     Manifest { entries: vec![entry("a", 3, false), entry("b/run", 0, true)] }
+}
+
+/// The same with an empty folder in it.
+fn manifest_with_empty() -> Manifest {
+    let mut manifest = manifest();
+    manifest.entries.push(Entry { path: "c".to_owned(), size: 0, executable: false, folder: Some(true) });
+    manifest
+}
+
+fn retraction() -> Retraction {
+    Retraction { hash: tree().hash(), name: "träume.bin".to_owned(), ending: Ending::Withdrawn }
 }
 
 /// A folder whose files are `a` with `one` in it, and `b/run`, empty.
@@ -45,6 +57,7 @@ fn offers() -> [(&'static str, Offer); 2] {
 fn frames(group: &GroupId) -> Vec<(&'static str, Frame)> {
     let (group, hash) = (*group, tree().hash());
     let proof = tree().proof(2).expect("all is known");
+    let changed = Held { hash, pieces: 0, ending: Some(Ending::Changed) };
     let part = Part { piece: 2, offset: 0, stamp_us: 1_000_000, proof, bytes: piece(2)[..32].to_vec() };
     vec![
         ("Open", Frame::Open { group, hash }),
@@ -57,12 +70,17 @@ fn frames(group: &GroupId) -> Vec<(&'static str, Frame)> {
         ("More", Frame::More { pieces: vec![1, 70_000] }),
         ("Part", Frame::Part(part)),
         ("Not", Frame::Not(Refusal::Busy)),
-        ("Holds", Frame::Holds { files: vec![(hash, 3)] }),
+        ("Holds", Frame::Holds { files: vec![Held { hash, pieces: 3, ending: None }] }),
+        ("Holds, of one that has changed", Frame::Holds { files: vec![changed] }),
     ]
 }
 
 pub(super) fn vectors(group: &GroupId) -> Vec<(String, Vec<u8>)> {
-    let mut all = vec![("manifest".to_owned(), manifest().to_bytes())];
+    let mut all = vec![
+        ("manifest".to_owned(), manifest().to_bytes()),
+        ("manifest with an empty folder".to_owned(), manifest_with_empty().to_bytes()),
+        ("end of an announcement".to_owned(), retraction().to_message().into_bytes()),
+    ];
     let told = |(kind, offer): (&str, Offer)| {
         [
             (format!("hash of the {kind}"), offer.hash.as_bytes().to_vec()),
@@ -84,6 +102,9 @@ pub(super) fn read_back(group: &GroupId, page: impl Fn(&str) -> Vec<u8>) {
         assert_eq!(Offer::from_message(&page(&format!("announcement of the {kind}"))), Some(offer));
     }
     assert_eq!(Manifest::from_bytes(&page("manifest"), folder().len() as u64), Ok(manifest()));
+    let empty = page("manifest with an empty folder");
+    assert_eq!(Manifest::from_bytes(&empty, empty.len() as u64 + 3), Ok(manifest_with_empty()));
+    assert_eq!(Retraction::from_message(&page("end of an announcement")), Some(retraction()));
     let mut known = HashTree::new(SIZE, tree().hash());
     for at in 0..3 {
         let bytes = page(&format!("proof of piece {at}"));

@@ -1,0 +1,211 @@
+//! What lies here, and what does so no longer: found out, remembered, told to the group.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use treecast_overlay::GroupId;
+use treecast_overlay::files::wire::{Held, MAX_HELD};
+use treecast_overlay::files::{Ending, FileHash, Geometry, Retraction};
+
+use super::{Exchange, lock};
+use crate::error::{PublishError, Stopped};
+use crate::handle::Command;
+use crate::history::look_up;
+use crate::store::{HeldFile, KnownOffer, Work};
+
+/// Words to groups that wait for their places at the same time. Guess.
+pub(super) const WORDS: usize = 16;
+
+/// Between looks whether what is served lies where it did. Guess.
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// What a look at its place says of a file, without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    Fine,
+    /// Its folder is not there either, or cannot be read: a disk that is not plugged in, say.
+    Away,
+    Ended(Ending),
+}
+
+fn look(held: &HeldFile) -> Look {
+    match fs::symlink_metadata(&held.path) {
+        Ok(found) if held.manifest.is_some() && found.is_dir() => Look::Fine,
+        Ok(found) if held.manifest.is_none() && found.is_file() && found.len() == held.size => Look::Fine,
+        Ok(_) => Look::Ended(Ending::Changed),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match held.path.parent() {
+            Some(folder) if folder.is_dir() => Look::Ended(Ending::Removed),
+            _ => Look::Away,
+        },
+        Err(_) => Look::Away,
+    }
+}
+
+impl Exchange {
+    /// What of a group's files lies here, or did until it changed.
+    pub(super) async fn held_in(self: &Arc<Self>, group: GroupId) -> Vec<Held> {
+        let Ok(library) = self.ask(|driver| driver.library()).await else { return Vec::new() };
+        let offers = look_up(&library, move |shelf| shelf.offers(Some(group))).await.unwrap_or_default();
+        // Nobody waits for a copy that somebody fetched and removed.
+        let own: HashSet<FileHash> =
+            offers.iter().filter(|it| it.source == self.me).map(|it| it.offer.hash).collect();
+        let mut seen = HashSet::new();
+        let held = |it: &KnownOffer| {
+            let hash = it.offer.hash;
+            if !seen.insert(hash) {
+                return None;
+            }
+            match self.pieces_of(hash) {
+                Some(pieces) => Some(Held { hash, pieces, ending: None }),
+                None => {
+                    let ending = lock(&self.held).get(&hash)?.ending?;
+                    let is_news = ending != Ending::Removed || own.contains(&hash);
+                    is_news.then_some(Held { hash, pieces: 0, ending: Some(ending) })
+                }
+            }
+        };
+        offers.iter().rev().filter_map(held).take(MAX_HELD).collect()
+    }
+
+    /// Pieces of a file that lie here, as far as that is known without reading it.
+    pub(super) fn pieces_of(self: &Arc<Self>, hash: FileHash) -> Option<u32> {
+        let held = lock(&self.held).get(&hash)?.clone();
+        if held.ending.is_some() {
+            return None;
+        }
+        if held.whole {
+            match look(&held) {
+                Look::Fine => {}
+                Look::Away => return None,
+                Look::Ended(ending) => {
+                    self.on_ended(hash, ending, true);
+                    return None;
+                }
+            }
+        }
+        if let Some(holding) = lock(&self.loaded).get(&hash) {
+            return holding.ending().is_none().then(|| holding.have().count());
+        }
+        held.whole.then(|| Geometry::new(held.size).pieces())
+    }
+
+    /// Looks where all files lie, beside what goes on.
+    pub(super) fn look_at_all(self: &Arc<Self>) {
+        let all: Vec<FileHash> = lock(&self.held).keys().copied().collect();
+        if !all.is_empty() {
+            let exchange = self.clone();
+            tokio::task::spawn_blocking(move || {
+                for hash in all {
+                    // What it finds out is told as it does.
+                    let _ = exchange.pieces_of(hash);
+                }
+            });
+        }
+    }
+
+    /// Something else lies at a path by now: what lay there before is not served any more. Who heard of the new one
+    /// need not hear of that, too.
+    pub(super) fn supersede(self: &Arc<Self>, path: &Path, by: FileHash) {
+        let is_it = |it: &&HeldFile| it.path == path && it.hash != by;
+        let before: Vec<FileHash> = lock(&self.held).values().filter(is_it).map(|it| it.hash).collect();
+        for hash in before {
+            self.on_ended(hash, Ending::Changed, false);
+        }
+    }
+
+    /// A piece of a file was not what it was, or not there.
+    pub(super) fn on_bad_piece(self: &Arc<Self>, hash: FileHash) {
+        let Some(held) = lock(&self.held).get(&hash).cloned() else { return };
+        match look(&held) {
+            Look::Fine => self.on_ended(hash, Ending::Changed, true),
+            Look::Ended(ending) => self.on_ended(hash, ending, true),
+            // It may come back with its disk.
+            Look::Away => drop(lock(&self.loaded).remove(&hash)),
+        }
+    }
+
+    /// What lies here of a whole file is not what it was: that is remembered and, with `tell`, told where this node
+    /// announced it.
+    fn on_ended(self: &Arc<Self>, hash: FileHash, ending: Ending, tell: bool) {
+        match lock(&self.held).get_mut(&hash) {
+            Some(file) if file.whole && file.ending.is_none() => file.ending = Some(ending),
+            _ => return,
+        }
+        if let Some(loaded) = lock(&self.loaded).get(&hash) {
+            loaded.end(ending);
+        }
+        let exchange = self.clone();
+        tokio::spawn(async move {
+            // It may have been announced anew since.
+            let file = lock(&exchange.held).get(&hash).filter(|it| it.ending.is_some()).cloned();
+            let Some(file) = file else { return };
+            let saved = exchange.write(vec![Work::Hold(Box::new(file))]).await;
+            if !matches!(saved, Ok(Ok(()))) {
+                tracing::warn!(%hash, "that a file has changed could not be saved");
+            }
+            if tell && let Err(error) = exchange.retract(hash, ending).await {
+                tracing::warn!(%hash, %error, "a group was not told that a file has changed");
+            }
+        });
+    }
+
+    /// Tells the groups where this node announced a file that it is not to be had here any more. Returns which.
+    pub(super) async fn retract(&self, hash: FileHash, ending: Ending) -> Result<Vec<GroupId>, PublishError> {
+        let library = self.ask(|driver| driver.library()).await?;
+        let offers = look_up(&library, |shelf| shelf.offers(None)).await.unwrap_or_default();
+        let mut told = Vec::new();
+        for it in offers {
+            let is_ours = it.source == self.me && it.offer.hash == hash;
+            // What has changed, and then is withdrawn, is told again.
+            if !is_ours || it.ending == Some(ending) || told.contains(&it.group) {
+                continue;
+            }
+            let retraction = Retraction { hash, name: it.offer.name, ending };
+            self.say(it.group, retraction.to_message()).await?;
+            told.push(it.group);
+        }
+        Ok(told)
+    }
+
+    /// Publishes a message, without keeping the node alive.
+    async fn say(&self, group: GroupId, text: String) -> Result<(), PublishError> {
+        let room = self.words.clone().acquire_owned().await.map_err(|_| Stopped)?;
+        let (placed, placement) = oneshot::channel();
+        let publish = Command::Publish { group, payload: text.into(), room, placed };
+        let commands = self.commands.upgrade().ok_or(Stopped)?;
+        commands.send(publish).map_err(|_| Stopped)?;
+        drop(commands);
+        placement.await.map_err(|_| Stopped)?.map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::tests::Scratch;
+
+    #[test]
+    fn what_is_gone_or_has_another_length_has_ended_and_a_disk_that_is_away_has_not() {
+        let scratch = Scratch::new();
+        let hash = FileHash::from_bytes([1; 32]);
+        let path = scratch.path().join("disk/it");
+        let held = HeldFile { hash, path: path.clone(), size: 2, manifest: None, whole: true, ending: None };
+        assert_eq!(look(&held), Look::Away);
+        fs::create_dir(scratch.path().join("disk")).expect("made");
+        assert_eq!(look(&held), Look::Ended(Ending::Removed));
+        fs::write(&path, "it").expect("written");
+        assert_eq!(look(&held), Look::Fine);
+        assert_eq!(look(&HeldFile { manifest: Some(1), ..held.clone() }), Look::Ended(Ending::Changed));
+        fs::write(&path, "more").expect("written");
+        assert_eq!(look(&held), Look::Ended(Ending::Changed));
+        fs::remove_file(&path).expect("removed");
+        fs::create_dir(&path).expect("made");
+        assert_eq!(look(&held), Look::Ended(Ending::Changed));
+        assert_eq!(look(&HeldFile { manifest: Some(1), ..held }), Look::Fine);
+    }
+}
