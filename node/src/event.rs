@@ -1,5 +1,6 @@
 //! What a subscriber of a group is told, and the bounded queue it comes through.
 
+mod fork;
 mod queue;
 
 use bytes::Bytes;
@@ -7,6 +8,7 @@ use treecast_overlay::files::{Offer, Retraction};
 use treecast_overlay::io::{MemberState, ParentReason, Stall, TreeId};
 use treecast_overlay::{BatchId, Life, NodeId, Seq};
 
+pub(crate) use self::fork::Fork;
 pub(crate) use queue::{EventQueue, Standing};
 
 /// What a subscriber is told.
@@ -128,6 +130,9 @@ pub struct Message {
     pub index: Option<u64>,
     /// It has no place in the total order yet: it comes again when it has.
     pub tentative: bool,
+    /// Its place is behind the one from which on the group's founder went on in another
+    /// ([`Node::recover`](crate::Node::recover)), and this node is in both: there it is not.
+    pub forked: bool,
     /// What.
     pub payload: Bytes,
 }

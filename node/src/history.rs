@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use treecast_overlay::{BatchId, GroupId};
 
 use crate::error::HistoryError;
-use crate::event::Message;
+use crate::event::{Fork, Message};
 use crate::handle::Node;
 use crate::store::{Library, PastBatch, SaveError, Shelf, Span, Words};
 
@@ -85,6 +85,7 @@ impl Node {
 pub struct Pages {
     library: Library,
     label: String,
+    fork: Fork,
     span: Span,
     /// Places that are not in it.
     except: BTreeSet<u64>,
@@ -106,7 +107,7 @@ pub struct Pages {
 impl Pages {
     pub(crate) fn new(
         library: Library,
-        label: String,
+        (label, fork): (String, Fork),
         span: Span,
         except: BTreeSet<u64>,
         limit: Option<u64>,
@@ -114,7 +115,20 @@ impl Pages {
         let (skip, page, incomplete) = (0, VecDeque::new(), None);
         let unbegun = span.total && (span.from > i64::MIN || span.since_ms > 0);
         let least = u64::try_from(span.from).unwrap_or(0);
-        Self { library, label, span, except, limit, until: None, skip, unbegun, least, page, incomplete }
+        Self {
+            library,
+            label,
+            fork,
+            span,
+            except,
+            limit,
+            until: None,
+            skip,
+            unbegun,
+            least,
+            page,
+            incomplete,
+        }
     }
 
     /// Only what stands before this message, if there is a limit; nothing if it is not there.
@@ -190,7 +204,7 @@ impl Pages {
         self.span.from = last.at + 1;
         let except = |at: i64| u64::try_from(at).is_ok_and(|at| self.except.contains(&at));
         let wanted = batches.into_iter().filter(|it| !except(it.at));
-        for message in wanted.flat_map(messages) {
+        for message in wanted.flat_map(|batch| messages(batch, &self.fork)) {
             let is_after = self.until.is_some_and(|(batch, n)| message.batch == batch && message.n >= n);
             if is_after || message.index.is_some_and(|index| index < self.least) {
                 continue;
@@ -209,7 +223,8 @@ impl Pages {
 #[derive(Debug)]
 pub(crate) struct Catalogue {
     pub(crate) library: Library,
-    pub(crate) labels: BTreeMap<GroupId, String>,
+    /// What each is called here, and where it forks.
+    pub(crate) groups: BTreeMap<GroupId, (String, Fork)>,
     pub(crate) only: Option<GroupId>,
     /// Why what came last is not in it.
     pub(crate) incomplete: Option<String>,
@@ -230,6 +245,7 @@ pub struct Finds {
 struct Found {
     group: GroupId,
     label: String,
+    fork: Fork,
     /// Where to look on.
     from: Option<i64>,
     /// When each came, and it.
@@ -242,9 +258,15 @@ impl Finds {
         if words.is_empty() {
             return Err(HistoryError::EmptyQuery);
         }
-        let Catalogue { library, labels, only, incomplete } = catalogue;
-        let groups = labels.into_iter().filter(|(id, _)| only.is_none_or(|only| only == *id));
-        let found = |(group, label)| Found { group, label, from: Some(i64::MIN), page: VecDeque::new() };
+        let Catalogue { library, groups, only, incomplete } = catalogue;
+        let groups = groups.into_iter().filter(|(id, _)| only.is_none_or(|only| only == *id));
+        let found = |(group, (label, fork))| Found {
+            group,
+            label,
+            fork,
+            from: Some(i64::MIN),
+            page: VecDeque::new(),
+        };
         Ok(Self { library, words, groups: groups.map(found).collect(), incomplete })
     }
 
@@ -279,7 +301,7 @@ impl Found {
             self.from = next;
             for batch in batches {
                 let kept_ms = batch.kept_ms;
-                let those = messages(batch).filter(|it| is_match(all, it));
+                let those = messages(batch, &self.fork).filter(|it| is_match(all, it));
                 self.page.extend(those.map(|message| (kept_ms, message)));
             }
         }
@@ -292,13 +314,14 @@ fn is_match(words: &Words, message: &Message) -> bool {
     std::str::from_utf8(&message.payload).is_ok_and(|text| words.are_in(text))
 }
 
-fn messages(batch: PastBatch) -> impl Iterator<Item = Message> {
+fn messages(batch: PastBatch, fork: &Fork) -> impl Iterator<Item = Message> {
     let PastBatch { nick, shown, index: first, tentative, .. } = batch;
     let (batch, time_unix_ms) = (shown.id, shown.time_unix_ms);
     shown.messages.into_iter().map(move |(n, payload)| {
         let nick = nick.clone();
         let index = first.map(|first| first + u64::from(n));
-        Message { batch, n, nick, time_unix_ms, index, tentative, payload }
+        let forked = fork.has(index);
+        Message { batch, n, nick, time_unix_ms, index, tentative, forked, payload }
     })
 }
 

@@ -273,6 +273,24 @@ fn a_group_whose_committee_is_lost_goes_on_in_another() {
         assert_eq!((lines[0].0, lines[0].5.as_str()), (3, "here"), "it counts on");
         assert_eq!(sequence(host, "start", 3), before, "what had its place keeps it");
     }
+
+    // Those that were thought lost come back, and the old group goes on: who is in both groups sees what that is.
+    let _back: Vec<Process> = hosts[2..].iter().map(up).collect();
+    let has_its_place = |line: &Value| line["text"] == "without a place" && line["tentative"] == false;
+    let (_, late) = listening.wait("it has a place after all", has_its_place);
+    assert_eq!((late["index"].as_u64() >= Some(3), &late["forked"]), (true, &true.into()), "{late}");
+    let marks = |host: &Host| {
+        let run = host.run(&["history", "garden"], b"");
+        let all = run.of_type("message").into_iter();
+        let forked = |it: &Value| it["forked"] == true;
+        all.map(|it| (it["index"].as_u64() >= Some(3), forked(&it))).collect::<Vec<_>>()
+    };
+    let both = marks(founder);
+    assert!(both.len() > 3 && both.iter().all(|(is_late, forked)| is_late == forked), "{both:?}");
+    assert!(
+        marks(&hosts[2]).iter().all(|(_, forked)| !forked),
+        "who is in the old group alone goes on in it"
+    );
 }
 
 /// How long two lines of a kind are apart at most.

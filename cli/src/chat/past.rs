@@ -123,6 +123,7 @@ pub(super) mod tests {
             n: 0,
             index: None,
             tentative: false,
+            forked: false,
             time: 0,
             text: Some(format!("line {seq}")),
             data: None,

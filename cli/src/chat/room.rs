@@ -166,6 +166,7 @@ mod tests {
                 n: 0,
                 index: None,
                 tentative: false,
+                forked: false,
                 time: 0,
                 text: Some(text.into()),
                 data: None,

@@ -217,6 +217,10 @@ fn message_lines(message: &MessageLine, names: &mut Names, screen: &Screen) -> V
             format!("[{} of data]", counted(bytes, "byte", "bytes"))
         }],
     };
+    let mut body: Vec<String> = body;
+    if message.forked {
+        body.last_mut().into_iter().for_each(|last| last.push_str(" (forked)"));
+    }
     let body = if screen.terminal { wrapped(&body, indent) } else { body };
     let mut lines = Vec::with_capacity(body.len());
     for (at, text) in body.iter().enumerate() {
@@ -479,6 +483,7 @@ mod tests {
             n: 0,
             index: None,
             tentative: false,
+            forked: false,
             time: 0,
             text: Some(text.into()),
             data: None,

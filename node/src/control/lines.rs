@@ -247,6 +247,7 @@ pub(super) fn message(group: String, message: Message) -> MessageLine {
         n: message.n,
         index: message.index,
         tentative: message.tentative,
+        forked: message.forked,
         time: message.time_unix_ms,
         text,
         data,
@@ -271,8 +272,8 @@ mod tests {
     fn line(payload: &'static [u8]) -> MessageLine {
         let batch = BatchId { source: NodeId::from_bytes([1; 32]), life: 1, seq: 0 };
         let payload = Bytes::from_static(payload);
-        let (nick, time_unix_ms, index, tentative) = (String::new(), 0, Some(7), false);
-        message("g".into(), Message { batch, n: 0, nick, time_unix_ms, index, tentative, payload })
+        let (nick, time_unix_ms, index, tentative, forked) = (String::new(), 0, Some(7), false, false);
+        message("g".into(), Message { batch, n: 0, nick, time_unix_ms, index, tentative, forked, payload })
     }
 
     #[test]

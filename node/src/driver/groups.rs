@@ -16,7 +16,7 @@ use super::placing::Placing;
 use super::receipts::Receipts;
 use super::tally::GroupTally;
 use crate::error::{PublishError, Stopped};
-use crate::event::{Event, EventQueue, MemberChange, Range, Standing};
+use crate::event::{Event, EventQueue, Fork, MemberChange, Range, Standing};
 use crate::group::GroupRef;
 use crate::handle::{Published, Receipt, ReceiptGoal};
 use crate::store::free_label;
@@ -58,6 +58,7 @@ pub(super) struct Slot {
     pub(super) undelivered: BTreeMap<BatchId, u64>,
     /// In a total order: what has no place yet, and what is told of those that have.
     pub(super) placing: Placing,
+    pub(super) fork: Fork,
     receipts: Receipts,
     nicks: HashMap<NodeId, Arc<str>>,
     /// Others that are online.
@@ -87,6 +88,7 @@ impl Slot {
             waiting: VecDeque::new(),
             undelivered: BTreeMap::new(),
             placing: Placing::default(),
+            fork: Fork::default(),
             receipts: Receipts::default(),
             nicks: HashMap::new(),
             online: BTreeSet::new(),
@@ -100,7 +102,7 @@ impl Slot {
     /// wanted.
     pub(super) fn subscribe(&mut self, cap: usize, tentative: bool) -> Arc<EventQueue> {
         let (order, dropped) = (self.descriptor.order, self.dropped.clone());
-        let queue = Arc::new(EventQueue::new(order, tentative, cap, dropped));
+        let queue = Arc::new(EventQueue::new(order, tentative, self.fork.clone(), cap, dropped));
         for delivery in self.placing.tentative() {
             queue.push_batch(delivery.clone(), self.nick_of(&delivery.source), Standing::Tentative);
         }
@@ -339,7 +341,15 @@ impl Groups {
     ) -> &mut Slot {
         let stay = self.next_stay;
         self.next_stay += 1;
-        self.slots.entry(id).or_insert_with(|| Slot::new(label, stay, descriptor, publish_bytes))
+        let slot = self.slots.entry(id).or_insert_with(|| Slot::new(label, stay, descriptor, publish_bytes));
+        let (before, fork) = (slot.descriptor.predecessor, slot.fork.clone());
+        for other in self.slots.values() {
+            other.descriptor.predecessor.filter(|it| it.group == id).inspect(|it| fork.begin(it.index));
+        }
+        if let Some((before, it)) = before.and_then(|it| Some((self.slots.get(&it.group)?, it))) {
+            before.fork.begin(it.index);
+        }
+        self.slots.get_mut(&id).expect("it was just opened")
     }
 
     /// A message behind those that wait already.

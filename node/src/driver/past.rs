@@ -159,7 +159,7 @@ impl Driver {
 
     /// All of a group's history that was delivered by now. What comes from now on is not in it.
     pub(super) fn pages(&self, group: GroupId, since: Since, limit: Option<u64>) -> Pages {
-        let label = self.groups.slots.get(&group).map(|it| it.label.clone()).unwrap_or_default();
+        let called = self.groups.slots.get(&group).map(|it| (it.label.clone(), it.fork.clone()));
         let (mut from, mut since_ms) = (i64::MIN, 0);
         match since {
             Since::Start => {}
@@ -176,7 +176,7 @@ impl Driver {
         let undelivered = slot.filter(|_| total.is_none()).into_iter().flat_map(|it| it.undelivered.values());
         let except: BTreeSet<u64> = undelivered.copied().collect();
         let span = Span { group, from, before: integer(before), since_ms, total: total.is_some() };
-        Pages::new(self.shelves.reading.clone(), label, span, except, limit)
+        Pages::new(self.shelves.reading.clone(), called.unwrap_or_default(), span, except, limit)
     }
 
     /// Whether this group has messages with a place to begin at, if one is named.
@@ -223,9 +223,10 @@ impl Driver {
             }
             found => found.and_then(Result::ok),
         };
-        let labels = self.groups.slots.iter().map(|(id, slot)| (*id, slot.label.clone())).collect();
+        let called = |slot: &Slot| (slot.label.clone(), slot.fork.clone());
+        let groups = self.groups.slots.iter().map(|(id, slot)| (*id, called(slot))).collect();
         let library = self.shelves.reading.clone();
-        let mut catalogue = crate::history::Catalogue { library, labels, only, incomplete: None };
+        let mut catalogue = crate::history::Catalogue { library, groups, only, incomplete: None };
         self.when_written(Box::new(move |_, saved| {
             catalogue.incomplete = saved.err().map(|error| error.to_string());
             // Who asked may have gone.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 use treecast_overlay::{Delivery, NodeId, Order};
 
+use super::fork::Fork;
 use super::{Event, Message};
 
 /// Counted for each entry beside its payload. Guess at the queue's own memory.
@@ -21,6 +22,7 @@ pub(crate) struct EventQueue {
     order: Order,
     /// It takes messages that have no place in a total order yet.
     tentative: bool,
+    fork: Fork,
     cap: usize,
     /// What all readers of the group missed.
     dropped: Arc<AtomicU64>,
@@ -67,18 +69,18 @@ impl Batch {
         self.delivery.payloads.iter().map(|payload| payload.len() + ENTRY_BYTES).sum()
     }
 
-    fn next(&mut self) -> Option<Event> {
+    fn next(&mut self, fork: &Fork) -> Option<Event> {
         let payload = self.delivery.payloads.get(self.taken)?.clone();
         let n = self.delivery.first + u32::try_from(self.taken).unwrap_or(u32::MAX);
         let index = match self.standing {
             Standing::At(first) => Some(first + self.taken as u64),
             Standing::Final | Standing::Tentative => None,
         };
-        let tentative = self.standing == Standing::Tentative;
+        let (tentative, forked) = (self.standing == Standing::Tentative, fork.has(index));
         self.taken += 1;
         let (batch, time_unix_ms, nick) =
             (self.delivery.batch(), self.delivery.time_unix_ms, self.nick.to_string());
-        Some(Event::Message(Message { batch, n, nick, time_unix_ms, index, tentative, payload }))
+        Some(Event::Message(Message { batch, n, nick, time_unix_ms, index, tentative, forked, payload }))
     }
 }
 
@@ -103,11 +105,11 @@ impl Talk {
     }
 
     /// The next message and the bytes of the batch that ends with it. Batches are not empty.
-    fn take(&mut self) -> Option<(Event, usize)> {
+    fn take(&mut self, fork: &Fork) -> Option<(Event, usize)> {
         let lane = *self.turns.front()?;
         let batches = self.lanes.get_mut(&lane)?;
         let batch = batches.front_mut()?;
-        let event = batch.next()?;
+        let event = batch.next(fork)?;
         if batch.taken < batch.delivery.payloads.len() {
             return Some((event, 0));
         }
@@ -124,8 +126,14 @@ impl Talk {
 }
 
 impl EventQueue {
-    pub(crate) fn new(order: Order, tentative: bool, cap: usize, dropped: Arc<AtomicU64>) -> Self {
-        Self { inner: Mutex::default(), news: Notify::new(), order, tentative, cap, dropped }
+    pub(crate) fn new(
+        order: Order,
+        tentative: bool,
+        fork: Fork,
+        cap: usize,
+        dropped: Arc<AtomicU64>,
+    ) -> Self {
+        Self { inner: Mutex::default(), news: Notify::new(), order, tentative, fork, cap, dropped }
     }
 
     pub(crate) fn push(&self, event: Event) {
@@ -182,7 +190,7 @@ impl EventQueue {
             let news = self.news.notified();
             {
                 let mut inner = self.lock();
-                if let Some(event) = inner.take() {
+                if let Some(event) = inner.take(&self.fork) {
                     return Some(event);
                 }
                 if inner.closed {
@@ -211,7 +219,7 @@ impl Inner {
         }
     }
 
-    fn take(&mut self) -> Option<Event> {
+    fn take(&mut self, fork: &Fork) -> Option<Event> {
         loop {
             match self.entries.front_mut() {
                 None if self.missed > 0 => {
@@ -219,7 +227,7 @@ impl Inner {
                 }
                 None => return None,
                 Some(Entry::Talk(talk)) => {
-                    if let Some((event, freed)) = talk.take() {
+                    if let Some((event, freed)) = talk.take(fork) {
                         self.bytes -= freed;
                         return Some(event);
                     }
@@ -266,7 +274,7 @@ mod tests {
 
     #[tokio::test]
     async fn messages_come_one_by_one() {
-        let queue = EventQueue::new(Order::Causal, true, 10_000, Arc::default());
+        let queue = EventQueue::new(Order::Causal, true, Fork::default(), 10_000, Arc::default());
         queue.push_batch(batch(0, 2), "ada".into(), Standing::Final);
         queue.push_batch(batch(1, 1), "ada".into(), Standing::Final);
         queue.close();
@@ -276,7 +284,7 @@ mod tests {
     #[tokio::test]
     async fn a_slow_reader_is_told_what_it_missed_where_it_missed_it() {
         let dropped: Arc<AtomicU64> = Arc::default();
-        let queue = EventQueue::new(Order::Causal, true, 300, dropped.clone());
+        let queue = EventQueue::new(Order::Causal, true, Fork::default(), 300, dropped.clone());
         queue.push_batch(batch(0, 2), "".into(), Standing::Final);
         queue.push_batch(batch(1, 2), "".into(), Standing::Final);
         queue.push_batch(batch(2, 1), "".into(), Standing::Final);
@@ -291,7 +299,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_batch_larger_than_the_queue_still_passes() {
-        let queue = EventQueue::new(Order::Causal, true, 10, Arc::default());
+        let queue = EventQueue::new(Order::Causal, true, Fork::default(), 10, Arc::default());
         queue.push_batch(batch(0, 3), "".into(), Standing::Final);
         queue.close();
         assert_eq!(numbers(&queue).await.len(), 3);
@@ -302,7 +310,7 @@ mod tests {
         for (order, place) in
             [(Order::Unordered, 2), (Order::Fifo, 2), (Order::Causal, 12), (Order::Total, 12)]
         {
-            let queue = EventQueue::new(order, true, 100_000, Arc::default());
+            let queue = EventQueue::new(order, true, Fork::default(), 100_000, Arc::default());
             let talk = [(1, 0), (1, 1), (1, 2), (1, 3), (1, 4), (1, 5), (2, 70), (1, 6), (2, 71)];
             talk.iter().for_each(|(source, seq)| {
                 queue.push_batch(batch_of(*source, *seq, 2), "".into(), Standing::Final)
@@ -325,7 +333,7 @@ mod tests {
             (true, vec![(0, None), (1, None), (0, Some(7)), (1, Some(8))]),
             (false, vec![(0, Some(7)), (1, Some(8))]),
         ] {
-            let queue = EventQueue::new(Order::Total, wanted, 10_000, Arc::default());
+            let queue = EventQueue::new(Order::Total, wanted, Fork::default(), 10_000, Arc::default());
             queue.push_batch(batch(0, 2), "".into(), Standing::Tentative);
             queue.push_batch(batch(0, 2), "".into(), Standing::At(7));
             queue.close();

@@ -92,7 +92,7 @@ impl Node {
         }
         let mut infos: Vec<(GroupId, FileInfo)> = Vec::new();
         for KnownOffer { group, source, nick, kept_ms, offer, ending } in offers {
-            let Some(label) = catalogue.labels.get(&group) else { continue };
+            let Some((label, _)) = catalogue.groups.get(&group) else { continue };
             // Another announcement of the same is no other file.
             let is_same = |(id, it): &(GroupId, FileInfo)| {
                 *id == group && it.offer.hash == offer.hash && it.offer.name == offer.name

@@ -428,9 +428,10 @@ async fn in_several_groups_what_came_first_is_found_first() {
         record(lobby, 4, &ada[1], 6_000),
     ];
     store.write(&works).expect("written");
-    let labels = [(lobby, "lobby".to_owned()), (garden, "garden".to_owned())].into();
+    let groups = [(lobby, "lobby"), (garden, "garden")];
+    let groups = groups.map(|(id, label)| (id, (label.to_owned(), Fork::default()))).into();
     let library = store.library().expect("readable");
-    let catalogue = crate::history::Catalogue { library, labels, only: None, incomplete: None };
+    let catalogue = crate::history::Catalogue { library, groups, only: None, incomplete: None };
     let mut finds = crate::history::Finds::new(catalogue, "bird").expect("words");
     let mut found = Vec::new();
     while let Some((group, message)) = finds.next().await.expect("read") {

@@ -183,6 +183,9 @@ pub struct MessageLine {
     pub index: Option<u64>,
     /// Shown before its order is settled.
     pub tentative: bool,
+    /// Its place is behind the one from which on the group's founder went on in another.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forked: bool,
     /// The author's clock, unix milliseconds; for show.
     pub time: u64,
     /// What, if it is UTF-8.
