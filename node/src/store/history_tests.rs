@@ -18,6 +18,8 @@ use super::library::Shelf;
 use super::record::Numbers;
 use super::upkeep::Upkeep;
 use super::*;
+use crate::event::Fork;
+use crate::event::Fork;
 use crate::files::tests::Scratch;
 
 const DB: &str = "treecast.db";

@@ -276,6 +276,7 @@ mod tests {
             n: 0,
             index: None,
             tentative: false,
+            forked: false,
             time: 5,
             text: Some("hi".into()),
             data: None,
