@@ -276,3 +276,41 @@ async fn what_another_command_has_in_hand_is_not_announced_meanwhile() {
         node.shutdown().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_takes_the_place_of_another_fetched_and_copied() {
+    let scratch = Scratch::new();
+    let all = nodes(&scratch, &["source", "reader"]).await;
+    let [source, reader] = &all[..] else { unreachable!("two nodes") };
+    let (it, bytes) = (scratch.path().join("it"), content(400_000));
+    std::fs::create_dir_all(it.join("a/b")).expect("made");
+    std::fs::create_dir_all(it.join("none")).expect("made");
+    std::fs::write(it.join("a/b/x"), &bytes).expect("written");
+    std::fs::write(it.join("empty"), "").expect("written");
+    source.announce(&it, "lobby").await.expect("announced");
+    await_file(reader).await;
+    let to = scratch.path().join("to");
+    std::fs::create_dir(&to).expect("made");
+    for name in ["one", "two"] {
+        let out = to.join(name);
+        std::fs::create_dir(&out).expect("made");
+        let what = || GetFile {
+            what: "it".to_owned(),
+            out: out.clone(),
+            on_conflict: OnConflict::Overwrite,
+            wait: false,
+        };
+        // Where nothing is first, and then where it is itself.
+        let inside = reader.get_file(what(), |_| ()).await.expect("fetched or copied").path;
+        assert_eq!(inside, out.join("it"));
+        std::fs::write(inside.join("more"), "more").expect("written");
+        let got = reader.get_file(what(), |_| ()).await.expect("fetched or copied").path;
+        assert!(std::fs::read(got.join("a/b/x")).expect("there") == bytes);
+        assert!(got.join("none").is_dir() && got.join("empty").is_file() && !got.join("more").exists());
+        let names = std::fs::read_dir(&out).expect("there").map(|it| it.expect("there").file_name());
+        assert_eq!(names.collect::<Vec<_>>(), ["it"], "nothing is left beside it");
+    }
+    for node in all {
+        node.shutdown().await;
+    }
+}

@@ -74,6 +74,9 @@ pub(super) struct Title {
     pub(super) manifest: Option<u64>,
 }
 
+/// A piece, and what proves it.
+type Proven = (Vec<u8>, Vec<[u8; 32]>);
+
 /// Why a piece was not taken.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TakeError {
@@ -263,13 +266,13 @@ impl Holding {
     }
 
     /// A piece and what proves it, read and checked; `None` if it is not here (any more), or cannot be read now.
-    pub(super) fn piece(&self, piece: u32) -> Option<(Vec<u8>, Vec<[u8; 32]>)> {
+    pub(super) fn piece(&self, piece: u32) -> Option<Proven> {
         let read = self.read_piece(piece);
         read.inspect_err(|error| tracing::warn!(hash = %self.title.hash, piece, %error, "not read")).ok()?
     }
 
     /// As [`Holding::piece`]. An error says nothing of the file: it may be read later.
-    pub(super) fn read_piece(&self, piece: u32) -> io::Result<Option<(Vec<u8>, Vec<[u8; 32]>)>> {
+    pub(super) fn read_piece(&self, piece: u32) -> io::Result<Option<Proven>> {
         let place = self.place.read().unwrap_or_else(PoisonError::into_inner);
         let (body, proof) = {
             let inner = self.lock();
