@@ -43,9 +43,12 @@ pub enum AnnounceError {
     /// It has more than 1 TiB.
     #[error("{} is larger than 1 TiB", .0.display())]
     TooLarge(PathBuf),
-    /// The folder has more than 1,000,000 files, or names of more than 128 MiB.
-    #[error("{} has too many files, more than 1,000,000 say", .0.display())]
+    /// The folder has more than 1,000,000 files and folders, or names of more than 128 MiB.
+    #[error("{} has too many files and folders, more than 1,000,000 say", .0.display())]
     TooMany(PathBuf),
+    /// A command fetches or announces the same at this moment.
+    #[error("a command fetches the same at this moment")]
+    Busy,
     /// It was not told.
     #[error(transparent)]
     Publish(#[from] PublishError),
@@ -97,6 +100,7 @@ impl From<AnnounceError> for Failure {
             AnnounceError::TooLarge(_) | AnnounceError::TooMany(_) => {
                 ("too-large", exit::USAGE, "Announce it in parts.")
             }
+            AnnounceError::Busy => ("busy", exit::REFUSED, "Stop that one first, or wait for it."),
             AnnounceError::NotSaved(_) => {
                 ("not-saved", exit::PARTLY, "Free some space in the data directory or mend its permissions.")
             }
@@ -223,6 +227,9 @@ impl From<GetError> for Failure {
                 exit::PARTLY,
                 "Make room there and type it again: what has come is kept. Or choose another disk with -o.",
             ),
+            GetError::Disk { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                ("disk", exit::PARTLY, "Type it again: it goes on with what is left.")
+            }
             GetError::Disk { .. } => {
                 ("disk", exit::PARTLY, "Mend its permissions, or choose another path with -o.")
             }

@@ -9,7 +9,7 @@ use treecast_overlay::{GroupId, NodeId};
 
 use super::claim::Claim;
 use super::target::{self, OnConflict};
-use super::{lock, scan};
+use super::{Exchange, lock, scan};
 use crate::clock::unix_ms;
 use crate::error::{AnnounceError, DropFileError, GetError};
 use crate::group::GroupRef;
@@ -120,6 +120,9 @@ pub struct Dropped {
     pub withdrawn_in: Vec<String>,
 }
 
+/// An announcement waits for so long for another of the same, or for a copy that is being made.
+const AWAIT_CLAIM: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
+
 impl Node {
     /// Tells a group of a file or folder, which is served from where it lies from now on. It is saved when this
     /// returns.
@@ -145,14 +148,26 @@ impl Node {
         let scanned = scanned.await.map_err(|error| AnnounceError::NotSaved(error.to_string()))??;
         let offer = scanned.offer.clone();
         let served = path.to_owned();
-        let kept = tokio::task::spawn_blocking(move || scanned.keep(desk)).await;
+        let Some(claim) = await_claim(exchange, offer.hash).await else {
+            scanned.discard();
+            return Err(AnnounceError::Busy);
+        };
+        let claim = Arc::new(claim);
+        let keeping = claim.clone();
+        let keep = move || {
+            let kept = scanned.keep(desk);
+            drop(keeping);
+            kept
+        };
+        let kept = tokio::task::spawn_blocking(keep).await;
         let not_saved = |error: &dyn std::fmt::Display| AnnounceError::NotSaved(error.to_string());
         let holding = kept.map_err(|error| not_saved(&error))?.map_err(|error| not_saved(&error))?;
         let Offer { hash, size, manifest, .. } = offer;
         let file = HeldFile { hash, path: served.clone(), size, manifest, whole: true, ending: None };
         exchange.hold(file).await.map_err(AnnounceError::NotSaved)?;
         exchange.supersede(&served, hash);
-        lock(&exchange.loaded).insert(hash, Arc::new(holding));
+        exchange.load(hash, Arc::new(holding));
+        drop(claim);
         let (sender, _) = self.enter(GroupRef::Name(info.view.id.to_string()), true).await?;
         sender.publish(offer.to_message()).await?;
         Ok(FileInfo {
@@ -220,4 +235,18 @@ impl Node {
         let forgotten = tokio::task::spawn_blocking(forget).await;
         forgotten.map_err(|error| DropFileError::NotSaved(error.to_string()))
     }
+}
+
+/// The claim to a file that is announced; none if another has it for long.
+async fn await_claim(exchange: &Arc<Exchange>, hash: FileHash) -> Option<Claim> {
+    let claimed = async {
+        loop {
+            match Claim::begin(exchange, hash) {
+                Ok((claim, _)) => return claim,
+                // It ends with that one's claim.
+                Err(mut told) => while told.changed().await.is_ok() {},
+            }
+        }
+    };
+    tokio::time::timeout(AWAIT_CLAIM, claimed).await.ok()
 }

@@ -1,10 +1,13 @@
 //! Where a file's bytes lie: in one file, or a folder's in many.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::UNIX_EPOCH;
 
+use nix::libc::{ELOOP, ENXIO, O_NOFOLLOW, O_NONBLOCK};
 use treecast_overlay::files::Manifest;
 
 /// A run of bytes, and the files that it lies in.
@@ -22,6 +25,16 @@ struct Segment {
     len: u64,
     path: PathBuf,
     executable: bool,
+    /// The file that was found or made there first: what was checked lies in that, and in no other.
+    seen: OnceLock<Inode>,
+}
+
+/// Device, number, and when it was made, where that is told: numbers of files that went are given anew.
+type Inode = (u64, u64, u64);
+
+fn inode(found: &Metadata) -> Inode {
+    let made = found.created().ok().and_then(|it| it.duration_since(UNIX_EPOCH).ok());
+    (found.dev(), found.ino(), made.map_or(0, |it| it.as_nanos() as u64))
 }
 
 /// What cannot be written, and why.
@@ -47,22 +60,20 @@ impl From<WriteError> for io::Error {
 impl Body {
     /// All in one file.
     pub(super) fn file(path: PathBuf, len: u64) -> Self {
-        Self { segments: vec![Segment { start: 0, len, path, executable: false }], folders: Vec::new() }
+        Self { segments: vec![Segment::new(0, len, path, false)], folders: Vec::new() }
     }
 
     /// A manifest, and the files that it names below a folder.
     pub(super) fn folder(manifest_at: PathBuf, manifest_len: u64, root: &Path, manifest: &Manifest) -> Self {
-        let mut segments =
-            vec![Segment { start: 0, len: manifest_len, path: manifest_at, executable: false }];
+        let mut segments = vec![Segment::new(0, manifest_len, manifest_at, false)];
         let (mut start, mut folders) = (manifest_len, Vec::new());
         for entry in &manifest.entries {
             if entry.is_folder() {
                 folders.push(root.join(&entry.path));
                 continue;
             }
-            let (len, executable) = (entry.size, entry.executable);
-            segments.push(Segment { start, len, path: root.join(&entry.path), executable });
-            start += len;
+            segments.push(Segment::new(start, entry.size, root.join(&entry.path), entry.executable));
+            start += entry.size;
         }
         Self { segments, folders }
     }
@@ -90,22 +101,18 @@ impl Body {
         let mut bytes = vec![0; len];
         let mut filled = 0;
         for (segment, at, count) in self.parts(offset, len as u64) {
-            // A pipe that has come in its place would be waited for.
-            if !std::fs::symlink_metadata(&segment.path)?.is_file() {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no file any more"));
-            }
-            File::open(&segment.path)?.read_exact_at(&mut bytes[filled..filled + count], at)?;
+            segment.open_to_read()?.read_exact_at(&mut bytes[filled..filled + count], at)?;
             filled += count;
         }
         if filled == len { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
-    /// Writes bytes, and makes files and folders as it goes.
+    /// Writes bytes, and makes files and folders as it goes; none twice: what lay in a file that went is not here.
     pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), WriteError> {
         let mut written = 0;
         for (segment, at, count) in self.parts(offset, bytes.len() as u64) {
             let part = &bytes[written..written + count];
-            let done = open(&segment.path).and_then(|file| file.write_all_at(part, at));
+            let done = segment.open_to_write().and_then(|file| file.write_all_at(part, at));
             done.map_err(WriteError::at(&segment.path))?;
             written += count;
         }
@@ -117,14 +124,21 @@ impl Body {
         }
     }
 
-    /// All is written: files of no bytes and empty folders are made, programs are marked, and it is on disk.
+    /// All is written, into files that are all there still: files of no bytes and empty folders are made, programs are marked, and it is on disk.
     pub(super) fn finish(&self) -> io::Result<()> {
         for folder in &self.folders {
             std::fs::create_dir_all(folder).map_err(WriteError::at(folder))?;
         }
         for segment in &self.segments {
-            let file = open(&segment.path)?;
-            if file.metadata()?.len() != segment.len {
+            let file = match segment.len {
+                0 => open(&segment.path, true).map_err(WriteError::at(&segment.path))?,
+                _ => segment.open_again().map_err(WriteError::at(&segment.path))?,
+            };
+            let len = file.metadata()?.len();
+            if len < segment.len {
+                return Err(WriteError::at(&segment.path)(gone()).into());
+            }
+            if len > segment.len {
                 file.set_len(segment.len)?;
             }
             if segment.executable {
@@ -155,20 +169,68 @@ fn sync_disk(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens for writing; makes what is missing, and follows no link.
-fn open(path: &Path) -> io::Result<File> {
-    match std::fs::symlink_metadata(path) {
-        Ok(found) if !found.is_file() => {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else lies there"));
+impl Segment {
+    fn new(start: u64, len: u64, path: PathBuf, executable: bool) -> Self {
+        Self { start, len, path, executable, seen: OnceLock::new() }
+    }
+
+    fn open_to_read(&self) -> io::Result<File> {
+        let no_file = || io::Error::new(io::ErrorKind::InvalidData, "it is no file any more");
+        let opened = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(&self.path);
+        let file = opened.map_err(|error| if is_of_another_kind(&error) { no_file() } else { error })?;
+        let found = file.metadata()?;
+        if !found.is_file() {
+            return Err(no_file());
         }
-        Ok(_) => {}
-        Err(_) => {
+        self.seen.get_or_init(|| inode(&found));
+        Ok(file)
+    }
+
+    /// The first time, what is missing is made.
+    fn open_to_write(&self) -> io::Result<File> {
+        if self.seen.get().is_some() {
+            return self.open_again();
+        }
+        let file = open(&self.path, true)?;
+        let found = inode(&file.metadata()?);
+        if *self.seen.get_or_init(|| found) == found { Ok(file) } else { Err(gone()) }
+    }
+
+    /// The same file as before.
+    fn open_again(&self) -> io::Result<File> {
+        let file = match open(&self.path, false) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(gone()),
+            opened => opened?,
+        };
+        if self.seen.get() == Some(&inode(&file.metadata()?)) { Ok(file) } else { Err(gone()) }
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "what had come of it was moved, replaced or removed")
+}
+
+/// A link, or a pipe or socket that nobody reads.
+fn is_of_another_kind(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(ELOOP | ENXIO))
+}
+
+/// Opens for writing, and with `make` makes what is missing. Follows no link, and waits for no pipe.
+fn open(path: &Path, make: bool) -> io::Result<File> {
+    let other = || io::Error::new(io::ErrorKind::AlreadyExists, "something else lies there");
+    let mut options = OpenOptions::new();
+    options.write(true).create(make).truncate(false).custom_flags(O_NOFOLLOW | O_NONBLOCK);
+    let file = match options.open(path) {
+        Err(error) if make && error.kind() == io::ErrorKind::NotFound => {
             if let Some(parent) = path.parent() {
                 std::fs::create_dir_all(parent)?;
             }
+            options.open(path)?
         }
-    }
-    OpenOptions::new().write(true).create(true).truncate(false).open(path)
+        Err(error) if is_of_another_kind(&error) => return Err(other()),
+        opened => opened?,
+    };
+    if file.metadata()?.is_file() { Ok(file) } else { Err(other()) }
 }
 
 #[cfg(test)]
@@ -203,5 +265,40 @@ mod tests {
         std::fs::remove_file(root.join("a")).expect("removed");
         std::os::unix::fs::symlink("/etc/hostname", root.join("a")).expect("linked");
         assert!(body.read(2, 1).is_err() && body.write(2, b"x").is_err());
+    }
+
+    #[test]
+    fn what_went_or_was_replaced_is_not_made_anew_with_holes() {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("it");
+        let body = Body::file(path.clone(), 4);
+        body.write(0, b"ab").expect("written");
+        std::fs::remove_file(&path).expect("removed");
+        let gone = body.write(2, b"cd").expect_err("the first half is gone");
+        assert_eq!(gone.source.kind(), io::ErrorKind::NotFound);
+        assert!(body.finish().is_err() && !path.exists());
+        let body = Body::file(path.clone(), 4);
+        body.write(0, b"ab").expect("written");
+        std::fs::rename(&path, scratch.path().join("away")).expect("moved");
+        std::fs::write(&path, "1234").expect("written");
+        assert!(body.write(2, b"cd").is_err() && body.finish().is_err(), "another");
+        assert_eq!(std::fs::read(&path).expect("there"), b"1234");
+        // What nobody has written is not finished, and what is too short neither.
+        assert!(Body::file(path.clone(), 4).finish().is_err());
+        let cut = Body::file(path.clone(), 4);
+        assert_eq!(cut.read(0, 4).expect("read"), b"1234");
+        File::options().write(true).open(&path).expect("there").set_len(2).expect("cut");
+        assert!(cut.finish().is_err() && cut.read(0, 4).is_err());
+        assert_eq!(std::fs::read(&path).expect("there"), b"12");
+    }
+
+    #[test]
+    fn a_pipe_is_not_waited_for() {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("it");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("made");
+        let body = Body::file(path, 4);
+        assert_eq!(body.read(0, 1).expect_err("no file").kind(), io::ErrorKind::InvalidData);
+        assert!(body.write(0, b"abcd").is_err());
     }
 }

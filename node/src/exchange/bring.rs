@@ -1,6 +1,7 @@
 //! Fetching as a program has it: from others, from what lies here already, or beside somebody who fetches the same.
 
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use super::claim::Claim;
 use super::get::{End, Fetching, Job};
 use super::holding::{Desk, Holding, Title};
 use super::target::{self, OnConflict, Target};
-use super::{Loading, lock, scan};
+use super::{Exchange, Loading, lock, scan};
 use crate::clock::unix_ms;
 use crate::error::{GetError, UnknownGroup};
 use crate::handle::Node;
@@ -46,17 +47,18 @@ impl Node {
     ) -> Result<Got, GetError> {
         let (group, info) = self.find_file(&get.what).await?;
         let (claim, interested) = self.claim(&info, get.wait, &mut tell).await?;
+        let claim = Arc::new(claim);
         let (hash, on_conflict) = (info.offer.hash, get.on_conflict);
         let title = Title { hash, size: info.offer.size, manifest: info.offer.manifest };
         let target = self.choose(&info, get.out.clone(), on_conflict).await?;
         if target.is_there {
-            self.serve_too(title, &target.path).await?;
+            self.serve_too(&claim, title, &target.path).await?;
         }
-        if target.is_there || self.copy_if_here(title, &target, on_conflict).await? {
+        if target.is_there || self.copy_if_here(&claim, title, &target, on_conflict).await? {
             tell(all_of(title));
             return Ok(Got { path: target.path, info, liars: Vec::new() });
         }
-        let holding = self.begin(title, &target).await?;
+        let holding = self.begin(&claim, title, &target).await?;
         let root = target.partial.clone();
         let job = Job { group, holding: holding.clone(), root, wait: get.wait, interest: interested };
         let mut fetching = Fetching::new(&self.exchange, job);
@@ -76,11 +78,9 @@ impl Node {
                 return Err(self.nobody_has(&info, fetching.former(), nick_of).await?);
             }
         }
-        finish(&holding, &target, on_conflict).await?;
-        let Title { hash, size, manifest } = title;
-        let file = HeldFile { hash, path: target.path.clone(), size, manifest, whole: true, ending: None };
-        self.exchange.hold(file).await.map_err(GetError::NotSaved)?;
-        self.exchange.supersede(&target.path, hash);
+        // From here on it is done also if nobody waits for it any more.
+        let ending = finish(self.exchange.clone(), claim, holding, target.clone(), on_conflict);
+        tokio::spawn(ending).await.map_err(|error| GetError::NotSaved(error.to_string()))??;
         Ok(Got { path: target.path, info, liars })
     }
 
@@ -90,7 +90,7 @@ impl Node {
         info: &FileInfo,
         wait: bool,
         tell: &mut (impl FnMut(Progress) + Send),
-    ) -> Result<(Claim<'_>, mpsc::Receiver<NodeId>), GetError> {
+    ) -> Result<(Claim, mpsc::Receiver<NodeId>), GetError> {
         // Before it is first told of, the other looks at what is here.
         let (mut fed_at, mut done) = (None, 0);
         loop {
@@ -123,20 +123,24 @@ impl Node {
     ) -> Result<Target, GetError> {
         let offer = info.offer.clone();
         let scan_at = self.exchange.scan_at();
-        let chosen = tokio::task::spawn_blocking(move || target::choose(&offer, &out, on_conflict, &scan_at));
+        let path = std::path::absolute(&out).unwrap_or_else(|_| out.clone());
+        let is_held = lock(&self.exchange.held).get(&offer.hash).is_some_and(|it| it.path == path);
+        let choose = move || target::choose(&offer, &out, on_conflict, is_held, &scan_at);
+        let chosen = tokio::task::spawn_blocking(choose);
         chosen.await.map_err(|error| GetError::NotSaved(error.to_string()))?
     }
 
     /// What lies there already is served from there, if this node has nothing whole of it yet.
-    async fn serve_too(&self, title: Title, path: &Path) -> Result<(), GetError> {
+    async fn serve_too(&self, claim: &Arc<Claim>, title: Title, path: &Path) -> Result<(), GetError> {
         let is_whole = |held: &HeldFile| held.whole && held.ending.is_none();
         if lock(&self.exchange.held).get(&title.hash).is_some_and(is_whole) {
             return Ok(());
         }
         let (desk, scan_at) = (self.exchange.desk.clone(), self.exchange.scan_at());
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let found = path.clone();
+        let (found, claim) = (path.clone(), claim.clone());
         let keep = move || {
+            let _claim = claim;
             let scanned = scan::scan(&found, scan_at.clone());
             let kept = scanned.ok().filter(|it| it.offer.hash == title.hash).map(|it| it.keep(desk));
             // There may be none, or none any more.
@@ -154,7 +158,7 @@ impl Node {
         let file = HeldFile { hash, path: path.clone(), size, manifest, whole: true, ending: None };
         self.exchange.hold(file).await.map_err(GetError::NotSaved)?;
         self.exchange.supersede(&path, hash);
-        lock(&self.exchange.loaded).insert(hash, Arc::new(holding));
+        self.exchange.load(hash, Arc::new(holding));
         // What came of it elsewhere is not needed any more.
         if let Some(before) = before {
             let desk = self.exchange.desk.clone();
@@ -171,6 +175,7 @@ impl Node {
     /// Copies what this node has of a file, if that is all of it; whether it did.
     async fn copy_if_here(
         &self,
+        claim: &Arc<Claim>,
         title: Title,
         target: &Target,
         on_conflict: OnConflict,
@@ -180,7 +185,7 @@ impl Node {
             return Ok(false);
         }
         let Some(own) = self.own(title.hash).await else { return Ok(false) };
-        let copied = self.copy_own(&own, title, target, on_conflict).await?;
+        let copied = self.copy_own(claim, &own, title, target, on_conflict).await?;
         match copied {
             true => self.exchange.supersede(&target.path, title.hash),
             false => self.exchange.on_bad_piece(title.hash),
@@ -199,8 +204,13 @@ impl Node {
     }
 
     /// Makes ready what is to be fetched, with what came of it before.
-    async fn begin(&self, title: Title, target: &Target) -> Result<Arc<Holding>, GetError> {
-        let (desk, partial) = (self.exchange.desk.clone(), target.partial.clone());
+    async fn begin(
+        &self,
+        claim: &Arc<Claim>,
+        title: Title,
+        target: &Target,
+    ) -> Result<Arc<Holding>, GetError> {
+        let (desk, partial, claim) = (self.exchange.desk.clone(), target.partial.clone(), claim.clone());
         let loading = loop {
             match Loading::begin(&self.exchange, title.hash) {
                 Some(loading) => break loading,
@@ -209,7 +219,7 @@ impl Node {
         };
         let before = lock(&self.exchange.held).get(&title.hash).filter(|it| !it.whole).cloned();
         let ready = tokio::task::spawn_blocking(move || {
-            let _loading = loading;
+            let _held = (loading, claim);
             if let Some(before) = before {
                 target::carry(&before.path, &partial);
             }
@@ -230,42 +240,35 @@ impl Node {
         let file =
             HeldFile { hash, path: target.partial.clone(), size, manifest, whole: false, ending: None };
         self.exchange.hold(file).await.map_err(GetError::NotSaved)?;
-        if let Some(stale) = lock(&self.exchange.loaded).insert(hash, holding.clone()) {
-            // Who is being served from it comes again, and hears of what comes from now on.
-            stale.withdraw();
-        }
+        self.exchange.load(hash, holding.clone());
         Ok(holding)
     }
 
     /// Copies what this node serves itself; whether that was all of it.
     async fn copy_own(
         &self,
+        claim: &Arc<Claim>,
         own: &Arc<Holding>,
         title: Title,
         target: &Target,
         on_conflict: OnConflict,
     ) -> Result<bool, GetError> {
-        let (own, target) = (own.clone(), target.clone());
-        let desk = Desk(self.exchange.desk.0.join("copies"));
+        let (claim, own, target) = (claim.clone(), own.clone(), target.clone());
+        let desk = self.exchange.desk.copies();
         let copy = tokio::task::spawn_blocking(move || {
+            let _claim = claim;
             let folder = target.partial.parent().unwrap_or(Path::new("."));
             target::check_space(folder, title.size)?;
-            let copied = || {
-                crate::files::private_dir(&desk.0)?;
-                desk.forget(title.hash);
-                let copy = Holding::resumed(title, desk.clone(), &target.partial)?;
-                for piece in 0..copy.geometry().pieces() {
-                    let Some((bytes, proof)) = own.piece(piece) else { return Ok(false) };
-                    copy.take(piece, &bytes, &proof)?;
-                    if copy.head_pieces() == Some(piece + 1) {
-                        copy.open_folder(&target.partial)?;
-                    }
-                }
-                copy.finish(&target.partial, &target.path, on_conflict == OnConflict::Overwrite)?;
-                desk.forget(title.hash);
-                Ok(true)
-            };
-            copied().map_err(|source: io::Error| GetError::Disk { path: target.path.clone(), source })
+            let copied = copy(&own, &desk, &target, on_conflict == OnConflict::Overwrite);
+            if copied.is_err() {
+                // What lies here whole need not be gone on with.
+                target::remove_partial(&target.partial);
+            }
+            desk.forget(title.hash);
+            copied.map_err(|source| match source.kind() {
+                io::ErrorKind::AlreadyExists => GetError::Exists(target.path.clone()),
+                _ => GetError::Disk { path: target.path.clone(), source },
+            })
         });
         copy.await.map_err(|error| GetError::NotSaved(error.to_string()))?
     }
@@ -306,16 +309,51 @@ fn all_of(title: Title) -> Progress {
     Progress { hash, done: size, size, rate: 0.0, eta: None, sources: Vec::new(), liars: Vec::new() }
 }
 
-async fn finish(holding: &Arc<Holding>, target: &Target, on_conflict: OnConflict) -> Result<(), GetError> {
-    let (holding, target) = (holding.clone(), target.clone());
+/// Copies a file piece by piece to where it is to go; whether that was all of it.
+fn copy(own: &Holding, desk: &Desk, target: &Target, replace: bool) -> io::Result<bool> {
+    let (title, partial) = (own.title, &target.partial);
+    crate::files::private_dir(&desk.0)?;
+    desk.forget(title.hash);
+    // The next start removes it if this one is killed.
+    let at = std::path::absolute(partial)?;
+    std::fs::write(desk.at(title.hash, "copy"), at.as_os_str().as_bytes())?;
+    let copy = Holding::resumed(title, desk.clone(), partial)?;
+    for piece in 0..copy.geometry().pieces() {
+        let Some((bytes, proof)) = own.read_piece(piece)? else { return Ok(false) };
+        copy.take(piece, &bytes, &proof)?;
+        if copy.head_pieces() == Some(piece + 1) {
+            copy.open_folder(partial)?;
+        }
+    }
+    copy.finish(partial, &target.path, replace)?;
+    Ok(true)
+}
+
+/// All of it has come: it goes to its place and is served from there. Nobody else fetches it until that is saved.
+async fn finish(
+    exchange: Arc<Exchange>,
+    claim: Arc<Claim>,
+    holding: Arc<Holding>,
+    target: Target,
+    on_conflict: OnConflict,
+) -> Result<(), GetError> {
+    let (Title { hash, size, manifest }, path) = (holding.title, target.path.clone());
+    let (keeping, replace) = (claim.clone(), on_conflict == OnConflict::Overwrite);
     let finish = move || {
-        let replace = on_conflict == OnConflict::Overwrite;
+        // The node may end meanwhile, and this not.
+        let _claim = keeping;
         holding.finish(&target.partial, &target.path, replace).map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => GetError::Exists(target.path.clone()),
             _ => GetError::Disk { path: target.path.clone(), source },
         })
     };
-    tokio::task::spawn_blocking(finish).await.map_err(|error| GetError::NotSaved(error.to_string()))?
+    let finished = tokio::task::spawn_blocking(finish).await;
+    finished.map_err(|error| GetError::NotSaved(error.to_string()))??;
+    let file = HeldFile { hash, path: path.clone(), size, manifest, whole: true, ending: None };
+    exchange.hold(file).await.map_err(GetError::NotSaved)?;
+    exchange.supersede(&path, hash);
+    drop(claim);
+    Ok(())
 }
 
 /// So long ago.

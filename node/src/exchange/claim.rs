@@ -1,6 +1,7 @@
 //! One at a time fetches a file here; whoever asks for it meanwhile hears how that goes.
 
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 use treecast_overlay::NodeId;
@@ -25,18 +26,19 @@ impl Running {
     }
 }
 
-/// A file that is being fetched here, by one at a time, until this is dropped.
-pub(super) struct Claim<'a> {
-    exchange: &'a Exchange,
+/// A file that is being fetched here, by one at a time, until this is dropped: not while a thread still writes what is
+/// to be that file.
+pub(super) struct Claim {
+    exchange: Arc<Exchange>,
     hash: FileHash,
     told: watch::Sender<Option<Progress>>,
 }
 
-impl<'a> Claim<'a> {
+impl Claim {
     /// With who opens a stream for the same file from now on. If another has the claim: how that goes; it ends when
     /// that one's claim does.
     pub(super) fn begin(
-        exchange: &'a Exchange,
+        exchange: &Arc<Exchange>,
         hash: FileHash,
     ) -> Result<(Self, mpsc::Receiver<NodeId>), watch::Receiver<Option<Progress>>> {
         let (interest, interested) = mpsc::channel(UNHEARD);
@@ -45,7 +47,7 @@ impl<'a> Claim<'a> {
             Entry::Occupied(running) => return Err(running.get().told.clone()),
             Entry::Vacant(free) => free.insert(Running { interest, told: hearing }),
         };
-        Ok((Self { exchange, hash, told }, interested))
+        Ok((Self { exchange: exchange.clone(), hash, told }, interested))
     }
 
     /// How it goes, for those who wait.
@@ -54,7 +56,7 @@ impl<'a> Claim<'a> {
     }
 }
 
-impl Drop for Claim<'_> {
+impl Drop for Claim {
     fn drop(&mut self) {
         lock(&self.exchange.fetching).remove(&self.hash);
     }

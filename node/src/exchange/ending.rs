@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,19 +28,32 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// What a look at its place says of a file, without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Look {
-    Fine,
+    /// On this disk.
+    Fine(Option<u64>),
     /// Its folder is not there either, or cannot be read: a disk that is not plugged in, say.
     Away,
     Ended(Ending),
 }
 
-fn look(held: &HeldFile) -> Look {
+/// With the disk that it was last seen on, if it was: where that is not plugged in, a folder that it comes into may be
+/// there all the same.
+fn look(held: &HeldFile, disk: Option<u64>) -> Look {
+    let is_elsewhere = |found: &fs::Metadata| disk.is_some_and(|disk| disk != found.dev());
+    // Some systems say of a file another disk than of its folder.
+    let folder = || held.path.parent().map(fs::metadata).and_then(Result::ok).filter(fs::Metadata::is_dir);
     match fs::symlink_metadata(&held.path) {
-        Ok(found) if held.manifest.is_some() && found.is_dir() => Look::Fine,
-        Ok(found) if held.manifest.is_none() && found.is_file() && found.len() == held.size => Look::Fine,
+        Ok(found) if held.manifest.is_some() && found.is_dir() => {
+            match is_elsewhere(&found) && fs::read_dir(&held.path).is_ok_and(|mut it| it.next().is_none()) {
+                true => Look::Away,
+                false => Look::Fine(Some(found.dev())),
+            }
+        }
+        Ok(found) if held.manifest.is_none() && found.is_file() && found.len() == held.size => {
+            Look::Fine(folder().map(|it| it.dev()))
+        }
         Ok(_) => Look::Ended(Ending::Changed),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => match held.path.parent() {
-            Some(folder) if folder.is_dir() => Look::Ended(Ending::Removed),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match folder() {
+            Some(folder) if !is_elsewhere(&folder) => Look::Ended(Ending::Removed),
             _ => Look::Away,
         },
         Err(_) => Look::Away,
@@ -79,8 +93,8 @@ impl Exchange {
             return None;
         }
         if held.whole {
-            match look(&held) {
-                Look::Fine => {}
+            match self.look(&held) {
+                Look::Fine(_) => {}
                 Look::Away => return None,
                 Look::Ended(ending) => {
                     self.on_ended(hash, ending, true);
@@ -88,10 +102,25 @@ impl Exchange {
                 }
             }
         }
-        if let Some(holding) = lock(&self.loaded).get(&hash) {
+        // It is not locked while one of them is waited for.
+        let loaded = lock(&self.loaded).get(&hash).cloned();
+        if let Some(holding) = loaded {
             return holding.ending().is_none().then(|| holding.have().count());
         }
         held.whole.then(|| Geometry::new(held.size).pieces())
+    }
+
+    /// Looks where a file lies, and remembers on which disk. That is in memory only: the store has no place for it, and
+    /// the first look after a start tells it anew.
+    fn look(&self, held: &HeldFile) -> Look {
+        let disk = lock(&self.disks).get(&held.path).copied();
+        let look = look(held, disk);
+        if let Look::Fine(Some(now)) = look
+            && disk != Some(now)
+        {
+            lock(&self.disks).insert(held.path.clone(), now);
+        }
+        look
     }
 
     /// Looks where all files lie, beside what goes on.
@@ -121,8 +150,8 @@ impl Exchange {
     /// A piece of a file was not what it was, or not there.
     pub(super) fn on_bad_piece(self: &Arc<Self>, hash: FileHash) {
         let Some(held) = lock(&self.held).get(&hash).cloned() else { return };
-        match look(&held) {
-            Look::Fine => self.on_ended(hash, Ending::Changed, true),
+        match self.look(&held) {
+            Look::Fine(_) => self.on_ended(hash, Ending::Changed, true),
             Look::Ended(ending) => self.on_ended(hash, ending, true),
             // It may come back with its disk.
             Look::Away => drop(lock(&self.loaded).remove(&hash)),
@@ -195,17 +224,37 @@ mod tests {
         let hash = FileHash::from_bytes([1; 32]);
         let path = scratch.path().join("disk/it");
         let held = HeldFile { hash, path: path.clone(), size: 2, manifest: None, whole: true, ending: None };
-        assert_eq!(look(&held), Look::Away);
+        assert_eq!(look(&held, None), Look::Away);
         fs::create_dir(scratch.path().join("disk")).expect("made");
-        assert_eq!(look(&held), Look::Ended(Ending::Removed));
+        assert_eq!(look(&held, None), Look::Ended(Ending::Removed));
         fs::write(&path, "it").expect("written");
-        assert_eq!(look(&held), Look::Fine);
-        assert_eq!(look(&HeldFile { manifest: Some(1), ..held.clone() }), Look::Ended(Ending::Changed));
+        let disk = fs::metadata(&path).expect("there").dev();
+        let fine = Look::Fine(Some(disk));
+        assert_eq!(look(&held, None), fine);
+        assert_eq!(look(&HeldFile { manifest: Some(1), ..held.clone() }, None), Look::Ended(Ending::Changed));
         fs::write(&path, "more").expect("written");
-        assert_eq!(look(&held), Look::Ended(Ending::Changed));
+        assert_eq!(look(&held, None), Look::Ended(Ending::Changed));
         fs::remove_file(&path).expect("removed");
         fs::create_dir(&path).expect("made");
-        assert_eq!(look(&held), Look::Ended(Ending::Changed));
-        assert_eq!(look(&HeldFile { manifest: Some(1), ..held }), Look::Fine);
+        assert_eq!(look(&held, None), Look::Ended(Ending::Changed));
+        assert_eq!(look(&HeldFile { manifest: Some(1), ..held }, None), fine);
+    }
+
+    #[test]
+    fn an_empty_mount_point_is_a_disk_that_is_away() {
+        let scratch = Scratch::new();
+        let hash = FileHash::from_bytes([1; 32]);
+        let path = scratch.path().join("it");
+        let file = HeldFile { hash, path: path.clone(), size: 2, manifest: None, whole: true, ending: None };
+        let folder = HeldFile { manifest: Some(1), ..file.clone() };
+        let here = fs::metadata(scratch.path()).expect("there").dev();
+        let other = Some(here.wrapping_add(1));
+        assert_eq!(look(&file, other), Look::Away);
+        assert_eq!(look(&file, Some(here)), Look::Ended(Ending::Removed));
+        fs::create_dir(&path).expect("made");
+        assert_eq!(look(&folder, other), Look::Away);
+        assert_eq!(look(&folder, Some(here)), Look::Fine(Some(here)));
+        fs::write(path.join("x"), "x").expect("written");
+        assert_eq!(look(&folder, other), Look::Fine(Some(here)), "the disk has another number");
     }
 }

@@ -226,3 +226,91 @@ async fn one_content_has_two_names_and_both_are_found() {
         node.shutdown().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_come_is_finished_also_if_nobody_waits_for_it_any_more() {
+    let scratch = Scratch::new();
+    let all = nodes(&scratch, &["source", "reader"]).await;
+    let [source, reader] = &all[..] else { unreachable!("two nodes") };
+    let (bytes, out) = (content(3_000_000), scratch.path().join("copy"));
+    let info = announce_at(source, &scratch.path().join("it"), &bytes).await;
+    await_file(reader).await;
+    let all_here = tokio::sync::Notify::new();
+    let what =
+        GetFile { what: "it".to_owned(), out: out.clone(), on_conflict: OnConflict::Overwrite, wait: false };
+    tokio::select! {
+        biased;
+        () = all_here.notified() => {}
+        got = reader.get_file(what, |it| if it.done == it.size { all_here.notify_one() }) => drop(got),
+    }
+    // Nobody else begins with it before that is done.
+    let got = get(reader, out.clone()).await.expect("it is there");
+    assert!(got.path == out && std::fs::read(&out).expect("there") == bytes);
+    let held = lock(&reader.exchange.held).get(&info.offer.hash).cloned().expect("it is held");
+    assert!(held.whole && held.path == out);
+    let sent = source.exchange.served_bytes().load(Ordering::Relaxed);
+    assert!(sent < 2 * bytes.len() as u64, "{sent} bytes: it came once");
+    for node in all {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_command_has_in_hand_is_not_announced_meanwhile() {
+    let scratch = Scratch::new();
+    let all = nodes(&scratch, &["source"]).await;
+    let source = &all[0];
+    let path = scratch.path().join("it");
+    let info = announce_at(source, &path, b"x").await;
+    let hash = info.offer.hash;
+    let before = source.exchange.holding(hash).await.expect("it is served");
+    let (claim, _interest) = super::claim::Claim::begin(&source.exchange, hash).expect("nobody has it");
+    let failed = source.announce(&path, "lobby").await;
+    assert!(matches!(failed, Err(crate::error::AnnounceError::Busy)), "{failed:?}");
+    drop(claim);
+    source.announce(&path, "lobby").await.expect("announced");
+    assert_eq!(before.refusal(), Some(Refusal::NotHeld), "who has a seat hears of the new one");
+    let now = source.exchange.holding(hash).await.expect("it is served");
+    assert_eq!(now.refusal(), None);
+    for node in all {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_takes_the_place_of_another_fetched_and_copied() {
+    let scratch = Scratch::new();
+    let all = nodes(&scratch, &["source", "reader"]).await;
+    let [source, reader] = &all[..] else { unreachable!("two nodes") };
+    let (it, bytes) = (scratch.path().join("it"), content(400_000));
+    std::fs::create_dir_all(it.join("a/b")).expect("made");
+    std::fs::create_dir_all(it.join("none")).expect("made");
+    std::fs::write(it.join("a/b/x"), &bytes).expect("written");
+    std::fs::write(it.join("empty"), "").expect("written");
+    source.announce(&it, "lobby").await.expect("announced");
+    await_file(reader).await;
+    let to = scratch.path().join("to");
+    std::fs::create_dir(&to).expect("made");
+    for name in ["one", "two"] {
+        let out = to.join(name);
+        std::fs::create_dir(&out).expect("made");
+        let what = || GetFile {
+            what: "it".to_owned(),
+            out: out.clone(),
+            on_conflict: OnConflict::Overwrite,
+            wait: false,
+        };
+        // Where nothing is first, and then where it is itself.
+        let inside = reader.get_file(what(), |_| ()).await.expect("fetched or copied").path;
+        assert_eq!(inside, out.join("it"));
+        std::fs::write(inside.join("more"), "more").expect("written");
+        let got = reader.get_file(what(), |_| ()).await.expect("fetched or copied").path;
+        assert!(std::fs::read(got.join("a/b/x")).expect("there") == bytes);
+        assert!(got.join("none").is_dir() && got.join("empty").is_file() && !got.join("more").exists());
+        let names = std::fs::read_dir(&out).expect("there").map(|it| it.expect("there").file_name());
+        assert_eq!(names.collect::<Vec<_>>(), ["it"], "nothing is left beside it");
+    }
+    for node in all {
+        node.shutdown().await;
+    }
+}

@@ -1,11 +1,13 @@
 //! A file that lies here, all of it or part: pieces are checked whenever they come or go.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use tokio::sync::watch;
 use treecast_overlay::files::wire::Refusal;
@@ -35,8 +37,29 @@ impl Desk {
         pieces
     }
 
+    /// Where copies are made, with a log and a manifest of their own.
+    pub(super) fn copies(&self) -> Self {
+        Self(self.0.join("copies"))
+    }
+
+    /// At the start: what was under way when the node was killed, and is not gone on with.
+    pub(super) fn clear(&self) {
+        let all = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten().map(|it| it.path());
+        let ends = |path: &Path, end: &str| path.extension().is_some_and(|it| it == end);
+        let copies = self.copies();
+        for at in all(&copies.0).filter(|it| ends(it, "copy")) {
+            let copy = std::fs::read(&at).unwrap_or_default();
+            target::remove_partial(Path::new(OsStr::from_bytes(&copy)));
+        }
+        // There may be none.
+        let _ = std::fs::remove_dir_all(&copies.0);
+        for at in all(&self.0).filter(|it| ends(it, "scan") || ends(it, "new")) {
+            let _ = std::fs::remove_file(at);
+        }
+    }
+
     pub(super) fn forget(&self, hash: FileHash) {
-        for kind in ["tree", "log", "manifest"] {
+        for kind in ["tree", "log", "manifest", "copy"] {
             // What is not there need not go.
             let _ = std::fs::remove_file(self.at(hash, kind));
         }
@@ -50,6 +73,9 @@ pub(super) struct Title {
     pub(super) size: u64,
     pub(super) manifest: Option<u64>,
 }
+
+/// A piece, and what proves it.
+type Proven = (Vec<u8>, Vec<[u8; 32]>);
 
 /// Why a piece was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +101,10 @@ impl From<TakeError> for io::Error {
 pub(super) struct Holding {
     pub(super) title: Title,
     desk: Desk,
+    /// Tasks wait for it: never held while a disk is waited for.
     inner: Mutex<Inner>,
+    /// Held for writing while all of it goes from one place to another, and for reading by threads that read it.
+    place: RwLock<()>,
     /// How many pieces have come, for those who tell others.
     arrived: watch::Sender<usize>,
     /// It is not what it was.
@@ -119,7 +148,8 @@ impl Holding {
         let inner = Inner { body: Arc::new(body), tree, have, open: true, came: Vec::new(), log: None };
         let (arrived, _) = watch::channel(0);
         let (ending, withdrawn) = (OnceLock::new(), AtomicBool::new(false));
-        Self { title, desk, inner: Mutex::new(inner), arrived, ending, withdrawn }
+        let (inner, place) = (Mutex::new(inner), RwLock::new(()));
+        Self { title, desk, inner, place, arrived, ending, withdrawn }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -235,26 +265,48 @@ impl Holding {
         }
     }
 
-    /// A piece and what proves it, read and checked; `None` if it is not here (any more).
-    pub(super) fn piece(&self, piece: u32) -> Option<(Vec<u8>, Vec<[u8; 32]>)> {
-        let (body, tree) = {
+    /// A piece and what proves it, read and checked; `None` if it is not here (any more), or cannot be read now.
+    pub(super) fn piece(&self, piece: u32) -> Option<Proven> {
+        let read = self.read_piece(piece);
+        read.inspect_err(|error| tracing::warn!(hash = %self.title.hash, piece, %error, "not read")).ok()?
+    }
+
+    /// As [`Holding::piece`]. An error says nothing of the file: it may be read later.
+    pub(super) fn read_piece(&self, piece: u32) -> io::Result<Option<Proven>> {
+        let place = self.place.read().unwrap_or_else(PoisonError::into_inner);
+        let (body, proof) = {
             let inner = self.lock();
             if !inner.have.contains(piece) {
-                return None;
+                return Ok(None);
             }
             (inner.body.clone(), inner.tree.proof(piece))
         };
         let geometry = self.geometry();
         let read = body.read(geometry.start(piece), geometry.len(piece));
-        let is_gone = self.title.manifest.is_none()
-            && read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-        let checked = read.ok().filter(|bytes| self.lock().tree.check(piece, bytes).is_ok());
-        match (checked, tree) {
-            (Some(bytes), Some(proof)) => Some((bytes, proof)),
-            _ => {
-                self.end(if is_gone { Ending::Removed } else { Ending::Changed });
-                None
+        drop(place);
+        let ending = match read {
+            Ok(bytes) => {
+                let is_it = self.lock().tree.check(piece, &bytes).is_ok();
+                match proof {
+                    Some(proof) if is_it => return Ok(Some((bytes, proof))),
+                    _ => Ending::Changed,
+                }
             }
+            Err(error) => self.ending_of(&error).ok_or(error)?,
+        };
+        self.end(ending);
+        Ok(None)
+    }
+
+    /// What has become of it if that is why it was not read.
+    fn ending_of(&self, error: &io::Error) -> Option<Ending> {
+        match error.kind() {
+            io::ErrorKind::NotFound if self.title.manifest.is_none() => Some(Ending::Removed),
+            io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::InvalidData => Some(Ending::Changed),
+            _ => None,
         }
     }
 
@@ -290,15 +342,24 @@ impl Holding {
 
     /// Of a folder, the manifest is here: from now on its files are written below `root`.
     pub(super) fn open_folder(&self, root: &Path) -> io::Result<()> {
-        let at = self.desk.at(self.title.hash, "manifest");
-        let bytes = std::fs::read(&at)?;
+        let (before, left) = {
+            let inner = self.lock();
+            let geometry = inner.tree.geometry();
+            let here: u64 = inner.have.iter().map(|piece| geometry.len(piece) as u64).sum();
+            (inner.body.clone(), self.title.size.saturating_sub(here))
+        };
+        let bytes = before.read(0, usize::try_from(head(self.title)).map_err(io::Error::other)?)?;
         let cut = usize::try_from(self.title.manifest.unwrap_or(0)).unwrap_or(usize::MAX).min(bytes.len());
         let manifest = Manifest::from_bytes(&bytes[..cut], self.title.size)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let parent = root.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        target::check_space(parent, left.saturating_add(target::room_for_names(&manifest)))
+            .map_err(|error| io::Error::new(io::ErrorKind::StorageFull, error.to_string()))?;
+        let at = self.desk.at(self.title.hash, "manifest");
         let body = Body::folder(at.clone(), cut as u64, root, &manifest);
         std::fs::create_dir_all(root).map_err(WriteError::at(root))?;
         target::check_cases(root, &manifest)?;
-        body.write(cut as u64, &bytes[cut..])?;
+        body.write(0, &bytes)?;
         OpenOptions::new().write(true).open(&at)?.set_len(cut as u64)?;
         let mut inner = self.lock();
         (inner.body, inner.open) = (Arc::new(body), true);
@@ -308,17 +369,34 @@ impl Holding {
     /// All is here: it is on disk, goes to its place, and is served from there.
     /// With `replace` it takes the place of what lies there.
     pub(super) fn finish(&self, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
-        self.lock().body.clone().finish()?;
-        let mut inner = self.lock();
-        crate::files::replace(&self.desk.0, &format!("{}.tree", self.title.hash), &inner.tree.to_bytes())?;
-        move_to(from, to, replace)?;
+        if self.ending().is_some() {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "what had come of it was changed or removed",
+            ));
+        }
+        let (body, tree) = {
+            let inner = self.lock();
+            (inner.body.clone(), inner.tree.to_bytes())
+        };
+        body.finish()?;
+        crate::files::replace(&self.desk.0, &format!("{}.tree", self.title.hash), &tree)?;
+        let moved = body_at(self.title, &self.desk, to)?;
+        let place = self.place.write().unwrap_or_else(PoisonError::into_inner);
+        let aside = target::move_to(from, to, replace)?;
+        {
+            let mut inner = self.lock();
+            (inner.body, inner.log) = (Arc::new(moved), None);
+        }
+        drop(place);
         if let Some(folder) = to.parent() {
+            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
             File::open(folder)?.sync_all()?;
         }
-        inner.log = None;
-        inner.body = Arc::new(body_at(self.title, &self.desk, to)?);
-        drop(inner);
         let _ = std::fs::remove_file(self.desk.at(self.title.hash, "log"));
+        if let Some(aside) = aside {
+            target::remove_replaced(&aside);
+        }
         Ok(())
     }
 }
@@ -330,46 +408,6 @@ pub(super) fn refusal(ending: Ending) -> Refusal {
         Ending::Removed => Refusal::Removed,
         _ => Refusal::NotHeld,
     }
-}
-
-/// Moves a file or folder, and not over something that has come there, unless it is to.
-fn move_to(from: &Path, to: &Path, replace: bool) -> io::Result<()> {
-    if replace && from.is_dir() && to.is_dir() {
-        return exchange_folders(from, to);
-    }
-    if replace {
-        return std::fs::rename(from, to);
-    }
-    if from.is_file() {
-        match std::fs::hard_link(from, to) {
-            Ok(()) => return std::fs::remove_file(from),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
-            // Some file systems have no links.
-            Err(_) => {}
-        }
-    }
-    if std::fs::symlink_metadata(to).is_ok() {
-        return Err(io::ErrorKind::AlreadyExists.into());
-    }
-    std::fs::rename(from, to)
-}
-
-/// Puts a folder in another's place, and removes that one.
-fn exchange_folders(from: &Path, to: &Path) -> io::Result<()> {
-    let mut aside = from.as_os_str().to_owned();
-    aside.push(".old");
-    let aside = PathBuf::from(aside);
-    std::fs::rename(to, &aside)?;
-    if let Err(error) = std::fs::rename(from, to) {
-        // If that fails, too, it is beside it, under a hidden name.
-        let _ = std::fs::rename(&aside, to);
-        return Err(error);
-    }
-    // The new one is there: what cannot be removed of the old is in nobody's way.
-    if let Err(error) = std::fs::remove_dir_all(&aside) {
-        tracing::warn!(path = %aside.display(), %error, "what a folder has replaced was not removed");
-    }
-    Ok(())
 }
 
 /// Bytes of the pieces that a folder's manifest lies in.
@@ -407,4 +445,137 @@ fn read_entry(bytes: &[u8]) -> Option<Entry<'_>> {
     let len = usize::try_from(u32::from_le_bytes(*count)).ok()?.checked_mul(32)?;
     let (proof, rest) = rest.split_at_checked(len)?;
     Some((u32::from_le_bytes(*piece), proof.as_chunks::<32>().0, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::tests::Scratch;
+
+    /// A file of three pieces, its hashes, and a desk and places for it.
+    struct Case {
+        scratch: Scratch,
+        bytes: Vec<u8>,
+        tree: HashTree,
+        title: Title,
+        desk: Desk,
+        partial: PathBuf,
+        to: PathBuf,
+    }
+
+    impl Case {
+        fn new() -> Self {
+            let (scratch, bytes) = (Scratch::new(), crate::exchange::tests::content(300_000));
+            let size = bytes.len() as u64;
+            let geometry = Geometry::new(size);
+            let of = |piece: u32| &bytes[geometry.start(piece) as usize..][..geometry.len(piece)];
+            let leaves: Vec<_> =
+                (0..geometry.pieces()).map(|it| HashTree::leaf(geometry, it, of(it))).collect();
+            let tree = HashTree::of_leaves(size, &leaves);
+            let title = Title { hash: tree.hash(), size, manifest: None };
+            let desk = Desk(scratch.path().join("desk"));
+            crate::files::private_dir(&desk.0).expect("made");
+            let (partial, to) = (scratch.path().join(".it.treecast-part"), scratch.path().join("it"));
+            Self { scratch, bytes, tree, title, desk, partial, to }
+        }
+
+        fn resumed(&self) -> Holding {
+            Holding::resumed(self.title, self.desk.clone(), &self.partial).expect("it can be gone on with")
+        }
+
+        fn give(&self, holding: &Holding, piece: u32) -> Result<(), TakeError> {
+            let geometry = holding.geometry();
+            let bytes = &self.bytes[geometry.start(piece) as usize..][..geometry.len(piece)];
+            holding.take(piece, bytes, &self.tree.proof(piece).expect("all is known"))
+        }
+
+        fn is_there(&self) -> bool {
+            std::fs::read(&self.to).expect("there") == self.bytes
+        }
+    }
+
+    #[test]
+    fn who_comes_second_puts_no_zeros_over_what_the_first_has_finished() {
+        let case = Case::new();
+        let first = case.resumed();
+        (0..3).for_each(|piece| case.give(&first, piece).expect("written"));
+        let second = case.resumed();
+        assert_eq!(second.have().count(), 3);
+        first.finish(&case.partial, &case.to, true).expect("finished");
+        assert!(second.finish(&case.partial, &case.to, true).is_err() && case.is_there());
+        assert!(!case.partial.exists());
+    }
+
+    #[test]
+    fn what_goes_while_it_comes_is_fetched_again() {
+        let case = Case::new();
+        let holding = case.resumed();
+        case.give(&holding, 0).expect("written");
+        std::fs::remove_file(&case.partial).expect("removed");
+        let Err(TakeError::Disk(error)) = case.give(&holding, 1) else { panic!("the first piece is gone") };
+        assert_eq!(error.source.kind(), io::ErrorKind::NotFound);
+        let again = case.resumed();
+        assert_eq!(again.have().count(), 0);
+        (0..3).for_each(|piece| case.give(&again, piece).expect("written"));
+        again.finish(&case.partial, &case.to, false).expect("finished");
+        assert!(case.is_there());
+    }
+
+    #[test]
+    fn nobody_waits_for_a_disk_to_hear_what_is_here() {
+        let case = Case::new();
+        let holding = case.resumed();
+        (0..3).for_each(|piece| case.give(&holding, piece).expect("written"));
+        let place = holding.place.read().expect("nobody panicked");
+        std::thread::scope(|scope| {
+            let finishing = scope.spawn(|| holding.finish(&case.partial, &case.to, false));
+            // From here on it waits to move it.
+            while !case.desk.at(case.title.hash, "tree").exists() {
+                std::thread::yield_now();
+            }
+            assert_eq!((holding.since(0).0.len(), holding.have().count()), (3, 3));
+            assert!(!case.to.exists());
+            drop(place);
+            finishing.join().expect("no panic").expect("finished");
+        });
+        assert!(case.is_there() && holding.piece(2).is_some());
+    }
+
+    #[test]
+    fn what_cannot_be_read_now_has_not_ended() {
+        let case = Case::new();
+        let holding = case.resumed();
+        (0..3).for_each(|piece| case.give(&holding, piece).expect("written"));
+        holding.finish(&case.partial, &case.to, false).expect("finished");
+        let kept = |path: &Path| Holding::kept(case.title, case.desk.clone(), path).expect("all is known");
+        let unreadable = kept(&case.scratch.path().join("x".repeat(1_000)));
+        assert!(unreadable.piece(0).is_none() && unreadable.read_piece(0).is_err());
+        assert_eq!((unreadable.ending(), unreadable.refusal()), (None, None));
+        let there = kept(&case.to);
+        assert!(there.piece(0).is_some());
+        std::fs::OpenOptions::new().write(true).open(&case.to).expect("there").set_len(9).expect("cut");
+        assert_eq!((there.piece(0), there.ending()), (None, Some(Ending::Changed)));
+        std::fs::remove_file(&case.to).expect("removed");
+        let gone = kept(&case.to);
+        assert_eq!((gone.piece(0), gone.ending()), (None, Some(Ending::Removed)));
+    }
+
+    #[test]
+    fn what_a_kill_has_left_goes_at_the_start() {
+        let case = Case::new();
+        let copies = case.desk.copies();
+        crate::files::private_dir(&copies.0).expect("made");
+        let mine = case.scratch.path().join("my own");
+        for path in
+            [&case.partial, &mine, &case.desk.0.join("7-0.scan"), &case.desk.at(case.title.hash, "log")]
+        {
+            std::fs::write(path, "x").expect("written");
+        }
+        std::fs::write(copies.at(case.title.hash, "copy"), case.partial.as_os_str().as_bytes())
+            .expect("written");
+        std::fs::write(copies.0.join("other.copy"), mine.as_os_str().as_bytes()).expect("written");
+        case.desk.clear();
+        assert!(!case.partial.exists() && !copies.0.exists() && !case.desk.0.join("7-0.scan").exists());
+        assert!(mine.exists() && case.desk.at(case.title.hash, "log").exists());
+    }
 }

@@ -75,6 +75,8 @@ pub(crate) struct Exchange {
     control: libp2p_stream::Control,
     held: Mutex<HashMap<FileHash, HeldFile>>,
     loaded: Mutex<HashMap<FileHash, Arc<Holding>>>,
+    /// The disk that each file lay on when it was last seen there, since the start.
+    disks: Mutex<HashMap<PathBuf, u64>>,
     /// Files that are being read by somebody so that they can be served.
     loading: Mutex<HashSet<FileHash>>,
     fetching: Mutex<HashMap<FileHash, Running>>,
@@ -129,6 +131,7 @@ impl Exchange {
     ) -> io::Result<Arc<Self>> {
         let desk = Desk(data_dir.join("files"));
         crate::files::private_dir(&desk.0)?;
+        desk.clear();
         let incoming = control.accept(StreamProtocol::new(PROTOCOL));
         let mut incoming = incoming.map_err(|error| io::Error::other(error.to_string()))?;
         let exchange = Arc::new(Self {
@@ -139,6 +142,7 @@ impl Exchange {
             control,
             held: Mutex::new(held.into_iter().map(|file| (file.hash, file)).collect()),
             loaded: Mutex::default(),
+            disks: Mutex::default(),
             loading: Mutex::default(),
             fetching: Mutex::default(),
             words: Arc::new(Semaphore::new(ending::WORDS)),
@@ -322,6 +326,13 @@ impl Exchange {
         }
         // What was just announced is newer.
         Ok(loaded.entry(hash).or_insert(holding).clone())
+    }
+
+    /// A file is served as it is now; who is being served from what was known before comes again.
+    fn load(&self, hash: FileHash, holding: Arc<Holding>) {
+        if let Some(stale) = lock(&self.loaded).insert(hash, holding) {
+            stale.withdraw();
+        }
     }
 
     /// What another holds of a group's files; nothing if it does not say so in time.

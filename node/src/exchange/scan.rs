@@ -37,6 +37,16 @@ impl Scanned {
     }
 }
 
+impl Scanned {
+    /// It is not announced after all.
+    pub(super) fn discard(self) {
+        if let Some(at) = self.manifest_at {
+            // The next start removes it, too.
+            let _ = fs::remove_file(at);
+        }
+    }
+}
+
 /// Reads a file or folder, and hashes all of it. A folder's manifest is written to `manifest_at`.
 pub(super) fn scan(path: &Path, manifest_at: PathBuf) -> Result<Scanned, AnnounceError> {
     let unreadable = |source: io::Error| AnnounceError::of(path, source);
@@ -61,7 +71,7 @@ pub(super) fn scan(path: &Path, manifest_at: PathBuf) -> Result<Scanned, Announc
 }
 
 fn scan_folder(path: &Path, name: &str, manifest_at: PathBuf) -> Result<Scanned, AnnounceError> {
-    let (manifest, seen) = list(path)?;
+    let (manifest, seen) = list(path, MAX_SIZE)?;
     let bytes = manifest.to_bytes();
     let size = size_of(&manifest, &bytes);
     if bytes.len() as u64 > MAX_MANIFEST {
@@ -87,10 +97,10 @@ fn scan_folder(path: &Path, name: &str, manifest_at: PathBuf) -> Result<Scanned,
 /// What a folder has, and what the system says of each.
 type Listed = (Manifest, Vec<(String, Metadata)>);
 
-/// What is in a folder, without reading it.
-fn list(path: &Path) -> Result<Listed, AnnounceError> {
-    let mut seen = Vec::new();
-    walk(path, "", &mut seen)?;
+/// What is in a folder of so many bytes at most, without reading it.
+fn list(path: &Path, most: u64) -> Result<Listed, AnnounceError> {
+    let (mut seen, mut room) = (Vec::new(), most);
+    walk(path, "", &mut room, &mut seen)?;
     let entry = |(path, found): &(String, Metadata)| {
         let (path, is_folder) = (path.clone(), found.is_dir());
         let size = if is_folder { 0 } else { found.len() };
@@ -111,8 +121,13 @@ fn size_of(manifest: &Manifest, bytes: &[u8]) -> u64 {
     manifest.entries.iter().fold(bytes.len() as u64, |sum, it| sum.saturating_add(it.size))
 }
 
-/// All files and empty folders below a folder, in the order of their names.
-fn walk(folder: &Path, below: &str, seen: &mut Vec<(String, Metadata)>) -> Result<(), AnnounceError> {
+/// All files and empty folders below a folder, in the order of their names, while there is room for their bytes.
+fn walk(
+    folder: &Path,
+    below: &str,
+    room: &mut u64,
+    seen: &mut Vec<(String, Metadata)>,
+) -> Result<(), AnnounceError> {
     let unreadable = |source: io::Error| AnnounceError::of(folder, source);
     let mut entries: Vec<_> =
         fs::read_dir(folder).map_err(unreadable)?.collect::<Result<_, _>>().map_err(unreadable)?;
@@ -127,12 +142,14 @@ fn walk(folder: &Path, below: &str, seen: &mut Vec<(String, Metadata)>) -> Resul
         let found = fs::symlink_metadata(&path).map_err(|source| AnnounceError::of(&path, source))?;
         if found.is_dir() {
             let before = seen.len();
-            walk(&path, &below, seen)?;
+            walk(&path, &below, room, seen)?;
             if seen.len() > before {
                 continue;
             }
         } else {
             check_kind(&path, &found)?;
+            let left = room.checked_sub(found.len());
+            *room = left.ok_or_else(|| AnnounceError::TooLarge(folder.to_owned()))?;
         }
         if seen.len() >= MAX_ENTRIES {
             return Err(AnnounceError::TooMany(folder.to_owned()));
@@ -180,7 +197,8 @@ pub(super) fn is_file_with(path: &Path, size: u64, wanted: FileHash) -> bool {
 /// Whether a folder that lies there is the one with this hash. Its manifest is written to `scan_at` for the moment.
 pub(super) fn is_folder_with(path: &Path, size: u64, wanted: FileHash, scan_at: &Path) -> bool {
     // All of it is read only where its names and lengths may be right.
-    let is_candidate = list(path).is_ok_and(|(manifest, _)| size_of(&manifest, &manifest.to_bytes()) == size);
+    let is_candidate =
+        list(path, size).is_ok_and(|(manifest, _)| size_of(&manifest, &manifest.to_bytes()) == size);
     let is_it = is_candidate
         && scan(path, scan_at.to_owned())
             .is_ok_and(|it| it.offer.manifest.is_some() && it.offer.hash == wanted);
@@ -209,6 +227,7 @@ mod tests {
         assert_eq!((all.offer.name.as_str(), all.offer.manifest), ("álbum", Some(manifest.len() as u64)));
         let is_it = |size, hash| is_folder_with(&root, size, hash, &scratch.path().join("s"));
         assert!(is_it(all.offer.size, all.offer.hash) && !is_it(all.offer.size, one.offer.hash));
+        assert!(matches!(list(&root, 0), Err(AnnounceError::TooLarge(_))) && list(&root, 1).is_ok());
         assert!(!is_it(all.offer.size + 1, all.offer.hash) && !scratch.path().join("s").exists());
         let whole = [&manifest[..], b"1"].concat();
         assert_eq!(all.offer.hash.as_bytes(), blake3::hash(&whole).as_bytes());

@@ -42,16 +42,23 @@ pub(super) struct Target {
 }
 
 /// Chooses where a file goes: `out` is a path, or a folder to put it in. What lies there may be read, which a folder
-/// needs `scan_at` for.
+/// needs `scan_at` for. It lies at `out` already if `held`, as far as that is known.
 pub(super) fn choose(
     offer: &Offer,
     out: &Path,
     on_conflict: OnConflict,
+    held: bool,
     scan_at: &Path,
 ) -> Result<Target, GetError> {
+    // All of any folder would be much to read.
+    let may_be_it = || {
+        let name = out.canonicalize().ok().and_then(|it| Some(it.file_name()?.to_owned()));
+        held || name.is_some_and(|it| it.as_bytes() == clean_name(&offer.name).as_bytes())
+    };
     if on_conflict == OnConflict::Resume
         && offer.manifest.is_some()
         && out.is_dir()
+        && may_be_it()
         && is_it(offer, out, scan_at)
     {
         // Typed once more: it is not put into itself.
@@ -71,6 +78,9 @@ pub(super) fn choose(
     let folder = folder.as_path();
     if !folder.is_dir() {
         return Err(GetError::Target { path: folder.to_owned(), why: "there is no such folder".to_owned() });
+    }
+    if offer.manifest.is_some() {
+        restore(&partial(folder, &name, offer), &path);
     }
     let exists = fs::symlink_metadata(&path);
     let path = match (exists, on_conflict) {
@@ -115,6 +125,7 @@ pub(super) fn remove_partial(path: &Path) {
     if is_ours {
         // What is not there need not go.
         let _ = fs::remove_file(path).or_else(|_| fs::remove_dir_all(path));
+        let _ = fs::remove_dir_all(beside(path, SWAPPED));
     }
 }
 
@@ -136,6 +147,104 @@ fn free_name(folder: &Path, name: &str, is_folder: bool) -> Result<PathBuf, GetE
     let named = |number: u32| folder.join(format!("{stem} ({number}){extension}"));
     let free = |path: &PathBuf| fs::symlink_metadata(path).is_err();
     (2..TRIES).map(named).find(free).ok_or_else(|| GetError::Exists(folder.join(name)))
+}
+
+/// Moves a file or folder, and not over something that has come there, unless it is to. Returns where the folder lies
+/// that it has replaced: that is to be removed once the move is on disk.
+pub(super) fn move_to(from: &Path, to: &Path, replace: bool) -> io::Result<Option<PathBuf>> {
+    if replace && from.is_dir() && to.is_dir() {
+        return match swap_folders(from, to)? {
+            Some(aside) => Ok(Some(aside)),
+            None => exchange_folders(from, to).map(Some),
+        };
+    }
+    if replace {
+        return fs::rename(from, to).map(|()| None);
+    }
+    if from.is_file() {
+        match fs::hard_link(from, to) {
+            Ok(()) => return fs::remove_file(from).map(|()| None),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+            // Some file systems have no links.
+            Err(_) => {}
+        }
+    }
+    if fs::symlink_metadata(to).is_ok() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    fs::rename(from, to).map(|()| None)
+}
+
+/// Puts a folder in another's place, all at once; `None` where the system cannot. The new one goes from its own name
+/// first: what lies there is never the old one, which would be gone on with after a kill.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn swap_folders(from: &Path, to: &Path) -> io::Result<Option<PathBuf>> {
+    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+    let aside = beside(from, SWAPPED);
+    // Left by a kill; there may be none.
+    let _ = fs::remove_dir_all(&aside);
+    fs::rename(from, &aside)?;
+    if renameat2(AT_FDCWD, &aside, AT_FDCWD, to, RenameFlags::RENAME_EXCHANGE).is_ok() {
+        return Ok(Some(aside));
+    }
+    fs::rename(&aside, from)?;
+    Ok(None)
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn swap_folders(_: &Path, _: &Path) -> io::Result<Option<PathBuf>> {
+    Ok(None)
+}
+
+/// Puts a folder in another's place by two renames, and says where that one is. After a kill between them
+/// [`restore`] takes it back.
+fn exchange_folders(from: &Path, to: &Path) -> io::Result<PathBuf> {
+    let names = (1..TRIES).map(|number| match number {
+        1 => beside(from, REPLACED),
+        _ => beside(from, &format!("{REPLACED}{number}")),
+    });
+    let mut free = names.filter(|it| fs::symlink_metadata(it).is_err());
+    let aside = free.next().ok_or(io::ErrorKind::AlreadyExists)?;
+    fs::rename(to, &aside)?;
+    if let Err(error) = fs::rename(from, to) {
+        // If that fails, too, it is beside it, and is restored when it is tried again.
+        let _ = fs::rename(&aside, to);
+        return Err(error);
+    }
+    Ok(aside)
+}
+
+/// A folder that was to be replaced, and whose place is empty since a kill in the midst of that, goes back.
+fn restore(partial: &Path, path: &Path) {
+    if fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        // There is none, as a rule.
+        let _ = fs::rename(beside(partial, REPLACED), path);
+    }
+}
+
+/// Removes what a folder has replaced.
+pub(super) fn remove_replaced(aside: &Path) {
+    // The new one is there: what cannot be removed of the old is in nobody's way.
+    if let Err(error) = fs::remove_dir_all(aside) {
+        tracing::warn!(path = %aside.display(), %error, "what a folder has replaced was not removed");
+    }
+}
+
+/// What the folder is called that changes places with another, after what is on its way; then it is the other.
+const SWAPPED: &str = ".new";
+
+/// What a folder is called that another replaces, after that.
+const REPLACED: &str = ".old";
+
+fn beside(partial: &Path, end: &str) -> PathBuf {
+    let mut name = partial.as_os_str().to_owned();
+    name.push(end);
+    PathBuf::from(name)
+}
+
+/// Bytes that a folder's files and folders take on a disk for being there, each a block. Guess.
+pub(super) fn room_for_names(manifest: &Manifest) -> u64 {
+    (manifest.entries.len() + manifest.folders()) as u64 * 4_096
 }
 
 /// Whether all of a folder's files can lie below `root`: some disks take `a` and `A` for one file.
@@ -189,7 +298,7 @@ mod tests {
         let scratch = Scratch::new();
         let hash = FileHash::from_bytes(*blake3::hash(b"it").as_bytes());
         let offer = Offer { hash, name: "../../up.txt".to_owned(), size: 2, manifest: None };
-        let choose = |out: &Path, how| super::choose(&offer, out, how, &scratch.path().join("scan"));
+        let choose = |out: &Path, how| super::choose(&offer, out, how, false, &scratch.path().join("scan"));
         let there = scratch.path().join("up.txt");
         let fresh = choose(scratch.path(), OnConflict::Resume).expect("free");
         assert_eq!((&fresh.path, fresh.partial.parent()), (&there, Some(scratch.path())));
@@ -218,7 +327,7 @@ mod tests {
         let scratch = Scratch::new();
         let hash = FileHash::from_bytes([7; 32]);
         let offer = Offer { hash, name: "album.v1".to_owned(), size: 1, manifest: Some(1) };
-        let choose = |how| super::choose(&offer, scratch.path(), how, &scratch.path().join("scan"));
+        let choose = |how| super::choose(&offer, scratch.path(), how, false, &scratch.path().join("scan"));
         let there = scratch.path().join("album.v1");
         fs::write(&there, "a file").expect("written");
         for how in [OnConflict::Overwrite, OnConflict::Resume, OnConflict::Fail] {
@@ -247,5 +356,67 @@ mod tests {
         let scratch = Scratch::new();
         check_cases(scratch.path(), &of(&["a", "A"])).expect("here they are two");
         assert_eq!(fs::read_dir(scratch.path()).expect("there").count(), 0);
+    }
+
+    /// A folder with one file that says what it is.
+    fn folder(path: &Path, what: &str) {
+        fs::create_dir_all(path).expect("made");
+        fs::write(path.join("what"), what).expect("written");
+    }
+
+    fn what(path: &Path) -> String {
+        fs::read_to_string(path.join("what")).expect("there")
+    }
+
+    #[test]
+    fn a_folder_is_replaced_also_where_one_was_killed_at_that() {
+        let scratch = Scratch::new();
+        let (from, to) = (scratch.path().join(".it.treecast-part"), scratch.path().join("it"));
+        for end in [".old", ".new"] {
+            folder(&beside(&from, end), "left by a kill");
+        }
+        folder(&to, "before");
+        folder(&from, "one");
+        let aside = move_to(&from, &to, true).expect("moved").expect("it replaced one");
+        assert_eq!((what(&to), what(&aside)), ("one".to_owned(), "before".to_owned()));
+        remove_replaced(&aside);
+        assert!(!aside.exists() && !from.exists());
+        folder(&from, "two");
+        let aside = exchange_folders(&from, &to).expect("another name is free");
+        assert_eq!((what(&to), what(&aside)), ("two".to_owned(), "one".to_owned()));
+        assert_eq!(what(&beside(&from, ".old")), "left by a kill");
+    }
+
+    #[test]
+    fn a_folder_comes_back_after_a_kill_between_two_renames() {
+        let scratch = Scratch::new();
+        let hash = FileHash::from_bytes([7; 32]);
+        let offer = Offer { hash, name: "album".to_owned(), size: 1, manifest: Some(1) };
+        let choose = |how| super::choose(&offer, scratch.path(), how, false, &scratch.path().join("scan"));
+        let there = scratch.path().join("album");
+        let aside = beside(&partial(scratch.path(), "album", &offer), ".old");
+        folder(&aside, "the user's");
+        assert_eq!(choose(OnConflict::Overwrite).expect("replaced").path, there);
+        assert_eq!(what(&there), "the user's");
+        folder(&aside, "an older one");
+        assert_eq!(choose(OnConflict::Overwrite).expect("replaced").path, there);
+        assert_eq!(what(&there), "the user's");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_it_is_not_read() {
+        let scratch = Scratch::new();
+        let scan_at = scratch.path().join("scan");
+        let root = scratch.path().join("album");
+        folder(&root, "x");
+        let scanned = crate::exchange::scan::scan(&root, scan_at.clone()).expect("a folder");
+        let choose =
+            |out: &Path, held| super::choose(&scanned.offer, out, OnConflict::Resume, held, &scan_at);
+        assert!(choose(&root, false).expect("it is this").is_there, "by its name");
+        let other = scratch.path().join("other");
+        fs::rename(&root, &other).expect("moved");
+        assert!(choose(&other, true).expect("it is this").is_there, "it is known to lie there");
+        let inside = choose(&other, false).expect("free");
+        assert_eq!((inside.path, inside.is_there), (other.join("album"), false));
     }
 }

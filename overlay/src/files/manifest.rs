@@ -4,7 +4,7 @@ use super::name::check_part;
 use super::offer::MAX_SIZE;
 use crate::wire::cbor::{self, cbor_array};
 
-/// Files in one folder, at most.
+/// Files in one folder and folders below it, at most.
 pub const MAX_ENTRIES: usize = 1_000_000;
 
 /// The longest manifest, bytes: it stands in memory. A million files with paths of a hundred bytes have one.
@@ -53,7 +53,7 @@ pub enum ManifestError {
     /// It is no CBOR of ours.
     #[error("it cannot be read")]
     Malformed,
-    /// There are more than [`MAX_ENTRIES`] files, or its paths take more than [`MAX_MANIFEST`].
+    /// There are more than [`MAX_ENTRIES`] files and folders, or its paths take more than [`MAX_MANIFEST`].
     #[error("it has too many files")]
     TooMany,
     /// A path leads elsewhere, or stands twice.
@@ -113,9 +113,30 @@ impl Manifest {
             .find(|two| two[1].strip_prefix(two[0]).is_some_and(|it| it.is_empty() || it.starts_with('/')));
         match in_the_way {
             Some(two) => Err(ManifestError::Path(two[1].to_owned())),
+            // A path may need as many folders as it has parts.
+            None if paths.len() + folders(&paths) > MAX_ENTRIES => Err(ManifestError::TooMany),
             None => Ok(()),
         }
     }
+
+    /// Folders that its entries lie in, below its own.
+    pub fn folders(&self) -> usize {
+        let mut paths: Vec<&str> = self.entries.iter().map(|it| it.path.as_str()).collect();
+        paths.sort_unstable_by(|one, other| one.split('/').cmp(other.split('/')));
+        folders(&paths)
+    }
+}
+
+/// Folders that these lie in; paths with the same folder stand together.
+fn folders(paths: &[&str]) -> usize {
+    let (mut count, mut before) = (0, "");
+    for path in paths {
+        let parents = path.split('/').count() - 1;
+        let shared = path.split('/').zip(before.split('/')).take_while(|(one, other)| one == other).count();
+        count += parents.saturating_sub(shared);
+        before = path;
+    }
+    count
 }
 
 /// How many entries the manifest says it has: the head of a CBOR array (RFC 8949, §3) of a length that is told.
@@ -186,5 +207,17 @@ mod tests {
         }
         assert!(of(&["a", "b", "a"]).check().is_err() && of(&["a/b", "a-b", "a"]).check().is_err());
         assert!(of(&["a.b/c", "a/b", "a-b", "ab"]).check().is_ok());
+    }
+
+    #[test]
+    fn folders_count_as_files_do() {
+        assert_eq!(of(&["a"]).folders(), 0);
+        assert_eq!(of(&["a/b/x", "c", "a/b/y", "a/c/x", "a-b/x", "a/x"]).folders(), 4);
+        // Each with 50 folders of its own.
+        let deep = |number: usize| format!("{number:05}/{}x", "a/".repeat(49));
+        let paths: Vec<String> = (0..19_700).map(deep).collect();
+        let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+        assert_eq!(of(&paths).check(), Err(ManifestError::TooMany));
+        assert!(of(&paths[..19_600]).check().is_ok());
     }
 }
