@@ -19,7 +19,6 @@ use super::record::Numbers;
 use super::upkeep::Upkeep;
 use super::*;
 use crate::event::Fork;
-use crate::event::Fork;
 use crate::files::tests::Scratch;
 
 const DB: &str = "treecast.db";
