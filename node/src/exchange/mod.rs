@@ -80,6 +80,8 @@ pub(crate) struct Exchange {
     fetching: Mutex<HashMap<FileHash, Running>>,
     /// Words to groups that wait for their places.
     words: Arc<Semaphore>,
+    /// One looks where all files lie.
+    looking: Arc<Semaphore>,
     doors: Arc<Seats>,
     seats: Arc<Seats>,
     /// KiB of pieces in memory.
@@ -142,6 +144,7 @@ impl Exchange {
             loading: Mutex::default(),
             fetching: Mutex::default(),
             words: Arc::new(Semaphore::new(ending::WORDS)),
+            looking: Arc::new(Semaphore::new(1)),
             doors: Seats::new(serve::DOORS),
             seats: Seats::new(serve::SEATS),
             room: Seats::new(serve::ROOM),
@@ -153,7 +156,8 @@ impl Exchange {
             #[cfg(test)]
             instead: Mutex::default(),
         });
-        let serving = exchange.clone();
+        let (serving, telling) = (exchange.clone(), exchange.clone());
+        tokio::spawn(async move { telling.retract_ended().await });
         tokio::spawn(async move {
             let mut look = tokio::time::interval(ending::LOOK_EVERY);
             loop {
