@@ -20,8 +20,9 @@ pub enum Event {
     /// A message, in the group's order. A node's own come too. In a total order each comes once it has its
     /// place; who [listens](crate::Listen) for tentative ones is told of it before that as well.
     Message(Message),
-    /// A member says that a file which it announced is not to be had from it any more. Comes instead of the
-    /// [`Event::Message`] that says so.
+    /// A member says that a file is not to be had from it any more. Comes instead of the [`Event::Message`] that says
+    /// so. Whether that member announced such a file is not looked up: whoever acts on it compares `message`'s source
+    /// with the announcement's.
     FileEnded {
         /// Which file, and what has become of it.
         retraction: Retraction,

@@ -29,12 +29,14 @@ pub(super) fn announced(file: &Announced) -> String {
     format!("[{kind}] {name} ({size})  treecast file get {}", clean::line(short_hash(&file.hash)))
 }
 
-/// What a message that ends an announcement looks like in a talk.
-pub(super) fn ended(file: &Ended) -> String {
+/// What a message that ends an announcement looks like in a talk: it is the word of whoever says it only.
+pub(super) fn ended(file: &Ended, who: &str) -> String {
     let what = match file.event.as_str() {
-        "changed" => "has changed since it was announced, and is not served until it is announced again",
-        "removed" => "was removed, and is not served any more",
-        _ => "is not offered any more",
+        "changed" => {
+            format!("has changed at {who}, and is not served from there until it is announced again")
+        }
+        "removed" => format!("was removed by {who}, and is not served from there any more"),
+        _ => format!("is not offered by {who} any more"),
     };
     format!("[file] {} {what}", clean::line(&file.name))
 }

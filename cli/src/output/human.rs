@@ -209,7 +209,7 @@ fn message_lines(message: &MessageLine, names: &mut Names, screen: &Screen) -> V
     };
     let indent = layout::width(&name) + 2 + if screen.terminal { 6 } else { 0 };
     let announced = message.file.as_ref().map(super::files::announced);
-    let announced = announced.or_else(|| message.ended.as_ref().map(super::files::ended));
+    let announced = announced.or_else(|| message.ended.as_ref().map(|it| super::files::ended(it, &name)));
     let body = match (announced.as_ref().or(message.text.as_ref()), &message.data) {
         (Some(text), _) => clean::lines(text).into_iter().map(std::borrow::Cow::into_owned).collect(),
         (None, data) => vec![{

@@ -8,6 +8,7 @@ use treecast_overlay::files::{Ending, FileHash, Offer};
 use treecast_overlay::{GroupId, NodeId};
 
 use super::claim::Claim;
+use super::find::LEAST_DIGITS;
 use super::target::{self, OnConflict};
 use super::{Exchange, lock, scan};
 use crate::clock::unix_ms;
@@ -165,7 +166,7 @@ impl Node {
         let Offer { hash, size, manifest, .. } = offer;
         let file = HeldFile { hash, path: served.clone(), size, manifest, whole: true, ending: None };
         exchange.hold(file).await.map_err(AnnounceError::NotSaved)?;
-        exchange.supersede(&served, hash);
+        exchange.supersede_but_in(&served, hash, info.view.id);
         exchange.load(hash, Arc::new(holding));
         drop(claim);
         let (sender, _) = self.enter(GroupRef::Name(info.view.id.to_string()), true).await?;
@@ -187,18 +188,20 @@ impl Node {
 
     /// Serves a file no longer, and forgets it. Groups where this node announced it are told that it is withdrawn; whoever
     /// has it by then may serve it on. What lies on the disk stays, but for what came of one that is not whole. `what` is
-    /// a hash, the beginning of one, or a name.
+    /// a hash, the beginning of one, or a name. Of a file whose group was left there is the hash only: its announcer is not
+    /// known any more, and this node stands for it.
     ///
     /// # Errors
     /// See [`DropFileError`].
     pub async fn drop_file(&self, what: &str) -> Result<Dropped, DropFileError> {
-        let found = self.find_file(what).await;
-        let (_, info) = found.map_err(|error| match error {
-            GetError::Store(error) => DropFileError::Store(error),
-            GetError::Stopped(stopped) => DropFileError::Stopped(stopped),
-            error @ GetError::Ambiguous { .. } => DropFileError::Ambiguous(Box::new(error)),
-            _ => DropFileError::Unknown(what.to_owned()),
-        })?;
+        let info = match self.find_file(what).await {
+            Ok((_, info)) => info,
+            Err(GetError::Unknown(_)) => self.find_held(what)?,
+            Err(GetError::Store(error)) => return Err(DropFileError::Store(error)),
+            Err(GetError::Stopped(stopped)) => return Err(DropFileError::Stopped(stopped)),
+            Err(error @ GetError::Ambiguous { .. }) => return Err(DropFileError::Ambiguous(Box::new(error))),
+            Err(_) => return Err(DropFileError::Unknown(what.to_owned())),
+        };
         let hash = info.offer.hash;
         let exchange = &self.exchange;
         let (_claim, _) = Claim::begin(exchange, hash).map_err(|_| DropFileError::Busy)?;
@@ -215,6 +218,38 @@ impl Node {
         let label =
             |group: &GroupId| groups.iter().find(|it| it.view.id == *group).map(|it| it.label.clone());
         Ok(Dropped { info, withdrawn_in: told.iter().filter_map(label).collect() })
+    }
+
+    /// A file that lies here, by its hash or the beginning of one: the group may have been left where it was announced.
+    fn find_held(&self, what: &str) -> Result<FileInfo, DropFileError> {
+        let digits = what.to_ascii_lowercase();
+        let is_it = |it: &&HeldFile| digits.len() >= LEAST_DIGITS && it.hash.to_string().starts_with(&digits);
+        let found: Vec<HeldFile> = lock(&self.exchange.held).values().filter(is_it).cloned().collect();
+        let held = match &found[..] {
+            [] => return Err(DropFileError::Unknown(what.to_owned())),
+            [held] => held,
+            several => {
+                let files =
+                    several.iter().map(|it| format!("{} at {}", it.hash, it.path.display())).collect();
+                let error = GetError::Ambiguous { what: what.to_owned(), files };
+                return Err(DropFileError::Ambiguous(Box::new(error)));
+            }
+        };
+        let name = held.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let HeldFile { hash, size, manifest, .. } = *held;
+        Ok(FileInfo {
+            offer: Offer { hash, name, size, manifest },
+            group: String::new(),
+            source: self.id,
+            nick: String::new(),
+            since_ms: 0,
+            held: if held.whole { size } else { 0 },
+            path: Some(held.path.clone()),
+            ending: held.ending,
+            holders: Vec::new(),
+            former: Vec::new(),
+            members: 0,
+        })
     }
 
     /// What is known here of a file is forgotten.

@@ -1,6 +1,6 @@
 //! What lies here, and what does so no longer: found out, remembered, told to the group.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use treecast_overlay::GroupId;
 use treecast_overlay::files::wire::{Held, MAX_HELD};
 use treecast_overlay::files::{Ending, FileHash, Geometry, Retraction};
@@ -63,27 +64,31 @@ fn look(held: &HeldFile, disk: Option<u64>) -> Look {
 impl Exchange {
     /// What of a group's files lies here, or did until it changed.
     pub(super) async fn held_in(self: &Arc<Self>, group: GroupId) -> Vec<Held> {
+        let hashes: Vec<FileHash> = lock(&self.held).keys().copied().collect();
+        if hashes.is_empty() {
+            return Vec::new();
+        }
         let Ok(library) = self.ask(|driver| driver.library()).await else { return Vec::new() };
-        let offers = look_up(&library, move |shelf| shelf.offers(Some(group))).await.unwrap_or_default();
-        // Nobody waits for a copy that somebody fetched and removed.
-        let own: HashSet<FileHash> =
-            offers.iter().filter(|it| it.source == self.me).map(|it| it.offer.hash).collect();
-        let mut seen = HashSet::new();
-        let held = |it: &KnownOffer| {
-            let hash = it.offer.hash;
-            if !seen.insert(hash) {
-                return None;
-            }
-            match self.pieces_of(hash) {
-                Some(pieces) => Some(Held { hash, pieces, ending: None }),
-                None => {
-                    let ending = lock(&self.held).get(&hash)?.ending?;
-                    let is_news = ending != Ending::Removed || own.contains(&hash);
-                    is_news.then_some(Held { hash, pieces: 0, ending: Some(ending) })
-                }
-            }
+        let me = self.me;
+        let offered = look_up(&library, move |shelf| shelf.offered(group, me, &hashes)).await;
+        let (offered, exchange) = (offered.unwrap_or_default(), self.clone());
+        let look = move || {
+            let held = offered.into_iter().filter_map(|(hash, is_own)| exchange.held_of(hash, is_own));
+            held.take(MAX_HELD).collect()
         };
-        offers.iter().rev().filter_map(held).take(MAX_HELD).collect()
+        tokio::task::spawn_blocking(look).await.unwrap_or_default()
+    }
+
+    fn held_of(self: &Arc<Self>, hash: FileHash, is_own: bool) -> Option<Held> {
+        match self.pieces_of(hash) {
+            Some(pieces) => Some(Held { hash, pieces, ending: None }),
+            None => {
+                let ending = lock(&self.held).get(&hash)?.ending?;
+                // Nobody waits for a copy that somebody fetched and removed.
+                let is_news = ending != Ending::Removed || is_own;
+                is_news.then_some(Held { hash, pieces: 0, ending: Some(ending) })
+            }
+        }
     }
 
     /// Pieces of a file that lie here, as far as that is known without reading it.
@@ -123,28 +128,47 @@ impl Exchange {
         look
     }
 
-    /// Looks where all files lie, beside what goes on.
-    pub(super) fn look_at_all(self: &Arc<Self>) {
+    /// Looks where all files lie, beside what goes on, if nobody does so yet: a disk may take its time.
+    pub(super) fn look_at_all(self: &Arc<Self>) -> Option<JoinHandle<()>> {
         let all: Vec<FileHash> = lock(&self.held).keys().copied().collect();
-        if !all.is_empty() {
+        if all.is_empty() {
+            return None;
+        }
+        let looking = self.looking.clone().try_acquire_owned().ok()?;
+        let exchange = self.clone();
+        Some(tokio::task::spawn_blocking(move || {
+            for hash in all {
+                // What it finds out is told as it does.
+                let _ = exchange.pieces_of(hash);
+            }
+            drop(looking);
+        }))
+    }
+
+    /// Something else lies at a path by now: what lay there before is not served any more.
+    pub(super) fn supersede(self: &Arc<Self>, path: &Path, by: FileHash) {
+        for hash in self.others_at(path, by) {
+            self.on_ended(hash, Ending::Changed, true);
+        }
+    }
+
+    /// As [`Exchange::supersede`]. The group that hears of the new one need not hear of that, too.
+    pub(super) fn supersede_but_in(self: &Arc<Self>, path: &Path, by: FileHash, group: GroupId) {
+        for hash in self.others_at(path, by) {
+            self.on_ended(hash, Ending::Changed, false);
             let exchange = self.clone();
-            tokio::task::spawn_blocking(move || {
-                for hash in all {
-                    // What it finds out is told as it does.
-                    let _ = exchange.pieces_of(hash);
+            tokio::spawn(async move {
+                let told = exchange.retract_where(hash, Ending::Changed, |it| it.group != group).await;
+                if let Err(error) = told {
+                    tracing::warn!(%hash, %error, "a group was not told that a file has changed");
                 }
             });
         }
     }
 
-    /// Something else lies at a path by now: what lay there before is not served any more. Who heard of the new one
-    /// need not hear of that, too.
-    pub(super) fn supersede(self: &Arc<Self>, path: &Path, by: FileHash) {
-        let is_it = |it: &&HeldFile| it.path == path && it.hash != by;
-        let before: Vec<FileHash> = lock(&self.held).values().filter(is_it).map(|it| it.hash).collect();
-        for hash in before {
-            self.on_ended(hash, Ending::Changed, false);
-        }
+    fn others_at(&self, path: &Path, by: FileHash) -> Vec<FileHash> {
+        let is_it = |it: &&HeldFile| it.path == path && it.hash != by && it.whole && it.ending.is_none();
+        lock(&self.held).values().filter(is_it).map(|it| it.hash).collect()
     }
 
     /// A piece of a file was not what it was, or not there.
@@ -183,22 +207,54 @@ impl Exchange {
         });
     }
 
+    /// Tells once more what has ended and was not told: the node may have stopped before it could.
+    pub(super) async fn retract_ended(&self) {
+        let ended = |it: &HeldFile| it.ending.map(|ending| (it.hash, ending));
+        let ended: Vec<(FileHash, Ending)> = lock(&self.held).values().filter_map(ended).collect();
+        if ended.is_empty() {
+            return;
+        }
+        let Ok(library) = self.ask(|driver| driver.library()).await else { return };
+        let me = self.me;
+        let offers = look_up(&library, move |shelf| shelf.offers_by(me)).await.unwrap_or_default();
+        let newest: HashMap<(GroupId, String), FileHash> =
+            offers.into_iter().map(|it| ((it.group, it.offer.name), it.offer.hash)).collect();
+        for (hash, ending) in ended {
+            // Where another was announced in its place since, that was heard of.
+            let is_newest =
+                |it: &KnownOffer| newest.get(&(it.group, it.offer.name.clone())) == Some(&it.offer.hash);
+            if let Err(error) = self.retract_where(hash, ending, is_newest).await {
+                tracing::warn!(%hash, %error, "a group was not told that a file has changed");
+            }
+        }
+    }
+
     /// Tells the groups where this node announced a file that it is not to be had here any more. Returns which.
     pub(super) async fn retract(&self, hash: FileHash, ending: Ending) -> Result<Vec<GroupId>, PublishError> {
-        let library = self.ask(|driver| driver.library()).await?;
-        let offers = look_up(&library, |shelf| shelf.offers(None)).await.unwrap_or_default();
-        let mut told = Vec::new();
+        self.retract_where(hash, ending, |_| true).await
+    }
+
+    /// All of them are tried, also if one cannot be told: then that is the result.
+    async fn retract_where(
+        &self,
+        hash: FileHash,
+        ending: Ending,
+        is_meant: impl Fn(&KnownOffer) -> bool,
+    ) -> Result<Vec<GroupId>, PublishError> {
+        let (library, me) = (self.ask(|driver| driver.library()).await?, self.me);
+        let offers = look_up(&library, move |shelf| shelf.offers_by(me)).await.unwrap_or_default();
+        let mut names: BTreeMap<GroupId, String> = BTreeMap::new();
         for it in offers {
-            let is_ours = it.source == self.me && it.offer.hash == hash;
             // What has changed, and then is withdrawn, is told again.
-            if !is_ours || it.ending == Some(ending) || told.contains(&it.group) {
-                continue;
+            if it.offer.hash == hash && it.ending != Some(ending) && is_meant(&it) {
+                names.entry(it.group).or_insert(it.offer.name);
             }
-            let retraction = Retraction { hash, name: it.offer.name, ending };
-            self.say(it.group, retraction.to_message()).await?;
-            told.push(it.group);
         }
-        Ok(told)
+        let words = names.into_iter().map(async |(group, name)| {
+            let retraction = Retraction { hash, name, ending };
+            self.say(group, retraction.to_message()).await.map(|()| group)
+        });
+        futures::future::join_all(words).await.into_iter().collect()
     }
 
     /// Publishes a message, without keeping the node alive.

@@ -314,3 +314,128 @@ async fn a_folder_takes_the_place_of_another_fetched_and_copied() {
         node.shutdown().await;
     }
 }
+
+/// Once a node knows of so many files: they.
+async fn files_when(node: &Node, count: usize) -> Vec<FileInfo> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let files = node.files(None).await.expect("it runs");
+        if files.len() == count {
+            return files;
+        }
+        assert!(Instant::now() < deadline, "{files:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_announces_anothers_file_as_something_else_keeps_nobody_from_it() {
+    let scratch = Scratch::new();
+    let all = nodes(&scratch, &["source", "liar", "reader"]).await;
+    let [source, liar, reader] = &all[..] else { unreachable!("three nodes") };
+    let path = scratch.path().join("it");
+    let bytes = content(300_000);
+    let info = announce_at(source, &path, &bytes).await;
+    await_file(liar).await;
+    let lobby = crate::group::GroupRef::from("lobby");
+    let (sender, _receiver) = liar.enter(lobby, true).await.expect("it is in it");
+    let larger = treecast_overlay::files::Offer { size: 300_000 + (128 << 10), ..info.offer.clone() };
+    let renamed = treecast_overlay::files::Offer { name: "Documents".to_owned(), ..info.offer.clone() };
+    for offer in [&larger, &renamed] {
+        sender.publish(offer.to_message()).await.expect("published");
+    }
+    files_when(reader, 3).await;
+    let hash = info.offer.hash.to_string();
+    let failed = get(reader, scratch.path().join("never")).await;
+    assert!(matches!(failed, Err(GetError::Ambiguous { files, .. }) if files.len() == 2));
+    std::fs::create_dir(scratch.path().join("to")).expect("made");
+    let get =
+        GetFile { what: hash, out: scratch.path().join("to"), on_conflict: OnConflict::Resume, wait: false };
+    let got = reader.get_file(get, |_| ()).await.expect("the source has it");
+    assert_eq!(got.path, scratch.path().join("to/it"));
+    assert!(std::fs::read(&got.path).expect("there") == bytes);
+    let here = files_when(reader, 3).await;
+    let here: Vec<u64> = here.into_iter().filter(|it| it.held > 0).map(|it| it.offer.size).collect();
+    assert_eq!(here, [300_000, 300_000], "what is said of it otherwise is not here");
+    for node in all {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_whose_group_was_left_can_be_forgotten() {
+    let scratch = Scratch::new();
+    let node = super::tests::node(&scratch.path().join("source"), None).await;
+    let info = announce_at(&node, &scratch.path().join("it"), b"x").await;
+    let hash = info.offer.hash.to_string();
+    node.leave("lobby").await.expect("left");
+    for unknown in ["it", &hash[..5], &"0".repeat(64)] {
+        assert!(matches!(node.drop_file(unknown).await, Err(DropFileError::Unknown(_))), "{unknown}");
+    }
+    let dropped = node.drop_file(&hash[..8]).await.expect("it has it");
+    assert_eq!((dropped.info.path, dropped.info.offer.hash), (info.path, info.offer.hash));
+    assert_eq!(dropped.withdrawn_in, [] as [&str; 0]);
+    assert!(matches!(node.drop_file(&hash).await, Err(DropFileError::Unknown(_))), "it is gone");
+    assert!(lock(&node.exchange.held).is_empty());
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_not_told_before_a_crash_is_told_after_it_where_it_can_be() {
+    let scratch = Scratch::new();
+    let all = nodes(&scratch, &["source", "reader"]).await;
+    let [source, reader] = <[Node; 2]>::try_from(all).expect("two nodes");
+    let mut receiver = listen(&reader).await;
+    let aside = crate::group::GroupRef::from("aside");
+    let in_aside = source.enter(aside, true).await.expect("entered");
+    let path = scratch.path().join("it");
+    std::fs::write(&path, b"x").expect("written");
+    for group in ["aside", "lobby"] {
+        source.announce(&path, group).await.expect("announced");
+    }
+    await_file(&reader).await;
+    source.shutdown().await;
+    drop((source, in_aside));
+    // It is saved that the file has changed, and no group was told; one of them cannot be told either.
+    let store = rusqlite::Connection::open(scratch.path().join("source/treecast.db")).expect("opens");
+    let gone = "UPDATE held SET ending = 1; DELETE FROM members; DELETE FROM groups WHERE label = 'aside'";
+    store.execute_batch(gone).expect("written");
+    drop(store);
+    let source = super::tests::node(&scratch.path().join("source"), Some(&reader)).await;
+    assert_eq!(next_ending(&mut receiver).await, (Ending::Changed, "it".to_owned(), source.id()));
+    for node in [source, reader] {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_replaced_is_told_to_the_groups_that_do_not_hear_of_the_new_one() {
+    let scratch = Scratch::new();
+    let source = super::tests::node(&scratch.path().join("source"), None).await;
+    let aside = crate::group::GroupRef::from("aside");
+    let (_sender, mut receiver) = source.enter(aside, true).await.expect("entered");
+    let mut in_lobby = listen(&source).await;
+    let path = scratch.path().join("it");
+    std::fs::write(&path, b"x").expect("written");
+    for group in ["aside", "lobby"] {
+        source.announce(&path, group).await.expect("announced");
+    }
+    let other = announce_at(&source, &path, b"another").await;
+    assert_eq!(next_ending(&mut receiver).await, (Ending::Changed, "it".to_owned(), source.id()));
+    source.drop_file(&other.offer.hash.to_string()).await.expect("it had it");
+    assert_eq!(next_ending(&mut in_lobby).await.0, Ending::Withdrawn, "the lobby heard of the new one");
+    source.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_looks_at_all_files_while_another_does() {
+    let scratch = Scratch::new();
+    let node = super::tests::node(&scratch.path().join("source"), None).await;
+    announce_at(&node, &scratch.path().join("it"), b"x").await;
+    // The node itself may look at this moment.
+    let looking = node.exchange.looking.clone().acquire_owned().await.expect("never closed");
+    assert!(node.exchange.look_at_all().is_none());
+    drop(looking);
+    node.exchange.look_at_all().expect("nobody does").await.expect("it ends");
+    node.shutdown().await;
+}

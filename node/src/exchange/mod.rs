@@ -82,6 +82,8 @@ pub(crate) struct Exchange {
     fetching: Mutex<HashMap<FileHash, Running>>,
     /// Words to groups that wait for their places.
     words: Arc<Semaphore>,
+    /// One looks where all files lie.
+    looking: Arc<Semaphore>,
     doors: Arc<Seats>,
     seats: Arc<Seats>,
     /// KiB of pieces in memory.
@@ -146,6 +148,7 @@ impl Exchange {
             loading: Mutex::default(),
             fetching: Mutex::default(),
             words: Arc::new(Semaphore::new(ending::WORDS)),
+            looking: Arc::new(Semaphore::new(1)),
             doors: Seats::new(serve::DOORS),
             seats: Seats::new(serve::SEATS),
             room: Seats::new(serve::ROOM),
@@ -157,7 +160,8 @@ impl Exchange {
             #[cfg(test)]
             instead: Mutex::default(),
         });
-        let serving = exchange.clone();
+        let (serving, telling) = (exchange.clone(), exchange.clone());
+        tokio::spawn(async move { telling.retract_ended().await });
         tokio::spawn(async move {
             let mut look = tokio::time::interval(ending::LOOK_EVERY);
             loop {

@@ -51,10 +51,10 @@ const TURN: Duration = Duration::from_millis(100);
 
 /// Answers whoever opened a stream.
 pub(super) async fn serve(exchange: Arc<Exchange>, node: NodeId, stream: Stream) {
-    let (mut frames, mut sink) = split(stream);
     let Some(door) = exchange.doors.take(node) else {
-        return refuse(sink, Refusal::Busy).await;
+        return refuse(Sink::new(stream), Refusal::Busy).await;
     };
+    let (mut frames, mut sink) = split(stream);
     match tokio::time::timeout(FIRST_WORD, frames.next()).await {
         Ok(Ok(Some(Frame::Query { group }))) => {
             let files = match exchange.may_fetch(group, node).await {

@@ -52,6 +52,11 @@ impl Frames {
 }
 
 impl Sink {
+    /// Of a stream from which nothing is read.
+    pub(super) fn new(stream: Stream) -> Self {
+        Self(stream.split().1)
+    }
+
     /// Sends a frame: it is in the muxer's hands when this returns.
     pub(super) async fn send(&mut self, frame: &Frame) -> io::Result<()> {
         self.send_bytes(&frame.to_bytes()).await

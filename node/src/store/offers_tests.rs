@@ -85,3 +85,22 @@ fn what_an_older_version_kept_is_known_under_its_name() {
     store.write(&[earlier(group, &[&all[2], &all[1]])]).expect("written");
     assert_eq!(known(&scratch), [("b".to_owned(), true), ("a".to_owned(), true)]);
 }
+
+#[test]
+fn of_some_files_those_are_found_that_were_announced() {
+    let scratch = Scratch::new();
+    let other = Offer { hash: FileHash::from_bytes([8; 32]), ..offer("c") };
+    let texts = [offer("a").to_message(), other.to_message(), offer("b").to_message()];
+    let (group, all) = batches("lobby", 1, &texts.each_ref().map(String::as_str));
+    open(scratch.path()).write(&[earlier(group, &all.iter().rev().collect::<Vec<_>>())]).expect("written");
+    let (shelf, unknown) = (shelf(scratch.path()), FileHash::from_bytes([9; 32]));
+    let (ours, theirs) = (all[0].id.source, treecast_overlay::NodeId::from_bytes([3; 32]));
+    let hashes = [other.hash, unknown, offer("").hash];
+    let found = |source| shelf.offered(group, source, &hashes).expect("read");
+    assert_eq!(found(ours), [(hashes[2], true), (other.hash, true)], "the latest first");
+    assert_eq!(found(theirs), [(hashes[2], false), (other.hash, false)]);
+    let elsewhere = treecast_overlay::GroupId::from_bytes([1; 32]);
+    assert_eq!(shelf.offered(elsewhere, ours, &hashes).expect("read"), []);
+    let names = |source| shelf.offers_by(source).expect("read").into_iter().map(|it| it.offer.name);
+    assert!(names(ours).eq(["a", "c", "b"]) && names(theirs).eq([] as [&str; 0]));
+}
