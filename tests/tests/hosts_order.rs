@@ -282,8 +282,7 @@ fn a_group_whose_committee_is_lost_goes_on_in_another() {
     let marks = |host: &Host| {
         let run = host.run(&["history", "garden"], b"");
         let all = run.of_type("message").into_iter();
-        let forked = |it: &Value| it["forked"] == true;
-        all.map(|it| (it["index"].as_u64() >= Some(3), forked(&it))).collect::<Vec<_>>()
+        all.map(|it| (it["index"].as_u64() >= Some(3), it["forked"] == true)).collect::<Vec<_>>()
     };
     let both = marks(founder);
     assert!(both.len() > 3 && both.iter().all(|(is_late, forked)| is_late == forked), "{both:?}");

@@ -17,6 +17,7 @@ use self::security::Security;
 
 mod dialling;
 mod security;
+mod tls;
 mod yamux;
 
 /// Connecting takes no longer, handshakes included. Guess: three losses of a first packet.

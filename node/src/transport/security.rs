@@ -9,10 +9,15 @@ use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade,
 use libp2p::identity::Keypair;
 use libp2p::{PeerId, noise, tls};
 
+use super::tls::Server;
+
 /// Both, negotiated by name.
 #[derive(Clone)]
 pub(super) struct Security {
+    /// As who asks.
     tls: tls::Config,
+    /// As who is asked.
+    server: Server,
     noise: noise::Config,
 }
 
@@ -21,7 +26,7 @@ pub(super) type Secured<C> = Either<tls::TlsStream<C>, noise::Output<C>>;
 
 impl Security {
     pub(super) fn new(key: &Keypair) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        Ok(Self { tls: tls::Config::new(key)?, noise: noise::Config::new(key)? })
+        Ok(Self { tls: tls::Config::new(key)?, server: Server::new(key)?, noise: noise::Config::new(key)? })
     }
 }
 
@@ -52,8 +57,7 @@ where
     fn upgrade_inbound(self, socket: C, name: &'static str) -> Self::Future {
         Box::pin(async move {
             if self.is_tls(name) {
-                let (peer, stream) =
-                    self.tls.upgrade_inbound(socket, name).await.map_err(io::Error::other)?;
+                let (peer, stream) = self.server.accept(socket).await?;
                 Ok((peer, Either::Left(stream)))
             } else {
                 let (peer, stream) =
