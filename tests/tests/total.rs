@@ -47,6 +47,10 @@ impl Room {
     fn on(network: NetworkModel, seed: u64, nodes: usize, after: Option<Duration>) -> Self {
         let mut world = World::new(seed, network);
         (world.config.serve_after, world.config.history) = (after, true);
+        Self::of(world, seed, nodes)
+    }
+
+    fn of(mut world: World, seed: u64, nodes: usize) -> Self {
         world.contacts = Contacts::Random(2);
         let mut descriptor = Descriptor::open("ordered").expect("a good name");
         (descriptor.order, descriptor.founder) = (Order::Total, Some(founder()));
@@ -228,6 +232,46 @@ fn a_committee_grows_and_survives_its_members() {
             assert!(ends.values().all(|it| *it == first), "seed {seed}: {ends:?}");
             assert!(first > said, "seed {seed}: order stands still at {first} of {}", room.said);
         }
+    }
+}
+
+/// Three that decide are cut off from each other and go on talking until none has room for more without a place: when
+/// they meet again, each asks the others to accept what they do not have.
+#[test]
+fn members_that_are_full_of_what_has_no_place_go_on_when_they_meet() {
+    const ROOM: usize = 64 << 10;
+    for seed in seeds(5) {
+        let mut world = World::new(seed, NetworkModel::lan());
+        (world.config.serve_after, world.config.history) = (Some(s(5)), true);
+        world.config.pending_bytes = ROOM;
+        let mut room = Room::of(world, seed, 3);
+        room.run(s(40));
+        room.talk(s(2));
+        let all = room.world.running();
+        for at in 0..3 {
+            room.world.cut(&all[at..=at], &[all[(at + 1) % 3]]);
+        }
+        room.run(s(10));
+        for _ in 0..2 * ROOM / 1_024 {
+            for node in &all {
+                room.world.publish(*node, room.group(), Bytes::from(vec![b'x'; 1_024]));
+            }
+            room.run(Duration::from_millis(20));
+        }
+        let before: Vec<u64> = all.iter().map(|it| room.end(*it)).collect();
+        room.world.heal();
+        room.run(s(60));
+        room.agree(seed);
+        let ends: Vec<u64> = all.iter().map(|it| room.end(*it)).collect();
+        let full = ROOM as u64 / 1_024;
+        assert!(
+            ends.iter().zip(&before).all(|(end, before)| *end >= before + full),
+            "seed {seed}: {before:?}, {ends:?}"
+        );
+        room.talk(s(2));
+        room.run(s(5));
+        room.agree(seed);
+        assert!(all.iter().all(|it| room.last_said(*it) == Some(room.said)), "seed {seed}: talk goes on");
     }
 }
 

@@ -113,8 +113,16 @@ impl Group {
         self.total.as_ref().is_some_and(|it| it.ledger.pooled_bytes() >= config.pending_bytes)
     }
 
+    /// Whether a decided cut waits for a batch, or one that this node is asked to accept: without it what fills the
+    /// pool would never get its place.
     pub(super) fn is_to_settle(&self, batch: &BatchId) -> bool {
-        self.is_order(&batch.source) || self.total.as_ref().is_some_and(|it| it.ledger.needs(batch))
+        let Some(total) = &self.total else { return false };
+        self.is_order(&batch.source)
+            || total.ledger.needs(batch)
+            || total
+                .lacks
+                .iter()
+                .any(|it| (it.source, it.life) == (batch.source, batch.life) && batch.seq < it.next)
     }
 
     /// The committee that this leader would rather have, if there is one.

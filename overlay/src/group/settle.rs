@@ -386,12 +386,12 @@ impl Group {
         let careless = mutants::is_on(Mutant::AcceptWithoutPayload);
         let has_payload = |group: &Self, entry: &Bytes| careless || group.lacks_of(entry).is_empty();
         let wanted = delegate.take_in(|entry| has_payload(self, entry)).unwrap_or_default();
-        for (_, entry) in wanted {
-            for lack in self.lacks_of(&entry) {
-                self.want_named(ctx, lack);
-            }
+        let lacks: Vec<Lack> = wanted.iter().flat_map(|(_, entry)| self.lacks_of(entry)).collect();
+        for lack in &lacks {
+            self.want_named(ctx, *lack);
         }
-        self.total.as_mut().expect("looked at above").delegate = Some(delegate);
+        let total = self.total.as_mut().expect("looked at above");
+        (total.delegate, total.lacks) = (Some(delegate), lacks);
     }
 
     /// What an entry names and is not delivered here.

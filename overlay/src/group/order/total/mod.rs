@@ -71,6 +71,8 @@ pub(crate) struct Total {
     /// So many of the records that ended epochs are kept for the next start.
     kept: usize,
     pub(crate) delegate: Option<Delegate>,
+    /// What this node is asked to accept, and does not have.
+    pub(crate) lacks: Vec<Lack>,
     /// Decided here, by the place in the log; not known as records yet.
     decided: BTreeMap<u64, Bytes>,
     /// The last epoch is over, by this record: the next committee, once all cuts before that are expanded.
@@ -126,6 +128,7 @@ impl Total {
         Self {
             source: order_source(group),
             ledger,
+            lacks: Vec::new(),
             lineage: Lineage::new(founder),
             was_left: false,
             kept: 0,
